@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,36 +19,43 @@
 #include <unistd.h>
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
-extern "C" [[gnu::weak]] void __sanitizer_set_death_callback(void (*callback)());
+
+// The sanitizers read these: a finding ends in an abort, so that the input can be kept.
+extern "C" const char* __asan_default_options() {
+    return "abort_on_error=1";
+}
+extern "C" const char* __ubsan_default_options() {
+    return "abort_on_error=1:print_stacktrace=1";
+}
 
 namespace {
 
 using Input = std::vector<std::uint8_t>;
 
 const Input* current = nullptr;
+std::string crash_file;
+std::string crash_note;
 
-// Leaves the input behind that was running when the target died; only system calls, for it runs in a signal handler.
-void keep_input() {
-    if (!current) return;
-    const int file = open("fuzz-crash.bin", O_CREAT | O_WRONLY | O_TRUNC, 0644);
-    if (file < 0 || write(file, current->data(), current->size()) < 0) return;
-    constexpr std::string_view message = "fuzz: the input that failed is in fuzz-crash.bin\n";
-    [[maybe_unused]] const auto written = write(STDERR_FILENO, message.data(), message.size());
-}
-
-void on_signal(int signal_number) {
-    keep_input();
+// Leaves the input behind that was running when the target died; only system calls, for this is a signal handler.
+void keep_input(int signal_number) {
+    if (current) {
+        const int file = open(crash_file.c_str(), O_CREAT | O_WRONLY | O_TRUNC, 0644);
+        if (file >= 0 && write(file, current->data(), current->size()) >= 0) {
+            [[maybe_unused]] const auto written = write(STDERR_FILENO, crash_note.data(), crash_note.size());
+        }
+    }
     std::signal(signal_number, SIG_DFL);
     std::raise(signal_number);
 }
 
-// A sanitizer reports through its own signal handlers and tells us before it ends the program.
-void watch_for_crashes() {
-    if (__sanitizer_set_death_callback) {
-        __sanitizer_set_death_callback(keep_input);
-        return;
-    }
-    for (const int signal_number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal_number, on_signal);
+// A sanitizer has handlers of its own, which report and then abort.
+void watch_for_crashes(const std::string& program) {
+    crash_file = program.substr(program.rfind('/') + 1) + ".crash";
+    crash_note = "fuzz: the input that failed is in " + crash_file + "\n";
+    std::signal(SIGABRT, keep_input);
+#ifndef __SANITIZE_ADDRESS__
+    for (const int signal_number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal_number, keep_input);
+#endif
 }
 
 class Random {
@@ -155,7 +163,7 @@ int main(int argc, char** argv) {
             load(argv[i], seeds);
         }
     }
-    watch_for_crashes();
+    watch_for_crashes(argv[0]);
 
     run({});
     for (const auto& input : seeds) run(input);
