@@ -1,0 +1,200 @@
+#include "vmm/core/guest_memory.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace viv {
+
+/// One memory file, mapped once. Regions and aliases point into it.
+struct GuestMemory::Backing {
+    int fd = -1;
+    std::byte* host = nullptr;
+    uint64_t size = 0;
+    std::vector<uint32_t> generation;  // a page each
+    std::vector<bool> dirty;
+
+    ~Backing() {
+        if (host) munmap(host, size);
+        if (fd >= 0) close(fd);
+    }
+};
+
+GuestMemory::GuestMemory() = default;
+GuestMemory::~GuestMemory() = default;
+
+Result<void> GuestMemory::add(Gpa base, uint64_t size, Kind kind, std::string name) {
+    auto backing = std::make_unique<Backing>();
+    backing->size = size;
+    backing->fd = memfd_create(name.c_str(), MFD_CLOEXEC);
+    if (backing->fd < 0) return fail_errno(fmt::format("cannot create guest memory '{}'", name), errno);
+    if (ftruncate(backing->fd, static_cast<off_t>(size)) != 0) {
+        return fail_errno(fmt::format("cannot size guest memory '{}' to {} MiB", name, size >> 20), errno);
+    }
+    void* host = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, backing->fd, 0);
+    if (host == MAP_FAILED) {
+        return fail_errno(
+            fmt::format("cannot map {} MiB of guest memory '{}'; try a smaller --memory", size >> 20, name), errno);
+    }
+    backing->host = static_cast<std::byte*>(host);
+    backing->generation.resize(size / page_size, 1);
+    backing->dirty.resize(size / page_size, false);
+    Region region{base, size, kind, backing->host, std::move(name), static_cast<uint32_t>(backings_.size()), 0};
+    TRY(insert(std::move(region)));
+    backings_.push_back(std::move(backing));
+    for (auto& listener : listeners_) listener();
+    return {};
+}
+
+Result<void> GuestMemory::add_alias(Gpa base, uint64_t size, Gpa target, Kind kind, std::string name) {
+    const Region* source = find(target);
+    if (!source || size > source->size - (target - source->base)) {
+        return fail_usage(
+            fmt::format("memory '{}': the alias target {:#x}+{:#x} is not in one region", name, target.value, size));
+    }
+    const uint64_t offset = target - source->base;
+    TRY(insert(
+        {base, size, kind, source->host + offset, std::move(name), source->backing, source->backing_offset + offset}));
+    for (auto& listener : listeners_) listener();
+    return {};
+}
+
+Result<void> GuestMemory::insert(Region region) {
+    if (region.size == 0 || region.size % page_size || region.base.value % page_size ||
+        region.base.value + region.size < region.base.value) {
+        return fail_usage(fmt::format("memory '{}': {:#x}+{:#x} is not a range of whole pages", region.name,
+                                      region.base.value, region.size));
+    }
+    for (const Region& other : regions_) {
+        if (region.base.value < other.base.value + other.size && other.base.value < region.base.value + region.size) {
+            return fail_usage(fmt::format("memory '{}' at {:#x}+{:#x} overlaps '{}' at {:#x}+{:#x}", region.name,
+                                          region.base.value, region.size, other.name, other.base.value, other.size));
+        }
+    }
+    const auto at = std::ranges::upper_bound(regions_, region.base, {}, &Region::base);
+    regions_.insert(at, std::move(region));
+    return {};
+}
+
+bool GuestMemory::remove(Gpa base) {
+    const auto at = std::ranges::find(regions_, base, &Region::base);
+    if (at == regions_.end()) return false;
+    const uint32_t backing = at->backing;
+    regions_.erase(at);
+    // Engines drop their mapping in the listener; only then may the host memory go.
+    for (auto& listener : listeners_) listener();
+    if (std::ranges::none_of(regions_, [backing](const Region& r) { return r.backing == backing; })) {
+        backings_[backing].reset();
+    }
+    return true;
+}
+
+const GuestMemory::Region* GuestMemory::find(Gpa address) const {
+    const auto above = std::ranges::upper_bound(regions_, address, {}, &Region::base);
+    if (above == regions_.begin()) return nullptr;
+    const Region& region = *std::prev(above);
+    return address - region.base < region.size ? &region : nullptr;
+}
+
+template <class Step>
+bool GuestMemory::for_each_piece(Gpa address, size_t size, Step step) const {
+    bool complete = true;
+    for (size_t done = 0; done < size;) {
+        const Gpa here = address + done;
+        size_t piece = size - done;
+        const Region* region = find(here);
+        if (region) {
+            piece = static_cast<size_t>(std::min<uint64_t>(piece, region->size - (here - region->base)));
+        } else {
+            const auto next = std::ranges::upper_bound(regions_, here, {}, &Region::base);
+            if (next != regions_.end()) piece = static_cast<size_t>(std::min<uint64_t>(piece, next->base - here));
+        }
+        complete &= step(region, here, done, piece);
+        done += piece;
+    }
+    return complete;
+}
+
+bool GuestMemory::read(Gpa address, std::span<std::byte> out) const {
+    return for_each_piece(address, out.size(), [&](const Region* region, Gpa here, size_t at, size_t size) {
+        if (!region) {
+            std::memset(out.data() + at, 0xFF, size);
+            return false;
+        }
+        std::memcpy(out.data() + at, region->host + (here - region->base), size);
+        return true;
+    });
+}
+
+bool GuestMemory::copy_in(Gpa address, std::span<const std::byte> in, bool into_rom) {
+    return for_each_piece(address, in.size(), [&](const Region* region, Gpa here, size_t at, size_t size) {
+        if (!region || (region->kind == Kind::rom && !into_rom)) return false;
+        std::memcpy(region->host + (here - region->base), in.data() + at, size);
+        note_write(here, size);
+        return true;
+    });
+}
+
+bool GuestMemory::write(Gpa address, std::span<const std::byte> in) {
+    return copy_in(address, in, false);
+}
+
+bool GuestMemory::write_rom(Gpa address, std::span<const std::byte> in) {
+    return copy_in(address, in, true);
+}
+
+std::span<std::byte> GuestMemory::window(Gpa address, uint64_t size, Intent intent) {
+    const Region* region = find(address);
+    if (!region || size > region->size - (address - region->base)) return {};
+    if (intent == Intent::write && region->kind == Kind::rom) return {};
+    return {region->host + (address - region->base), static_cast<size_t>(size)};
+}
+
+void GuestMemory::note_write(Gpa address, uint64_t size) {
+    if (size == 0) return;
+    const Region* region = find(address);
+    if (!region) return;
+    Backing& backing = *backings_[region->backing];
+    const uint64_t first = region->backing_offset + (address - region->base);
+    const uint64_t last = std::min(first + size, region->backing_offset + region->size) - 1;
+    for (uint64_t page = first / page_size; page <= last / page_size; ++page) {
+        ++backing.generation[page];
+        backing.dirty[page] = true;
+    }
+}
+
+uint32_t GuestMemory::write_generation(Gpa address) const {
+    const Region* region = find(address);
+    if (!region) return 0;
+    return backings_[region->backing]->generation[(region->backing_offset + (address - region->base)) / page_size];
+}
+
+std::vector<bool> GuestMemory::take_dirty(Gpa base) {
+    const Region* region = find(base);
+    if (!region) return {};
+    Backing& backing = *backings_[region->backing];
+    const auto first = backing.dirty.begin() + static_cast<ptrdiff_t>(region->backing_offset / page_size);
+    std::vector<bool> taken(first, first + static_cast<ptrdiff_t>(region->size / page_size));
+    std::fill_n(first, taken.size(), false);
+    return taken;
+}
+
+int GuestMemory::file_descriptor(const Region& region) const {
+    return backings_[region.backing]->fd;
+}
+
+uint64_t GuestMemory::ram_size() const {
+    uint64_t total = 0;
+    std::vector<uint32_t> seen;
+    for (const Region& region : regions_) {
+        if (region.kind != Kind::ram || std::ranges::find(seen, region.backing) != seen.end()) continue;
+        seen.push_back(region.backing);
+        total += backings_[region.backing]->size;
+    }
+    return total;
+}
+
+}  // namespace viv

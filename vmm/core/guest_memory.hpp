@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "vmm/core/result.hpp"
+#include "vmm/core/types.hpp"
+
+namespace viv {
+
+/// Guest-physical memory that is backed by host memory: RAM, ROM and their aliases. One list for both engines.
+/// Everything outside the engines and bulk I/O goes through the checked copies.
+class GuestMemory {
+  public:
+    enum class Kind { ram, rom };
+
+    /// A stretch of guest-physical addresses. `host` stays valid until the region is removed.
+    struct Region {
+        Gpa base;
+        uint64_t size = 0;
+        Kind kind = Kind::ram;
+        std::byte* host = nullptr;
+        std::string name;
+        uint32_t backing = 0;         // index of the memory file behind it; aliases share one
+        uint64_t backing_offset = 0;  // bytes
+    };
+
+    static constexpr uint64_t page_size = 4096;
+
+    GuestMemory();
+    ~GuestMemory();
+    GuestMemory(const GuestMemory&) = delete;
+    GuestMemory& operator=(const GuestMemory&) = delete;
+
+    /// Adds zeroed memory at [base, base+size), both multiples of the page size. Errors: overlap, host out of memory.
+    Result<void> add(Gpa base, uint64_t size, Kind kind, std::string name);
+    /// Shows `size` bytes that are backed at `target` at `base` too (one region must hold them all).
+    Result<void> add_alias(Gpa base, uint64_t size, Gpa target, Kind kind, std::string name);
+    /// Takes away the region that starts at `base`; its memory goes when no alias is left. Returns whether there was
+    /// one.
+    bool remove(Gpa base);
+
+    /// Copies guest memory out. Bytes that nothing backs read as FFh; returns whether all were backed.
+    bool read(Gpa address, std::span<std::byte> out) const;
+    /// Copies into guest memory. Bytes in ROM or behind nothing are dropped; returns whether all were written.
+    bool write(Gpa address, std::span<const std::byte> in);
+    /// As write(), for the host's own use: ROM takes it too.
+    bool write_rom(Gpa address, std::span<const std::byte> in);
+
+    /// A little-endian value of guest memory; all-ones where nothing backs it.
+    template <class T>
+    requires std::is_trivially_copyable_v<T>
+    [[nodiscard]] T load(Gpa address) const {
+        T value{};
+        read(address, std::as_writable_bytes(std::span(&value, 1)));
+        return value;
+    }
+    template <class T>
+    requires std::is_trivially_copyable_v<T>
+    bool store(Gpa address, const T& value) { return write(address, std::as_bytes(std::span(&value, 1))); }
+
+    /// The host bytes of [address, address+size), or an empty span when one region does not hold them all (or, for
+    /// Intent::write, when it is ROM). For engines and bulk I/O only; after writing, call note_write().
+    enum class Intent { read, write };
+    [[nodiscard]] std::span<std::byte> window(Gpa address, uint64_t size, Intent intent);
+    /// Marks pages dirty and moves their write generation on. write() does it by itself.
+    void note_write(Gpa address, uint64_t size);
+
+    /// Changes with every write that is noted on this page; code caches compare it. 0 where nothing backs the page.
+    [[nodiscard]] uint32_t write_generation(Gpa address) const;
+    /// One bit a page of the region at `base`, set where written since the last call; clears them.
+    std::vector<bool> take_dirty(Gpa base);
+
+    [[nodiscard]] const std::vector<Region>& regions() const { return regions_; }
+    [[nodiscard]] const Region* find(Gpa address) const;
+    /// The file descriptor of a region's memory (for sharing and for engines that map it themselves).
+    [[nodiscard]] int file_descriptor(const Region& region) const;
+    /// Bytes of RAM, aliases not counted.
+    [[nodiscard]] uint64_t ram_size() const;
+
+    /// Called after each change of the region list.
+    void on_change(std::move_only_function<void()> listener) { listeners_.push_back(std::move(listener)); }
+
+  private:
+    struct Backing;
+    Result<void> insert(Region region);
+    template <class Step>
+    bool for_each_piece(Gpa address, size_t size, Step step) const;
+    bool copy_in(Gpa address, std::span<const std::byte> in, bool into_rom);
+
+    std::vector<Region> regions_;  // sorted by base
+    std::vector<std::unique_ptr<Backing>> backings_;
+    std::vector<std::move_only_function<void()>> listeners_;
+};
+
+}  // namespace viv
