@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/core/guest_memory.hpp"
+#include "vmm/core/irq_line.hpp"
+#include "vmm/core/result.hpp"
+#include "vmm/core/types.hpp"
+#include "vmm/engine/cpu_state.hpp"
+
+namespace viv {
+
+/// What a virtual CPU needs from the machine around it. Every call is made from inside Vcpu::run(), on the thread that
+/// runs it, with no lock held; the buses lock by themselves.
+class VcpuHost {
+  public:
+    virtual ~VcpuHost() = default;
+    virtual uint64_t port_read(uint16_t port, uint8_t size) = 0;
+    virtual void port_write(uint16_t port, uint8_t size, uint64_t value) = 0;
+    /// INS and OUTS: data.size()/size elements at one port.
+    virtual void port_read_block(uint16_t port, uint8_t size, std::span<std::byte> data) = 0;
+    virtual void port_write_block(uint16_t port, uint8_t size, std::span<const std::byte> data) = 0;
+    /// Accesses to guest-physical addresses that GuestMemory does not back (or writes to ROM); 1 to 8 bytes.
+    virtual uint64_t memory_read(Gpa address, uint8_t size) = 0;
+    virtual void memory_write(Gpa address, uint8_t size, uint64_t value) = 0;
+    /// The INTA cycle: the vector of the 8259A pair. Called only while its INTR is high; may be spurious.
+    virtual uint8_t acknowledge_interrupt() = 0;
+    /// The local APIC's EOI broadcast for a level-triggered vector.
+    virtual void end_of_interrupt(uint8_t vector) = 0;
+};
+
+/// Why Vcpu::run() came back.
+enum class Stop {
+    budget,    // the instructions of the budget are used up (soft engine)
+    kicked,    // kick() was called, or the host's callback asked for a stop
+    halted,    // HLT with nothing pending (soft engine; KVM waits inside)
+    shutdown,  // triple fault
+    failed,    // the engine cannot go on; Vcpu::failure() says why
+};
+
+/// One virtual CPU. All calls but kick() and set_intr() come from the thread that runs it, or while it is not running.
+class Vcpu {
+  public:
+    virtual ~Vcpu() = default;
+
+    /// Runs guest code until one of the reasons of Stop. `budget` bounds the instructions where the engine can count
+    /// them
+    /// (~0: no bound).
+    virtual Stop run(VcpuHost& host, uint64_t budget) = 0;
+    /// Makes a run() that is under way, or else the next one, come back soon. From any thread.
+    virtual void kick() = 0;
+    /// The level of the INTR wire from the 8259A pair. From any thread, under the machine lock. While high, and once
+    /// the CPU can take it, run() calls acknowledge_interrupt() and delivers the vector.
+    virtual void set_intr(bool level) = 0;
+    /// One edge of the NMI pin. As set_intr().
+    virtual void inject_nmi() = 0;
+
+    /// The complete state, between runs.
+    virtual Result<CpuState> state() = 0;
+    virtual Result<void> set_state(const CpuState& state) = 0;
+
+    /// Retired instructions, where the engine counts them; else 0.
+    [[nodiscard]] virtual uint64_t instructions() const = 0;
+    /// After Stop::failed: the reason in words, with the exit's details (reason, instruction bytes, last exits).
+    [[nodiscard]] virtual std::string failure() const = 0;
+};
+
+/// Counters of an engine by name ("exits.io", "rescues.popcnt"), for --json and reports.
+using EngineCounters = std::vector<std::pair<std::string, uint64_t>>;
+
+/// A way to run guest code.
+class Engine : public MsiSink {
+  public:
+    [[nodiscard]] virtual std::string_view name() const = 0;
+    /// One line per limit of the host that the engine found and works around; empty on a full one.
+    [[nodiscard]] virtual std::vector<std::string> limits() const = 0;
+    /// Makes the next CPU; the first is the bootstrap processor.
+    virtual Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) = 0;
+    /// The A20 gate: with it off, physical address bit 20 reads as 0. Holds from the next guest instruction of every
+    /// CPU. Under the machine lock, also from inside a port write.
+    virtual void set_a20(bool enabled) = 0;
+    /// A message-signalled interrupt to the local APICs. From any thread.
+    void send(uint64_t address, uint32_t data) override = 0;
+    /// What the IOAPIC's pins would send now; engines that keep the local APIC need the level-triggered vectors to
+    /// report EOIs.
+    struct IoApicRoute {
+        uint64_t address = 0;
+        uint32_t data = 0;
+        bool level_triggered = false;
+        bool masked = true;
+    };
+    virtual void set_ioapic_routes(std::span<const IoApicRoute> routes) = 0;
+    [[nodiscard]] virtual EngineCounters counters() const = 0;
+};
+
+/// What a machine asks of an engine when it is made.
+struct EngineConfig {
+    GuestMemory& memory;
+    uint32_t cpus = 1;
+    std::string cpu_model = "max";  // name[,+feature][,-feature], see cpu_model.hpp
+};
+
+}  // namespace viv
