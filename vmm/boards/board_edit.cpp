@@ -1,0 +1,136 @@
+#include "vmm/boards/board_edit.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace viv {
+namespace {
+
+bool is_compatible(const TreeNode& node, std::string_view compatible) {
+    return std::ranges::count(node.strings("compatible"), compatible) > 0;
+}
+
+/// The nodes below the board's buses with this `compatible`, in tree order.
+std::vector<TreeNode*> find_all(TreeNode& board, std::string_view compatible) {
+    std::vector<TreeNode*> found;
+    for (TreeNode& node : board.children) {
+        if (is_compatible(node, compatible)) found.push_back(&node);
+        for (TreeNode& inner : node.children) {
+            if (is_compatible(inner, compatible)) found.push_back(&inner);
+        }
+    }
+    return found;
+}
+
+void put_image(TreeNode& drive, std::string_view path, DriveAccess access) {
+    drive.set_string("viv,image", path);
+    drive.erase("viv,read-only");
+    drive.erase("viv,snapshot");
+    if (access == DriveAccess::read_only) drive.set_flag("viv,read-only");
+    if (access == DriveAccess::snapshot) drive.set_flag("viv,snapshot");
+}
+
+TreeNode* memory_node(TreeNode& board) {
+    for (TreeNode& node : board.children) {
+        if (node.string("device_type") == "memory") return &node;
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+Result<void> set_memory_size(TreeNode& board, uint64_t bytes) {
+    constexpr uint64_t least = 1u << 20, most = uint64_t{1} << 40, step = 1u << 16;
+    if (bytes < least || bytes > most) {
+        return fail_usage(
+            fmt::format("a machine has 1 MiB to 1 TiB of memory, not {} bytes (try --memory 256M)", bytes));
+    }
+    if (bytes % step) return fail_usage(fmt::format("the memory size of {} bytes is not a multiple of 64 KiB", bytes));
+    TreeNode* node = memory_node(board);
+    if (!node) return fail_usage("the board has no node with device_type = \"memory\"");
+    node->set_cells("reg",
+                    std::array<uint32_t, 4>{0, 0, static_cast<uint32_t>(bytes >> 32), static_cast<uint32_t>(bytes)});
+    return {};
+}
+
+Result<uint64_t> memory_size(const TreeNode& board) {
+    const TreeNode* node = memory_node(const_cast<TreeNode&>(board));
+    if (!node) return fail_usage("the board has no node with device_type = \"memory\"");
+    const auto reg = node->cells("reg");
+    if (reg.size() != 4 || reg[0] || reg[1]) {
+        return fail_usage(fmt::format("/{}: `reg` is not one range <0 0 size size> that starts at 0", node->name));
+    }
+    return uint64_t{reg[2]} << 32 | reg[3];
+}
+
+Result<void> set_cpus(TreeNode& board, uint32_t count) {
+    if (count < 1 || count > 16) return fail_usage(fmt::format("a machine has 1 to 16 CPUs, not {}", count));
+    TreeNode* cpus = board.child("cpus");
+    if (!cpus || cpus->children.empty()) return fail_usage("the board has no /cpus/cpu node to copy");
+    const TreeNode pattern = cpus->children.front();
+    cpus->children.clear();
+    for (uint32_t i = 0; i < count; ++i) {
+        TreeNode& cpu = cpus->children.emplace_back(pattern);
+        cpu.name = fmt::format("cpu@{:x}", i);
+        cpu.set_u32("reg", i);
+    }
+    return {};
+}
+
+uint32_t cpu_count(const TreeNode& board) {
+    const TreeNode* cpus = board.child("cpus");
+    return cpus ? static_cast<uint32_t>(cpus->children.size()) : 0;
+}
+
+Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess access, std::optional<uint32_t> unit) {
+    for (TreeNode* controller : find_all(board, "intel,82077aa")) {
+        for (TreeNode& drive : controller->children) {
+            if (unit ? drive.u32("reg") != unit : drive.has("viv,image")) continue;
+            put_image(drive, path, access);
+            return {};
+        }
+    }
+    return fail_usage(fmt::format("no floppy drive is free for '{}': the board has two at most", path));
+}
+
+Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access) {
+    for (TreeNode* channel : find_all(board, "intel,piix-ide")) {
+        for (TreeNode& drive : channel->children) {
+            if (drive.has("viv,image")) continue;
+            put_image(drive, path, access);
+            return {};
+        }
+    }
+    return fail_usage(fmt::format("no IDE channel has a place left for '{}': the board takes four drives", path));
+}
+
+Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec) {
+    const auto ports = find_all(board, "ns16550a");
+    if (port >= ports.size())
+        return fail_usage(fmt::format("the board has {} serial ports; there is no COM{}", ports.size(), port + 1));
+    ports[port]->set_string("viv,chardev", spec);
+    return {};
+}
+
+void set_boot_order(TreeNode& board, std::span<const std::string> order) {
+    std::vector<std::byte> list;
+    for (const std::string& name : order) {
+        for (char c : name) list.push_back(static_cast<std::byte>(c));
+        list.push_back(std::byte{0});
+    }
+    board.ensure_child("chosen").set("viv,boot-order", std::move(list));
+}
+
+Result<void> add_exit_port(TreeNode& board, uint16_t port) {
+    TreeNode* isa = board.child("isa");
+    if (!isa) return fail_usage("the board has no /isa bus for an exit port");
+    TreeNode& node = isa->ensure_child(fmt::format("exit-port@{:x}", port));
+    node.set_string("compatible", "viv,exit-port");
+    node.set_cells("reg", std::array<uint32_t, 3>{1, port, 1});
+    return {};
+}
+
+}  // namespace viv

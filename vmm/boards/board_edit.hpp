@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "vmm/core/result.hpp"
+#include "vmm/core/tree.hpp"
+
+/// Command-line options become edits of the board; nothing else configures a machine. Each returns an error of kind
+/// usage when the board has no place for what is asked.
+namespace viv {
+
+/// Bytes of RAM: 1 MiB to 1 TiB, a multiple of 64 KiB.
+Result<void> set_memory_size(TreeNode& board, uint64_t bytes);
+Result<uint64_t> memory_size(const TreeNode& board);
+
+/// 1 to 16 CPUs.
+Result<void> set_cpus(TreeNode& board, uint32_t count);
+uint32_t cpu_count(const TreeNode& board);
+
+enum class DriveAccess { writable, read_only, snapshot };
+
+/// Puts an image into the first empty floppy drive (or drive `unit`).
+Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess access,
+                           std::optional<uint32_t> unit = std::nullopt);
+/// Puts an image onto the first free place of the IDE channels.
+Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access);
+
+/// The back end of the next serial port in the order of COM1 to COM4 (0 to 3).
+Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);
+
+/// The order of /chosen viv,boot-order.
+void set_boot_order(TreeNode& board, std::span<const std::string> order);
+
+/// Adds a `viv,exit-port` at an I/O port.
+Result<void> add_exit_port(TreeNode& board, uint16_t port);
+
+}  // namespace viv

@@ -1,0 +1,87 @@
+#include "vmm/boards/board.hpp"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+
+#include "vmm/boards/board_edit.hpp"
+#include "vmm/core/catch.hpp"
+
+using namespace viv;
+
+namespace {
+struct TemporaryFile {
+    explicit TemporaryFile(std::span<const std::byte> content) {
+        const int fd = mkstemp(path);
+        REQUIRE(fd >= 0);
+        REQUIRE(::write(fd, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+        close(fd);
+    }
+    ~TemporaryFile() { unlink(path); }
+    char path[32] = "/tmp/viv-board-XXXXXX";
+};
+std::span<const std::byte> bytes(std::string_view text) {
+    return std::as_bytes(std::span(text));
+}
+}  // namespace
+
+TEST_CASE("The default board is a PC with 128 MiB and one CPU") {
+    const TreeNode board = default_board();
+    CHECK(board.string("compatible") == "viv,pc");
+    CHECK(memory_size(board) == 128u << 20);
+    CHECK(cpu_count(board) == 1);
+    CHECK(board.find("/isa/serial@3f8") != nullptr);
+}
+
+TEST_CASE("Memory and CPU counts are edited within their bounds") {
+    TreeNode board = default_board();
+    REQUIRE(set_memory_size(board, uint64_t{6} << 30));
+    CHECK(memory_size(board) == uint64_t{6} << 30);
+    CHECK_FALSE(set_memory_size(board, 1000));
+    CHECK_FALSE(set_memory_size(board, (1u << 20) + 1));
+    REQUIRE(set_cpus(board, 16));
+    CHECK(cpu_count(board) == 16);
+    CHECK(board.find("/cpus/cpu@f")->u32("reg") == 15u);
+    CHECK_FALSE(set_cpus(board, 17));
+    CHECK_FALSE(set_cpus(board, 0));
+}
+
+TEST_CASE("Images go to the first free drive until none is left") {
+    TreeNode board = default_board();
+    REQUIRE(attach_floppy(board, "a.img", DriveAccess::snapshot));
+    REQUIRE(attach_floppy(board, "b.img", DriveAccess::read_only));
+    const auto third = attach_floppy(board, "c.img", DriveAccess::writable);
+    REQUIRE_FALSE(third);
+    CHECK(third.error().kind == ErrorKind::usage);
+    CHECK(board.find("/isa/floppy@3f0/drive@0")->string("viv,image") == "a.img");
+    CHECK(board.find("/isa/floppy@3f0/drive@0")->has("viv,snapshot"));
+    CHECK(board.find("/isa/floppy@3f0/drive@1")->has("viv,read-only"));
+    for (int i = 0; i < 4; ++i) CHECK(attach_disk(board, "d.img", DriveAccess::writable));
+    CHECK(board.find("/isa/ide@170/drive@1")->string("viv,image") == "d.img");
+    CHECK_FALSE(attach_disk(board, "e.img", DriveAccess::writable));
+}
+
+TEST_CASE("Serial back ends, boot order and an exit port are properties of the board") {
+    TreeNode board = default_board();
+    REQUIRE(set_serial(board, 1, "file:x.log"));
+    CHECK(board.find("/isa/serial@2f8")->string("viv,chardev") == "file:x.log");
+    CHECK_FALSE(set_serial(board, 4, "null"));
+    set_boot_order(board, std::array<std::string, 2>{"disk", "floppy"});
+    CHECK(board.find("/chosen")->strings("viv,boot-order") == std::vector<std::string>{"disk", "floppy"});
+    REQUIRE(add_exit_port(board, 0x501));
+    CHECK(board.find("/isa/exit-port@501")->cells("reg") == std::vector<uint32_t>{1, 0x501, 1});
+}
+
+TEST_CASE("A board file is read as a blob or as source, and refused with the reason") {
+    const TreeNode board = default_board();
+    const auto blob = to_fdt(board);
+    CHECK(load_board(TemporaryFile(blob).path).value() == board);
+    CHECK(load_board(TemporaryFile(bytes(to_dts(board))).path).value() == board);
+    const auto text = load_board(TemporaryFile(bytes("hello")).path);
+    REQUIRE_FALSE(text);
+    CHECK(text.error().message.find("is not a board") != std::string::npos);
+    CHECK_FALSE(load_board(TemporaryFile(std::span(blob).first(blob.size() - 400)).path));
+    CHECK(load_board("/nonexistent.dtb").error().message ==
+          "cannot open board '/nonexistent.dtb': No such file or directory");
+}
