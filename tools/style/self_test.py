@@ -33,6 +33,7 @@ EXAMPLES = [
     ('include_direction', {'devices/serial/a.cpp': '#include "vmm/machine/b.hpp"\n'}, 'must not', {'vmm/machine/a.cpp': '#include "devices/serial/b.hpp"\n'}),
     ('include_direction', {'vmm/machine/a.cpp': '#include "vmm/engine/kvm/b.hpp"\n'}, 'only vmm/engine', {'vmm/engine/a.cpp': '#include "vmm/engine/kvm/b.hpp"\n'}),
     ('include_direction', {'devices/pci/a.cpp': '#include "bios/layout.hpp"\n'}, 'must not', {'vmm/firmware/a.cpp': '#include "bios/layout.hpp"\n'}),
+    ('include_direction', {'devices/systems/a.cpp': '#include "bios/layout.hpp"\n'}, 'must not', {'devices/system/a.cpp': '#include "bios/layout.hpp"\n'}),
     ('include_direction', {'vmm/core/a.cpp': '#include "a.hpp"\n'}, 'from the root', {'vmm/core/a.cpp': '#include "vmm/core/a.hpp"\n#include <vector>\n'}),
     ('include_direction', {'vmm/core/a.cpp': '#include "../core/a.hpp"\n'}, 'from the root', {'vmm/core/a.cpp': '#include <Zydis/Zydis.h>\n'}),
     ('header_guards', {'vmm/a.hpp': '// #pragma once\nint a();\n'}, 'pragma', {'vmm/a.hpp': '#pragma once\nint a();\n'}),
