@@ -1,0 +1,277 @@
+#include "devices/storage/image/disk_image.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "devices/storage/image/image_lock.hpp"
+#include "vmm/core/log.hpp"
+
+namespace viv {
+namespace {
+
+class FileDescriptor {
+  public:
+    explicit FileDescriptor(int fd) : fd_(fd) {}
+    FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+        std::swap(fd_, other.fd_);
+        return *this;
+    }
+    ~FileDescriptor() {
+        if (fd_ >= 0) close(fd_);
+    }
+    [[nodiscard]] int get() const { return fd_; }
+
+  private:
+    int fd_;
+};
+
+DiskStatus status_of(int errno_value) {
+    switch (errno_value) {
+        case ENOSPC:
+        case EDQUOT:
+        case EFBIG: return DiskStatus::no_space;
+        case EROFS:
+        case EPERM: return DiskStatus::read_only;
+        default: return DiskStatus::io_error;
+    }
+}
+
+/// Reads all of `out`; returns the errno value or 0. A file that someone cut short meanwhile is an I/O error.
+int read_fully(int fd, uint64_t offset, std::span<std::byte> out) {
+    while (!out.empty()) {
+        const ssize_t got = pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return errno;
+        if (got == 0) return EIO;
+        offset += static_cast<uint64_t>(got);
+        out = out.subspan(static_cast<size_t>(got));
+    }
+    return 0;
+}
+
+int write_fully(int fd, uint64_t offset, std::span<const std::byte> in) {
+    while (!in.empty()) {
+        const ssize_t put = pwrite(fd, in.data(), in.size(), static_cast<off_t>(offset));
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return errno;
+        if (put == 0) return EIO;
+        offset += static_cast<uint64_t>(put);
+        in = in.subspan(static_cast<size_t>(put));
+    }
+    return 0;
+}
+
+/// A raw image: the host's file is the medium.
+class RawImage : public DiskImage {
+  public:
+    RawImage(FileDescriptor file, std::string name, uint64_t size, ImageAccess access)
+        : file_(std::move(file)), name_(std::move(name)), size_(size), access_(access) {}
+
+    [[nodiscard]] uint64_t size() const override { return size_; }
+    [[nodiscard]] bool read_only() const override { return access_ == ImageAccess::read_only; }
+    [[nodiscard]] const std::string& name() const override { return name_; }
+
+    DiskStatus read(uint64_t offset, std::span<std::byte> out) override {
+        if (!within(offset, out.size(), sectors() * sector_size)) return DiskStatus::out_of_range;
+        // What the last sector lacks.
+        const uint64_t backed = offset < size_ ? std::min<uint64_t>(out.size(), size_ - offset) : 0;
+        std::ranges::fill(out.subspan(backed), std::byte{0});
+        return read_backed(offset, out.first(backed));
+    }
+
+    DiskStatus write(uint64_t offset, std::span<const std::byte> in) override {
+        if (read_only()) return DiskStatus::read_only;
+        if (!within(offset, in.size(), size_)) return DiskStatus::out_of_range;
+        // A sector that is there in part would come back with zeros instead of what was written.
+        if (size_ % sector_size != 0 && offset + in.size() > size_ - size_ % sector_size) {
+            return DiskStatus::out_of_range;
+        }
+        return write_backed(offset, in);
+    }
+
+    DiskStatus flush() override {
+        if (access_ != ImageAccess::writable || !dirty_) return DiskStatus::ok;
+        if (fdatasync(file_.get()) != 0) return failed("flush", 0, errno);
+        dirty_ = false;
+        return DiskStatus::ok;
+    }
+
+  protected:
+    virtual DiskStatus read_backed(uint64_t offset, std::span<std::byte> out) {
+        return read_file(file_.get(), offset, out);
+    }
+    virtual DiskStatus write_backed(uint64_t offset, std::span<const std::byte> in) {
+        dirty_ = true;
+        return write_file(file_.get(), offset, in);
+    }
+
+    DiskStatus read_file(int fd, uint64_t offset, std::span<std::byte> out) {
+        const int error = read_fully(fd, offset, out);
+        return error ? failed("read", offset, error) : DiskStatus::ok;
+    }
+    DiskStatus write_file(int fd, uint64_t offset, std::span<const std::byte> in) {
+        const int error = write_fully(fd, offset, in);
+        return error ? failed("write", offset, error) : DiskStatus::ok;
+    }
+    [[nodiscard]] int file() const { return file_.get(); }
+
+  private:
+    static bool within(uint64_t offset, uint64_t length, uint64_t end) {
+        return offset <= end && length <= end - offset;
+    }
+    DiskStatus failed(std::string_view verb, uint64_t offset, int errno_value) {
+        log_.say(fmt::format("disk image '{}': cannot {} at byte {}: {}; the guest sees a disk error", name_, verb,
+                             offset, std::strerror(errno_value)));
+        return status_of(errno_value);
+    }
+
+    FileDescriptor file_;
+    std::string name_;
+    uint64_t size_;
+    ImageAccess access_;
+    bool dirty_ = false;
+    RepeatedLog log_;
+};
+
+/// A raw image that is never written: changed sectors live in a sparse temporary file at their own offsets.
+class SnapshotImage final : public RawImage {
+  public:
+    SnapshotImage(FileDescriptor file, FileDescriptor overlay, std::string name, uint64_t size)
+        : RawImage(std::move(file), std::move(name), size, ImageAccess::snapshot), overlay_(std::move(overlay)) {
+        changed_.resize((sectors() + chunk_sectors - 1) / chunk_sectors);
+    }
+
+  protected:
+    DiskStatus read_backed(uint64_t offset, std::span<std::byte> out) override {
+        // Runs of sectors from the same file at a time.
+        while (!out.empty()) {
+            const bool from_overlay = changed(offset / sector_size);
+            uint64_t end = (offset / sector_size + 1) * sector_size;
+            while (end < offset + out.size() && changed(end / sector_size) == from_overlay) end += sector_size;
+            const size_t length = static_cast<size_t>(std::min<uint64_t>(end - offset, out.size()));
+            const DiskStatus status = read_file(from_overlay ? overlay_.get() : file(), offset, out.first(length));
+            if (status != DiskStatus::ok) return status;
+            offset += length;
+            out = out.subspan(length);
+        }
+        return DiskStatus::ok;
+    }
+
+    DiskStatus write_backed(uint64_t offset, std::span<const std::byte> in) override {
+        if (in.empty()) return DiskStatus::ok;
+        const uint64_t first = offset / sector_size;
+        const uint64_t last = (offset + in.size() - 1) / sector_size;
+        // A sector that is written in part takes the rest along.
+        for (const uint64_t sector : {first, last}) {
+            const bool whole = offset <= sector * sector_size && (sector + 1) * sector_size <= offset + in.size();
+            if (whole || changed(sector)) continue;
+            std::array<std::byte, sector_size> rest{};
+            DiskStatus status = read_file(file(), sector * sector_size, rest);
+            if (status == DiskStatus::ok) status = write_file(overlay_.get(), sector * sector_size, rest);
+            if (status != DiskStatus::ok) return status;
+            note_changed(sector);
+        }
+        const DiskStatus status = write_file(overlay_.get(), offset, in);
+        if (status != DiskStatus::ok) return status;
+        for (uint64_t sector = first; sector <= last; ++sector) note_changed(sector);
+        return DiskStatus::ok;
+    }
+
+  private:
+    // Which sectors the overlay has; a chunk comes with its first change, so that large images cost little.
+    static constexpr uint64_t chunk_sectors = 32768;
+    using Chunk = std::array<uint64_t, chunk_sectors / 64>;
+
+    [[nodiscard]] bool changed(uint64_t sector) const {
+        const auto& chunk = changed_[sector / chunk_sectors];
+        return chunk && ((*chunk)[sector % chunk_sectors / 64] >> (sector % 64) & 1) != 0;
+    }
+    void note_changed(uint64_t sector) {
+        auto& chunk = changed_[sector / chunk_sectors];
+        if (!chunk) chunk = std::make_unique<Chunk>();
+        (*chunk)[sector % chunk_sectors / 64] |= uint64_t{1} << (sector % 64);
+    }
+
+    FileDescriptor overlay_;
+    std::vector<std::unique_ptr<Chunk>> changed_;
+};
+
+/// A file without a name, on disk where possible: a guest can write as much as the image is large.
+Result<FileDescriptor> make_overlay(const std::string& path) {
+    const char* chosen = std::getenv("TMPDIR");
+    for (const char* folder : {chosen, "/var/tmp", "/tmp"}) {
+        if (!folder || !*folder) continue;
+        const int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (fd >= 0) return FileDescriptor(fd);
+    }
+    return fail(
+        fmt::format("cannot make a snapshot of '{}': no temporary file in $TMPDIR, /var/tmp or /tmp: {}; set "
+                    "TMPDIR to a folder with room for the guest's writes",
+                    path, std::strerror(errno)));
+}
+
+Result<uint64_t> size_of(int fd, const struct stat& info, const std::string& path) {
+    if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
+    uint64_t bytes = 0;
+    if (ioctl(fd, BLKGETSIZE64, &bytes) != 0) {
+        return fail_errno(fmt::format("cannot find the size of block device '{}'", path), errno);
+    }
+    return bytes;
+}
+
+std::unexpected<Error> cannot_open(const std::string& path, ImageAccess access, int errno_value) {
+    const bool writing = access == ImageAccess::writable;
+    std::string_view advice;
+    if (writing && (errno_value == EACCES || errno_value == EPERM || errno_value == EROFS)) {
+        advice = "; if the guest need not write to it, use --read-only or --snapshot";
+    }
+    return fail(fmt::format("cannot open disk image '{}'{}: {}{}", path, writing ? " for writing" : "",
+                            std::strerror(errno_value), advice));
+}
+
+}  // namespace
+
+ImageAccess image_access(const TreeNode& node) {
+    if (node.has("viv,read-only")) return ImageAccess::read_only;
+    return node.has("viv,snapshot") ? ImageAccess::snapshot : ImageAccess::writable;
+}
+
+Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access) {
+    // What it is comes first: opening a FIFO would wait, opening some character devices acts on them.
+    struct stat info {};
+    if (stat(path.c_str(), &info) != 0) return cannot_open(path, access, errno);
+    if (S_ISDIR(info.st_mode)) return fail(fmt::format("cannot open disk image '{}': it is a directory", path));
+    if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
+        return fail(fmt::format("cannot open disk image '{}': it is neither a file nor a block device", path));
+    }
+    const int mode = access == ImageAccess::writable ? O_RDWR : O_RDONLY;
+    FileDescriptor file(open(path.c_str(), mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (file.get() < 0) return cannot_open(path, access, errno);
+    TRY(lock_image(file.get(), path, access));
+    if (fstat(file.get(), &info) != 0) return cannot_open(path, access, errno);
+    const uint64_t size = TRY(size_of(file.get(), info, path));
+    if (size == 0) return fail(fmt::format("cannot use disk image '{}': it is empty", path));
+    if (size > static_cast<uint64_t>(INT64_MAX) - DiskImage::sector_size) {
+        return fail(fmt::format("cannot use disk image '{}': it is too large", path));
+    }
+    if (access == ImageAccess::snapshot) {
+        FileDescriptor overlay = TRY(make_overlay(path));
+        return std::make_unique<SnapshotImage>(std::move(file), std::move(overlay), path, size);
+    }
+    return std::make_unique<RawImage>(std::move(file), path, size, access);
+}
+
+}  // namespace viv
