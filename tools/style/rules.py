@@ -232,6 +232,16 @@ def python_parses(files):
     return wrong
 
 
+def packages_explained(files):
+    """A dependency has a line that says what it is for and why this one."""
+    texts = {file.path: file for file in files}
+    if 'tools/packages' not in texts:
+        return []
+    reasons = texts['docs/dependencies.md'].text if 'docs/dependencies.md' in texts else ''
+    names = [line.split()[0] for line in texts['tools/packages'].lines if line.strip() and not line.startswith('#')]
+    return [f'tools/packages: {name} is not in docs/dependencies.md' for name in names if f'`{name}`' not in reasons]
+
+
 def links_resolve(files):
     """Links between the project's own documents."""
     known = {file.path for file in files}
@@ -271,5 +281,6 @@ RULES = {
     'no word of the workplace and no unfinished place': forbidden_words,
     'text files have clean line ends': plain_text,
     'Python files parse': python_parses,
+    'every package has its line in docs/dependencies.md': packages_explained,
     'links between documents resolve': links_resolve,
 }

@@ -60,6 +60,7 @@ EXAMPLES = [
     ('plain_text', {'vmm/a.cpp': 'int a;'}, 'line end', {'vmm/a.cpp': ''}),
     ('plain_text', {'tools/a': 'a\r\nb\n'}, 'carriage', {'tools/a': 'a\nb\n'}),
     ('python_parses', {'tools/a.py': 'def a(:\n'}, 'a.py', {'tools/a.py': 'def a(): pass\n'}),
+    ('packages_explained', {'tools/packages': '# a\nlibx-dev  =  text\n', 'docs/dependencies.md': 'libx\n'}, 'libx-dev', {'tools/packages': '# a\nlibx-dev  =  text\n', 'docs/dependencies.md': '- `libx-dev`: text\n'}),
     ('links_resolve', {'README.md': '[a](docs/a.md)\n'}, 'nowhere', {'docs/a.md': '[b](../README.md) [c](https://example.org) [d](#part)\n', 'README.md': '[a](docs/a.md#top) [docs](docs/)\n'}),
 ]
 
