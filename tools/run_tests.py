@@ -29,6 +29,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TAP_LINE = re.compile(r'^(not )?ok\b\s*\d*\s*(?:- )?(.*?)(?:(?<!\\)#\s*(SKIP)\S*\s*(.*))?$', re.IGNORECASE)
+RUNNING = set()  # programs under way, to be stopped with us
 PLAN = re.compile(r'^1\.\.(\d+)\s*(?:#\s*SKIP\S*\s*(.*))?$', re.IGNORECASE)
 
 
@@ -197,7 +198,15 @@ class Test:
         if result.failed:
             self.cache.unlink(missing_ok=True)
         else:
-            write_whole(self.cache, json.dumps({'key': key, 'passed': result.passed, 'skipped': result.skipped}))
+            write_whole(self.cache, json.dumps({'key': key, 'passed': result.passed, 'skipped': result.skipped,
+                                                'seconds': result.seconds}))
+
+    def expected_seconds(self):
+        """How long it took last time, or may take at most; the long ones start first."""
+        try:
+            return json.loads(self.cache.read_text())['seconds']
+        except (OSError, ValueError, KeyError):
+            return self.entry['timeout'] or 30
 
     def run(self, slow_factor):
         begin = time.monotonic()
@@ -225,6 +234,7 @@ class Test:
         process = subprocess.Popen(self.entry['cmd'], cwd=self.entry['workdir'] or self.build, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    start_new_session=True)
+        RUNNING.add(process)
         try:
             output, _ = process.communicate(timeout=seconds)
             status = process.returncode
@@ -234,6 +244,8 @@ class Test:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             status = f'no end after {seconds:.0f} s'
+        finally:
+            RUNNING.discard(process)
         return status, output.decode(errors='replace')
 
 
@@ -303,6 +315,7 @@ def main():
             return 2
         work += [(test, factor) for test in tests]
 
+    os.environ.setdefault('VIV_GUESTS', str(guest_folders()[0]))
     hashes = Hashes(pathlib.Path(arguments.builds[0].partition(':')[0]) / 'test-results' / 'hashes')
     facts = host_facts()
     report = Report(len(work))
@@ -316,9 +329,17 @@ def main():
             test.remember(key, result)
         report.add(test, result)
 
+    work.sort(key=lambda item: -item[0].expected_seconds())
     with concurrent.futures.ThreadPoolExecutor(max_workers=arguments.jobs) as pool:
-        for done in [pool.submit(handle, *item) for item in work if item[0].entry['is_parallel']]:
-            done.result()
+        pending = [pool.submit(handle, *item) for item in work if item[0].entry['is_parallel']]
+        try:
+            for done in pending:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(RUNNING):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
     for item in work:
         if not item[0].entry['is_parallel']:
             handle(*item)
@@ -327,4 +348,7 @@ def main():
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
