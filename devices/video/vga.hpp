@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "devices/video/screen.hpp"
+#include "devices/video/vga_state.hpp"
+#include "vmm/core/bus.hpp"
+#include "vmm/core/clock.hpp"
+#include "vmm/core/device.hpp"
+#include "vmm/core/device_context.hpp"
+
+namespace viv {
+
+/// The IBM Video Graphics Array on the ISA bus. What the guest reaches: ports() at 3B0h-3DFh, memory() at
+/// A0000h-BFFFFh.
+class Vga final : public StatefulDevice<VgaState>, public Screen {
+  public:
+    static constexpr uint16_t first_port = 0x3B0;
+    static constexpr uint64_t port_count = 0x30;
+
+    explicit Vga(Clock& clock) : clock_(clock) {}
+
+    [[nodiscard]] BusDevice& ports() { return ports_; }
+    [[nodiscard]] BusDevice& memory() { return memory_; }
+    [[nodiscard]] const VgaState& state() const { return state_; }
+
+    void reset(ResetKind kind) override;
+
+    [[nodiscard]] TextScreen text() const override;
+    [[nodiscard]] std::move_only_function<Image()> freeze() const override;
+    [[nodiscard]] uint64_t generation() const override { return generation_; }
+
+  protected:
+    Result<void> validate(const VgaState& staged) const override;
+    void after_load() override { ++generation_; }
+
+  private:
+    class Ports final : public ByteDevice {
+      public:
+        explicit Ports(Vga& vga) : vga_(vga) {}
+        uint8_t read8(uint64_t offset) override;
+        void write8(uint64_t offset, uint8_t value) override;
+
+      private:
+        Vga& vga_;
+    };
+    class Memory final : public ByteDevice {
+      public:
+        explicit Memory(Vga& vga) : vga_(vga) {}
+        uint8_t read8(uint64_t offset) override;
+        void write8(uint64_t offset, uint8_t value) override;
+
+      private:
+        Vga& vga_;
+    };
+
+    uint8_t read_port(VgaPort port);
+    void write_port(VgaPort port, uint8_t value);
+    /// False for the CRTC ports of the other (monochrome or colour) half, and for all while the subsystem is off.
+    [[nodiscard]] bool decodes(VgaPort port) const;
+    uint8_t read_status_1();
+    void write_crtc(uint8_t value);
+    void write_attribute(uint8_t value);
+    uint8_t read_dac();
+    void write_dac(uint8_t value);
+
+    Clock& clock_;
+    Ports ports_{*this};
+    Memory memory_{*this};
+    uint64_t generation_ = 0;
+};
+
+/// Maps memory and ports, and provides the service Screen.
+Result<std::unique_ptr<Device>> make_vga(DeviceContext& context);
+
+}  // namespace viv
