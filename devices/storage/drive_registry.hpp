@@ -35,6 +35,8 @@ class Drive {
     /// Of the medium as it is recorded (floppy) or of the drive as it identifies itself (disk: the default translation,
     /// ATA words 1, 3 and 6). Zeros when empty or not applicable.
     [[nodiscard]] virtual DriveGeometry geometry() const = 0;
+    /// What INT 13h answers: for disks the translation that software with its 10-bit cylinders can use.
+    [[nodiscard]] virtual DriveGeometry bios_geometry() const { return geometry(); }
     /// Bytes of a logical block: 512, or 2048 for a CD-ROM.
     [[nodiscard]] virtual uint32_t block_size() const { return 512; }
     /// Only for floppy drives.
