@@ -34,6 +34,8 @@ IMPURE = [
     (r'\bpthread_\w+|\b(?:u|nano)?sleep\s*\(', 'a thread or lock'),
 ]
 IMPURE_HEADERS = {'thread', 'mutex', 'shared_mutex', 'atomic', 'condition_variable', 'future', 'semaphore', 'random', 'pthread.h'}
+# A test stands in for the machine, whose lock the event loop takes.
+TESTS_MAY = ('std::mutex', 'mutex')
 HOST_HEADERS = re.compile(r'^(?:sys/.*|linux/.*|unistd\.h|fcntl\.h|poll\.h|fstream|iostream|filesystem|stdio\.h|cstdio)$')
 
 HEAD = ['Models', 'Not modelled', 'Ignored bits', 'Reference']
@@ -146,9 +148,13 @@ def device_purity(files):
             continue
         for pattern, what in IMPURE:
             for match in re.finditer(pattern, file.code):
+                if file.is_test and match.group(0) in TESTS_MAY:
+                    continue
                 line = file.code.count('\n', 0, match.start()) + 1
                 wrong.append(f'{file.path}:{line}: {match.group(0).strip()} is {what}; devices have none')
         for line, _, path in file.includes():
+            if file.is_test and path in TESTS_MAY:
+                continue
             if path in IMPURE_HEADERS:
                 wrong.append(f'{file.path}:{line}: devices do not include <{path}>')
             elif HOST_HEADERS.match(path) and in_guest_model(file) and not file.is_test:

@@ -46,6 +46,7 @@ EXAMPLES = [
     ('device_purity', {'devices/timer/a.cpp': 'auto t = time(nullptr);\n'}, 'clock', {'devices/timer/a.cpp': 'auto t = wall_time(0) + rtc.time(0);\n'}),
     ('device_purity', {'devices/timer/a_test.cpp': 'int r = rand();\n'}, 'randomness', {'devices/timer/a_test.cpp': 'int r = brand();\n'}),
     ('device_purity', {'devices/timer/a.hpp': 'std::mutex lock_;\n'}, 'lock', {'devices/timer/a.hpp': 'const char* s = "std::mutex";\n'}),
+    ('device_purity', {'devices/timer/test_a.hpp': 'std::thread t;\n'}, 'thread', {'devices/timer/test_a.hpp': '#include <mutex>\nstd::mutex lock;\n'}),
     ('device_purity', {'devices/timer/a.hpp': '#include <atomic>\n'}, 'atomic', {'devices/timer/a.hpp': '#include <array>\n'}),
     ('device_purity', {'devices/timer/a.cpp': '#include <unistd.h>\n'}, 'host side', {'devices/storage/image/a.cpp': '#include <unistd.h>\n'}),
     ('device_purity', {'devices/storage/image/a.cpp': 'std::thread worker;\n'}, 'thread', {'vmm/machine/a.cpp': 'std::thread worker;\n'}),

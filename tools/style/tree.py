@@ -60,7 +60,7 @@ class File:
 
     @property
     def is_test(self):
-        return self.path.endswith(('_test.cpp', '_fuzz.cpp', '_test.hpp'))
+        return self.path.endswith(('_test.cpp', '_fuzz.cpp', '_test.hpp')) or self.name.startswith('test_')
 
     def includes(self):
         """(line number, is quoted, path) of every #include."""
