@@ -71,6 +71,13 @@ def fetching_nothing_shows_the_usage():
     assert status == 2 and 'usage' in error and 'memtest' in error, error
 
 
+def quickstart_refuses_before_it_builds():
+    status, _, error = run(TOOLS / 'quickstart', '/no/such.img', '--until', 'x')
+    assert status == 2 and 'no such image: /no/such.img' in error, error
+    status, _, error = run(TOOLS / 'quickstart', TOOLS / 'packages')
+    assert status == 2 and '--until' in error, error
+
+
 def an_initramfs_unpacks_to_what_went_in():
     with tempfile.TemporaryDirectory() as folder:
         busybox, output = pathlib.Path(folder) / 'busybox', pathlib.Path(folder) / 'initramfs.gz'
@@ -97,6 +104,7 @@ def main():
     cases = [package_names_of_both_systems_are_complete, an_unknown_option_of_install_packages_is_refused,
              the_list_of_guests_says_what_is_there, a_guest_that_is_there_is_not_fetched_again,
              the_folder_follows_the_cache_setting, an_unknown_guest_is_named, fetching_nothing_shows_the_usage,
+             quickstart_refuses_before_it_builds,
              an_initramfs_unpacks_to_what_went_in]
     failed = 0
     for number, case in enumerate(cases, 1):
