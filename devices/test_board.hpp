@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <initializer_list>
 #include <memory>
 #include <mutex>
@@ -46,6 +47,9 @@ class TestBoard : public ContractRig {
     ~TestBoard() override {
         while (!owned_.empty()) owned_.pop_back();  // whoever drives a wire goes before whoever sees it
     }
+
+    /// A probe that lives as long as the devices.
+    Wire& new_wire() { return wires_.emplace_back(); }
 
     /// Makes a device as the machine would. `irqs` are ISA IRQ numbers; the contract tests watch these wires.
     Device& make(DeviceMaker maker, std::vector<DeviceRange> ranges, std::initializer_list<unsigned> irqs = {}) {
@@ -97,6 +101,7 @@ class TestBoard : public ContractRig {
     EventLoop loop{lock};
 
   private:
+    std::deque<Wire> wires_;
     std::vector<std::unique_ptr<Device>> owned_;
 };
 

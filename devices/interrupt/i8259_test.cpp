@@ -54,7 +54,7 @@ struct Pic : TestBoard {
         return in(chip);
     }
 
-    Wire intr;
+    Wire& intr = new_wire();
     InterruptController* pic = nullptr;
     std::array<IrqLine, 16> irq;
 };
