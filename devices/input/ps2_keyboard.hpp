@@ -6,8 +6,8 @@
 #include <optional>
 #include <span>
 
-#include "devices/input/byte_queue.hpp"
 #include "devices/input/keyboard_port.hpp"
+#include "vmm/core/byte_queue.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/result.hpp"
 #include "vmm/core/types.hpp"

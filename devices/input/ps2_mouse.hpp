@@ -5,8 +5,8 @@
 #include <functional>
 #include <optional>
 
-#include "devices/input/byte_queue.hpp"
 #include "devices/input/keyboard_port.hpp"
+#include "vmm/core/byte_queue.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/result.hpp"
 #include "vmm/core/types.hpp"
