@@ -95,6 +95,10 @@ class Engine : public MsiSink {
         bool masked = true;
     };
     virtual void set_ioapic_routes(std::span<const IoApicRoute> routes) = 0;
+    /// Tells GuestMemory::note_write() what the CPUs wrote to the region at `base` since the last call; the first call
+    /// for a region reports all of it. Engines that note every write at once have nothing to do. Under the machine
+    /// lock.
+    virtual void sync_dirty(Gpa /*base*/) {}
     [[nodiscard]] virtual EngineCounters counters() const = 0;
 };
 

@@ -1,0 +1,259 @@
+#include "vmm/engine/kvm/kvm_engine.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "vmm/engine/kvm/kvm_api.hpp"
+#include "vmm/engine/kvm/kvm_vcpu.hpp"
+
+namespace viv {
+namespace kvm {
+namespace {
+
+constexpr uint32_t max_cpus = 16;
+constexpr uint32_t ioapic_pins = 24;
+// Four pages that Intel hosts without unrestricted guests need; below the firmware's part of the address space and
+// above the local APIC, where a PC has nothing.
+constexpr uint64_t identity_map_address = 0xFEFFC000;
+constexpr uint64_t tss_address = identity_map_address + 0x1000;
+
+Result<FileDescriptor> open_kvm() {
+    FileDescriptor kvm(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+    if (!kvm.valid()) {
+        switch (errno) {
+            case ENOENT:
+            case ENXIO:
+            case ENODEV:
+                return fail(
+                    "this host has no /dev/kvm: enable virtualization in the firmware setup and load kvm_intel or "
+                    "kvm_amd");
+            case EACCES:
+            case EPERM: return fail("no permission to open /dev/kvm: add yourself to the group kvm and log in again");
+            case EBUSY:
+                return fail("/dev/kvm is busy: another hypervisor uses the processor's virtualization; stop it");
+            default: return fail_errno("cannot open /dev/kvm", errno);
+        }
+    }
+    const int version = ioctl(kvm.get(), KVM_GET_API_VERSION, 0);
+    if (version != KVM_API_VERSION) {
+        return fail(fmt::format("/dev/kvm speaks API version {}, viv needs {}: use a current kernel", version,
+                                KVM_API_VERSION));
+    }
+    return kvm;
+}
+
+Result<void> need_capabilities(int kvm) {
+    struct Need {
+        int capability;
+        const char* name;
+    };
+    constexpr Need needs[] = {
+        {KVM_CAP_USER_MEMORY, "user memory"},
+        {KVM_CAP_SPLIT_IRQCHIP, "split irqchip"},
+        {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
+        {KVM_CAP_READONLY_MEM, "read-only memory"},
+        {KVM_CAP_SYNC_REGS, "shared registers"},
+        {KVM_CAP_XSAVE, "XSAVE state"},
+        {KVM_CAP_VCPU_EVENTS, "CPU events"},
+        {KVM_CAP_MP_STATE, "CPU activity"},
+        {KVM_CAP_SIGNAL_MSI, "MSI"},
+        {KVM_CAP_IRQ_ROUTING, "interrupt routing"},
+    };
+    for (const Need& need : needs) {
+        if (ioctl(kvm, KVM_CHECK_EXTENSION, need.capability) <= 0) {
+            return fail(fmt::format("this host's KVM lacks '{}': use a kernel from 5.0 on", need.name));
+        }
+    }
+    return {};
+}
+
+void enable(int vm, uint32_t capability, uint64_t argument) {
+    kvm_enable_cap enable{};
+    enable.cap = capability;
+    enable.args[0] = argument;
+    call(vm, KVM_ENABLE_CAP, &enable);
+}
+
+class KvmEngine final : public Engine {
+  public:
+    KvmEngine(GuestMemory& memory, FileDescriptor kvm, FileDescriptor vm)
+        : kvm_(std::move(kvm)), vm_(std::make_shared<Vm>(memory, std::move(vm))) {}
+
+    Result<void> start(const EngineConfig& config);
+
+    [[nodiscard]] std::string_view name() const override { return "kvm"; }
+    [[nodiscard]] std::vector<std::string> limits() const override { return {}; }
+    Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
+    void set_a20(bool enabled) override { note(vm_->slots.set_a20(enabled)); }
+    void sync_dirty(Gpa base) override { note(vm_->slots.sync_dirty(base)); }
+    void send(uint64_t address, uint32_t data) override;
+    void set_ioapic_routes(std::span<const IoApicRoute> routes) override;
+    [[nodiscard]] EngineCounters counters() const override;
+
+  private:
+    void note(Result<void> outcome);
+    Result<void> make_irqchip();
+
+    FileDescriptor kvm_;
+    // The memory's change listener holds on to it too: a GuestMemory outlives its engine.
+    std::shared_ptr<Vm> vm_;
+    uint32_t cpus_ = 1;
+    bool has_irqchip_ = false;
+    std::vector<uint32_t> msr_indices_;
+    std::vector<kvm_irq_routing_entry> routes_;
+};
+
+Result<void> KvmEngine::start(const EngineConfig& config) {
+    if (config.cpus < 1 || config.cpus > max_cpus) {
+        return fail_usage(fmt::format("{} CPUs asked for; a machine has 1 to {}", config.cpus, max_cpus));
+    }
+    cpus_ = config.cpus;
+    const int vm = vm_->fd.get();
+    const auto extension = [vm](int capability) { return std::max(0, ioctl(vm, KVM_CHECK_EXTENSION, capability)); };
+    const int run_size = ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (run_size < static_cast<int>(sizeof(kvm_run)))
+        return fail_errno("cannot learn the size of KVM's run page", errno);
+    vm_->run_size = static_cast<size_t>(run_size);
+    vm_->layout.xsave_size = std::max<size_t>(static_cast<size_t>(extension(KVM_CAP_XSAVE2)), sizeof(kvm_xsave));
+    vm_->layout.has_xcrs = extension(KVM_CAP_XCRS) > 0;
+    vm_->layout.has_debug_registers = extension(KVM_CAP_DEBUGREGS) > 0;
+    vm_->layout.has_local_apic = true;
+
+    // Only Intel hosts know these two; where they are needed and fail, creating a CPU fails.
+    const uint64_t identity_map = identity_map_address;
+    call(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+    call(vm, KVM_SET_TSS_ADDR, tss_address);
+    if (extension(KVM_CAP_X86_USER_SPACE_MSR)) {
+        enable(vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN);
+    }
+    if (extension(KVM_CAP_EXIT_ON_EMULATION_FAILURE)) enable(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
+
+    MsrIndexTable table;
+    table.count = static_cast<uint32_t>(table.entries.size());
+    if (call(kvm_.get(), KVM_GET_MSR_INDEX_LIST, &table) < 0) return fail_errno("cannot list KVM's MSRs", errno);
+    msr_indices_.assign(table.entries.begin(), table.entries.begin() + table.count);
+
+    TRY(vm_->slots.update());
+    config.memory.on_change([weak = std::weak_ptr(vm_)] {
+        if (const auto shared = weak.lock()) {
+            if (auto done = shared->slots.update(); !done) {
+                shared->memory_failure = done.error().message;
+                shared->memory_failed.store(true, std::memory_order_release);
+            }
+        }
+    });
+    return {};
+}
+
+void KvmEngine::note(Result<void> outcome) {
+    if (outcome) return;
+    vm_->memory_failure = outcome.error().message;
+    vm_->memory_failed.store(true, std::memory_order_release);
+}
+
+/// Made with the first CPU: on some hosts the first memory slot after the irqchip costs 10 ms.
+Result<void> KvmEngine::make_irqchip() {
+    if (has_irqchip_) return {};
+    kvm_enable_cap split{};
+    split.cap = KVM_CAP_SPLIT_IRQCHIP;
+    split.args[0] = ioapic_pins;
+    if (call(vm_->fd.get(), KVM_ENABLE_CAP, &split) < 0) return fail_errno("cannot create KVM's local APICs", errno);
+    has_irqchip_ = true;
+    return {};
+}
+
+Result<std::unique_ptr<Vcpu>> KvmEngine::create_vcpu(VcpuId id) {
+    VIV_ASSERT(id.value < cpus_);
+    TRY(make_irqchip());
+    FileDescriptor fd(ioctl(vm_->fd.get(), KVM_CREATE_VCPU, id.value));
+    if (!fd.valid()) return fail_errno(fmt::format("cannot create CPU {}", id.value), errno);
+    CpuidTable cpuid;
+    cpuid.count = static_cast<uint32_t>(cpuid.entries.size());
+    if (call(kvm_.get(), KVM_GET_SUPPORTED_CPUID, &cpuid) < 0) return fail_errno("cannot read KVM's CPUID", errno);
+    if (call(fd.get(), KVM_SET_CPUID2, &cpuid) < 0) return fail_errno("cannot set a CPU's CPUID", errno);
+    if (vm_->layout.msrs.empty()) vm_->layout.msrs = readable_msrs(fd.get(), msr_indices_);
+    auto vcpu = TRY(KvmVcpu::create(vm_, id, std::move(fd)));
+    TRY(vcpu->set_state(reset_state(id.value == 0)));
+    return vcpu;
+}
+
+void KvmEngine::send(uint64_t address, uint32_t data) {
+    kvm_msi msi{};
+    msi.address_lo = static_cast<uint32_t>(address);
+    msi.address_hi = static_cast<uint32_t>(address >> 32);
+    msi.data = data;
+    // 0 means that no CPU took it, as a message to an absent CPU on a real bus.
+    call(vm_->fd.get(), KVM_SIGNAL_MSI, &msi);
+}
+
+/// KVM only needs to know which vectors are level-triggered, so that their EOI exits; masked pins stay, because an
+/// interrupt may be in service while its pin is masked.
+void KvmEngine::set_ioapic_routes(std::span<const IoApicRoute> routes) {
+    constexpr uint32_t level_triggered = 1u << 15;
+    std::vector<kvm_irq_routing_entry> entries;
+    for (size_t pin = 0; pin < routes.size() && pin < ioapic_pins; ++pin) {
+        const IoApicRoute& route = routes[pin];
+        if (!route.level_triggered) continue;
+        kvm_irq_routing_entry entry{};
+        entry.gsi = static_cast<uint32_t>(pin);
+        entry.type = KVM_IRQ_ROUTING_MSI;
+        entry.u.msi.address_lo = static_cast<uint32_t>(route.address);
+        entry.u.msi.address_hi = static_cast<uint32_t>(route.address >> 32);
+        entry.u.msi.data = route.data | level_triggered;
+        entries.push_back(entry);
+    }
+    const auto same = [](const kvm_irq_routing_entry& a, const kvm_irq_routing_entry& b) {
+        return std::memcmp(&a, &b, sizeof a) == 0;
+    };
+    if (std::ranges::equal(entries, routes_, same)) return;
+    routes_ = std::move(entries);
+    Counted<kvm_irq_routing_entry, ioapic_pins> table;
+    table.count = static_cast<uint32_t>(routes_.size());
+    std::ranges::copy(routes_, table.entries.begin());
+    if (call(vm_->fd.get(), KVM_SET_GSI_ROUTING, &table) < 0) {
+        note(fail_errno("cannot set KVM's interrupt routes", errno));
+    }
+}
+
+EngineCounters KvmEngine::counters() const {
+    EngineCounters all;
+    for (size_t i = 0; i < exit_reasons; ++i) {
+        uint64_t sum = 0;
+        for (const ExitCounters& one : vm_->counters) sum += one.by_reason[i].get();
+        if (sum) all.emplace_back(fmt::format("exits.{}", name_of(static_cast<ExitReason>(i))), sum);
+    }
+    const auto add = [&](const char* label, Counter ExitCounters::*member) {
+        uint64_t sum = 0;
+        for (const ExitCounters& one : vm_->counters) sum += (one.*member).get();
+        if (sum) all.emplace_back(label, sum);
+    };
+    add("kicks", &ExitCounters::kicks);
+    add("interrupts", &ExitCounters::interrupts);
+    add("unknown-msrs", &ExitCounters::unknown_msrs);
+    add("memory-races", &ExitCounters::memory_races);
+    return all;
+}
+
+}  // namespace
+}  // namespace kvm
+
+Result<std::unique_ptr<Engine>> make_kvm_engine(const EngineConfig& config) {
+    auto kvm = TRY(kvm::open_kvm());
+    TRY(kvm::need_capabilities(kvm.get()));
+    kvm::FileDescriptor vm(kvm::call(kvm.get(), KVM_CREATE_VM, 0));
+    if (!vm.valid()) {
+        if (errno == EBUSY) {
+            return fail("KVM is busy: another hypervisor uses the processor's virtualization; stop it");
+        }
+        return fail_errno("cannot create a virtual machine", errno);
+    }
+    auto engine = std::make_unique<kvm::KvmEngine>(config.memory, std::move(kvm), std::move(vm));
+    TRY(engine->start(config));
+    return engine;
+}
+
+}  // namespace viv

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <memory>
+
+#include "vmm/core/result.hpp"
+#include "vmm/engine/engine.hpp"
+
+namespace viv {
+
+/// An engine that runs guest code natively through /dev/kvm. Errors say what the host lacks and what to do about it.
+/// `config.memory` must outlive the engine; memory that is added before the first CPU is cheaper than memory added
+/// later.
+Result<std::unique_ptr<Engine>> make_kvm_engine(const EngineConfig& config);
+
+}  // namespace viv

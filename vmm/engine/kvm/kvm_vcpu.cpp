@@ -1,0 +1,212 @@
+#include "vmm/engine/kvm/kvm_vcpu.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <cstring>
+#include <mutex>
+
+namespace viv::kvm {
+namespace {
+
+/// The page of the CPU that this thread runs, for the signal handler.
+thread_local kvm_run* running = nullptr;
+
+int kick_signal() {
+    return SIGRTMIN + 3;
+}
+
+/// KVM_RUN returns at once when immediate_exit is set, so a signal between the last look at the flags and KVM_RUN is
+/// not lost.
+void on_kick(int) {
+    if (running) std::atomic_ref(running->immediate_exit).store(1, std::memory_order_relaxed);
+}
+
+void install_handler() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        struct sigaction action {};
+        action.sa_handler = on_kick;
+        sigemptyset(&action.sa_mask);
+        VIV_ASSERT(sigaction(kick_signal(), &action, nullptr) == 0);
+    });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(std::shared_ptr<Vm> vm, VcpuId id, FileDescriptor fd) {
+    void* page = mmap(nullptr, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    if (page == MAP_FAILED) return fail_errno(fmt::format("cannot map CPU {}'s run page", id.value), errno);
+    auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(vm), id, std::move(fd), static_cast<kvm_run*>(page)));
+    vcpu->run_->kvm_valid_regs = KVM_SYNC_X86_REGS;
+    install_handler();
+    return vcpu;
+}
+
+KvmVcpu::~KvmVcpu() {
+    munmap(run_, vm_.run_size);
+}
+
+void KvmVcpu::bind_thread() {
+    const auto self = static_cast<pid_t>(syscall(SYS_gettid));
+    running = run_;
+    if (thread_.exchange(self) == self) return;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, kick_signal());
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
+void KvmVcpu::interrupt_thread() {
+    if (entering_.load()) syscall(SYS_tgkill, getpid(), thread_.load(), kick_signal());
+}
+
+void KvmVcpu::kick() {
+    kick_.store(true);
+    interrupt_thread();
+}
+
+void KvmVcpu::set_intr(bool level) {
+    if (intr_.exchange(level) != level && level) interrupt_thread();
+}
+
+void KvmVcpu::inject_nmi() {
+    nmis_.fetch_add(1);
+    interrupt_thread();
+}
+
+void KvmVcpu::set_immediate_exit(bool wanted) {
+    std::atomic_ref(run_->immediate_exit).store(wanted, std::memory_order_relaxed);
+}
+
+/// Hands the 8259A's vector to KVM when it can take one, else asks for an exit as soon as it can.
+void KvmVcpu::deliver_intr(VcpuHost& host) {
+    if (run_->ready_for_interrupt_injection) {
+        if (!acknowledged_) {
+            entering_.store(false);  // the 8259A may move INTR, which must not signal this thread
+            acknowledged_ = host.acknowledge_interrupt();
+            entering_.store(true);
+        }
+        const kvm_interrupt interrupt{*acknowledged_};
+        if (ioctl(fd_.get(), KVM_INTERRUPT, &interrupt) == 0) {
+            acknowledged_.reset();
+            counters_.interrupts.add();
+        }
+        run_->ready_for_interrupt_injection = 0;
+    }
+    run_->request_interrupt_window = intr_.load() || acknowledged_;
+}
+
+/// The order is what makes kicks and interrupts race-free: immediate_exit is cleared, then entering_ is set, then the
+/// flags are read. A flag set before the read is seen; one set later sends a signal, whose handler sets immediate_exit
+/// or interrupts KVM_RUN.
+void KvmVcpu::prepare_entry(VcpuHost& host) {
+    set_immediate_exit(false);
+    entering_.store(true);
+    if (kick_.load()) {
+        // KVM still completes the port or memory access that it is in before it comes back.
+        set_immediate_exit(true);
+        return;
+    }
+    while (nmis_.load()) {
+        nmis_.fetch_sub(1);
+        call(fd_.get(), KVM_NMI, 0);
+    }
+    if (intr_.load() || acknowledged_) {
+        deliver_intr(host);
+    } else {
+        run_->request_interrupt_window = 0;
+    }
+    if (kick_.load()) set_immediate_exit(true);
+}
+
+int KvmVcpu::enter() {
+    slots_generation_ = vm_.slots.generation();
+    const int result = ioctl(fd_.get(), KVM_RUN, 0);
+    const int error = errno;
+    entering_.store(false, std::memory_order_release);
+    return result < 0 ? error : 0;
+}
+
+/// While another CPU changes the memory slots, memory can seem to be missing for a moment. True when this exit was such
+/// a case and is served.
+bool KvmVcpu::serve_from_slots() {
+    if (vm_.slots.generation() == slots_generation_ && slots_generation_ % 2 == 0) return false;
+    bool served = false;
+    if (run_->exit_reason == KVM_EXIT_MMIO) {
+        const std::span data(reinterpret_cast<std::byte*>(run_->mmio.data), run_->mmio.len);
+        served = run_->mmio.is_write ? vm_.slots.write(run_->mmio.phys_addr, data)
+                                     : vm_.slots.read(run_->mmio.phys_addr, data);
+    } else if (run_->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+        served = run_->internal.suberror == KVM_INTERNAL_ERROR_EMULATION;
+    }
+    if (served) counters_.memory_races.add();
+    return served;
+}
+
+Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
+    bind_thread();
+    for (;;) {
+        if (vm_.memory_failed.load(std::memory_order_acquire)) return give_up(vm_.memory_failure);
+        prepare_entry(host);
+        const int error = enter();
+        if (error == EINTR) {
+            if (kick_.exchange(false)) {
+                counters_.kicks.add();
+                return Stop::kicked;
+            }
+            continue;
+        }
+        if (error == EAGAIN) continue;
+        if (error) return give_up(fmt::format("KVM_RUN failed: {}", std::strerror(error)));
+        log_.add(*run_);
+        if (run_->exit_reason == KVM_EXIT_MMIO || run_->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+            if (serve_from_slots()) continue;
+            if (run_->exit_reason == KVM_EXIT_MMIO && !vm_.slots.a20()) run_->mmio.phys_addr &= ~uint64_t{0x100000};
+        }
+        const Next next = serve_exit(*run_, host, counters_);
+        if (next != Next::resume) return stop(next);
+    }
+}
+
+Stop KvmVcpu::stop(Next next) {
+    switch (next) {
+        case Next::halted: return Stop::halted;
+        case Next::shutdown: return Stop::shutdown;
+        case Next::resume:
+        case Next::debug:
+        case Next::emulate:
+        case Next::failed: break;
+    }
+    return give_up(describe_exit(*run_));
+}
+
+Stop KvmVcpu::give_up(std::string reason) {
+    failure_ = fmt::format("CPU {}: {}\n", id_.value, reason);
+    if (const auto now = state()) {
+        failure_ += to_text(*now);
+    } else {
+        failure_ += now.error().message + "\n";
+    }
+    failure_ += "last exits:\n" + log_.text();
+    return Stop::failed;
+}
+
+Result<CpuState> KvmVcpu::state() {
+    auto state = TRY(read_state(fd_.get(), vm_.layout));
+    if (acknowledged_ && !state.event_pending) {
+        state.event_pending = true;
+        state.event_vector = *acknowledged_;
+    }
+    return state;
+}
+
+Result<void> KvmVcpu::set_state(const CpuState& state) {
+    acknowledged_.reset();
+    run_->ready_for_interrupt_injection = 0;
+    return write_state(fd_.get(), vm_.layout, state, id_.value);
+}
+
+}  // namespace viv::kvm

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "vmm/engine/engine.hpp"
+#include "vmm/engine/kvm/exits.hpp"
+#include "vmm/engine/kvm/kvm_api.hpp"
+#include "vmm/engine/kvm/memory_slots.hpp"
+#include "vmm/engine/kvm/vcpu_state.hpp"
+
+namespace viv::kvm {
+
+/// What the CPUs of one machine share.
+struct Vm {
+    explicit Vm(GuestMemory& guest_memory, FileDescriptor vm)
+        : memory(guest_memory), fd(std::move(vm)), slots(fd.get(), guest_memory) {}
+    GuestMemory& memory;
+    FileDescriptor fd;
+    MemorySlots slots;
+    StateLayout layout;
+    size_t run_size = 0;                // bytes of kvm_run to map
+    std::deque<ExitCounters> counters;  // one a CPU; they stay when the CPU goes
+    std::atomic<bool> memory_failed = false;
+    std::string memory_failure;  // written before memory_failed is set
+};
+
+class KvmVcpu final : public Vcpu {
+  public:
+    /// `fd` is a CPU whose CPUID is set.
+    static Result<std::unique_ptr<KvmVcpu>> create(std::shared_ptr<Vm> vm, VcpuId id, FileDescriptor fd);
+    ~KvmVcpu() override;
+
+    Stop run(VcpuHost& host, uint64_t budget) override;
+    void kick() override;
+    void set_intr(bool level) override;
+    void inject_nmi() override;
+    Result<CpuState> state() override;
+    Result<void> set_state(const CpuState& state) override;
+    [[nodiscard]] uint64_t instructions() const override { return 0; }
+    [[nodiscard]] std::string failure() const override { return failure_; }
+
+  private:
+    KvmVcpu(std::shared_ptr<Vm> vm, VcpuId id, FileDescriptor fd, kvm_run* run)
+        : vm_owner_(std::move(vm)),
+          vm_(*vm_owner_),
+          id_(id),
+          fd_(std::move(fd)),
+          run_(run),
+          counters_(vm_.counters.emplace_back()) {}
+
+    void bind_thread();
+    void interrupt_thread();
+    void prepare_entry(VcpuHost& host);
+    void deliver_intr(VcpuHost& host);
+    int enter();
+    bool serve_from_slots();
+    Stop stop(Next next);
+    Stop give_up(std::string reason);
+    void set_immediate_exit(bool wanted);
+
+    std::shared_ptr<Vm> vm_owner_;
+    Vm& vm_;
+    VcpuId id_;
+    FileDescriptor fd_;
+    kvm_run* run_;
+    std::atomic<pid_t> thread_ = 0;
+    // Whoever changes kick_, intr_ or nmis_ while this is set sends the signal; see prepare_entry().
+    std::atomic<bool> entering_ = false;
+    std::atomic<bool> kick_ = false;
+    std::atomic<bool> intr_ = false;
+    std::atomic<uint32_t> nmis_ = 0;
+    // A vector that the 8259A has handed out and KVM has not taken yet.
+    std::optional<uint8_t> acknowledged_;
+    uint64_t slots_generation_ = 0;  // at the last entry
+    ExitCounters& counters_;
+    ExitLog log_;
+    std::string failure_;
+};
+
+}  // namespace viv::kvm
