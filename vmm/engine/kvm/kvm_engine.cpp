@@ -86,7 +86,7 @@ class KvmEngine final : public Engine {
     Result<void> start(const EngineConfig& config);
 
     [[nodiscard]] std::string_view name() const override { return "kvm"; }
-    [[nodiscard]] std::vector<std::string> limits() const override { return {}; }
+    [[nodiscard]] std::vector<std::string> limits() const override { return vm_->limits.lines(); }
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override { note(vm_->slots.set_a20(enabled)); }
     void sync_dirty(Gpa base) override { note(vm_->slots.sync_dirty(base)); }
@@ -112,6 +112,7 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
         return fail_usage(fmt::format("{} CPUs asked for; a machine has 1 to {}", config.cpus, max_cpus));
     }
     cpus_ = config.cpus;
+    vm_->limits = TRY(probe_host_limits(kvm_.get()));
     const int vm = vm_->fd.get();
     const auto extension = [vm](int capability) { return std::max(0, ioctl(vm, KVM_CHECK_EXTENSION, capability)); };
     const int run_size = ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -235,6 +236,8 @@ EngineCounters KvmEngine::counters() const {
     add("interrupts", &ExitCounters::interrupts);
     add("unknown-msrs", &ExitCounters::unknown_msrs);
     add("memory-races", &ExitCounters::memory_races);
+    add("steps", &ExitCounters::steps);
+    add("rescues.int", &ExitCounters::rescued_interrupts);
     return all;
 }
 

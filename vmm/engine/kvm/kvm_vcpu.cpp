@@ -1,47 +1,22 @@
 #include "vmm/engine/kvm/kvm_vcpu.hpp"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #include <cstring>
-#include <mutex>
+
+#include "vmm/engine/kvm/kick.hpp"
 
 namespace viv::kvm {
-namespace {
-
-/// The page of the CPU that this thread runs, for the signal handler.
-thread_local kvm_run* running = nullptr;
-
-int kick_signal() {
-    return SIGRTMIN + 3;
-}
-
-/// KVM_RUN returns at once when immediate_exit is set, so a signal between the last look at the flags and KVM_RUN is
-/// not lost.
-void on_kick(int) {
-    if (running) std::atomic_ref(running->immediate_exit).store(1, std::memory_order_relaxed);
-}
-
-void install_handler() {
-    static std::once_flag once;
-    std::call_once(once, [] {
-        struct sigaction action {};
-        action.sa_handler = on_kick;
-        sigemptyset(&action.sa_mask);
-        VIV_ASSERT(sigaction(kick_signal(), &action, nullptr) == 0);
-    });
-}
-
-}  // namespace
-
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(std::shared_ptr<Vm> vm, VcpuId id, FileDescriptor fd) {
     void* page = mmap(nullptr, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     if (page == MAP_FAILED) return fail_errno(fmt::format("cannot map CPU {}'s run page", id.value), errno);
     auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(vm), id, std::move(fd), static_cast<kvm_run*>(page)));
     vcpu->run_->kvm_valid_regs = KVM_SYNC_X86_REGS;
-    install_handler();
+    if (vcpu->vm_.limits.any()) {
+        vcpu->run_->kvm_valid_regs |= KVM_SYNC_X86_SREGS;
+        vcpu->limited_.emplace(vcpu->vm_.limits, vcpu->vm_.slots, vcpu->fd_.get(), *vcpu->run_, vcpu->counters_);
+    }
     return vcpu;
 }
 
@@ -49,18 +24,8 @@ KvmVcpu::~KvmVcpu() {
     munmap(run_, vm_.run_size);
 }
 
-void KvmVcpu::bind_thread() {
-    const auto self = static_cast<pid_t>(syscall(SYS_gettid));
-    running = run_;
-    if (thread_.exchange(self) == self) return;
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, kick_signal());
-    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-}
-
 void KvmVcpu::interrupt_thread() {
-    if (entering_.load()) syscall(SYS_tgkill, getpid(), thread_.load(), kick_signal());
+    if (entering_.load()) send_kick(thread_.load());
 }
 
 void KvmVcpu::kick() {
@@ -119,6 +84,7 @@ void KvmVcpu::prepare_entry(VcpuHost& host) {
     } else {
         run_->request_interrupt_window = 0;
     }
+    if (limited_) limited_->prepare(run_->request_interrupt_window != 0);
     if (kick_.load()) set_immediate_exit(true);
 }
 
@@ -147,7 +113,15 @@ bool KvmVcpu::serve_from_slots() {
 }
 
 Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
-    bind_thread();
+    thread_.store(bind_kick(run_));
+    if (limited_) limited_->start();
+    const Stop stop = run_until_stop(host);
+    if (limited_) limited_->stop();
+    unbind_kick();
+    return stop;
+}
+
+Stop KvmVcpu::run_until_stop(VcpuHost& host) {
     for (;;) {
         if (vm_.memory_failed.load(std::memory_order_acquire)) return give_up(vm_.memory_failure);
         prepare_entry(host);
@@ -157,6 +131,7 @@ Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
                 counters_.kicks.add();
                 return Stop::kicked;
             }
+            if (limited_) limited_->interrupted();
             continue;
         }
         if (error == EAGAIN) continue;
@@ -167,6 +142,11 @@ Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
             if (run_->exit_reason == KVM_EXIT_MMIO && !vm_.slots.a20()) run_->mmio.phys_addr &= ~uint64_t{0x100000};
         }
         const Next next = serve_exit(*run_, host, counters_);
+        if (next == Next::debug && limited_) {
+            limited_->debug_exit();
+            continue;
+        }
+        if (limited_) limited_->progressed();
         if (next != Next::resume) return stop(next);
     }
 }
@@ -174,7 +154,11 @@ Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
 Stop KvmVcpu::stop(Next next) {
     switch (next) {
         case Next::halted: return Stop::halted;
-        case Next::shutdown: return Stop::shutdown;
+        case Next::shutdown:
+            if (limited_) {
+                if (const auto why = limited_->explain_shutdown()) return give_up(*why);
+            }
+            return Stop::shutdown;
         case Next::resume:
         case Next::debug:
         case Next::emulate:

@@ -10,7 +10,9 @@
 
 #include "vmm/engine/engine.hpp"
 #include "vmm/engine/kvm/exits.hpp"
+#include "vmm/engine/kvm/host_limits.hpp"
 #include "vmm/engine/kvm/kvm_api.hpp"
+#include "vmm/engine/kvm/limited_host.hpp"
 #include "vmm/engine/kvm/memory_slots.hpp"
 #include "vmm/engine/kvm/vcpu_state.hpp"
 
@@ -24,6 +26,7 @@ struct Vm {
     FileDescriptor fd;
     MemorySlots slots;
     StateLayout layout;
+    HostLimits limits;
     size_t run_size = 0;                // bytes of kvm_run to map
     std::deque<ExitCounters> counters;  // one a CPU; they stay when the CPU goes
     std::atomic<bool> memory_failed = false;
@@ -54,8 +57,8 @@ class KvmVcpu final : public Vcpu {
           run_(run),
           counters_(vm_.counters.emplace_back()) {}
 
-    void bind_thread();
     void interrupt_thread();
+    Stop run_until_stop(VcpuHost& host);
     void prepare_entry(VcpuHost& host);
     void deliver_intr(VcpuHost& host);
     int enter();
@@ -80,6 +83,7 @@ class KvmVcpu final : public Vcpu {
     uint64_t slots_generation_ = 0;  // at the last entry
     ExitCounters& counters_;
     ExitLog log_;
+    std::optional<LimitedHost> limited_;  // only where the host needs it
     std::string failure_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "vmm/engine/kvm/kvm_api.hpp"
 
@@ -11,6 +12,11 @@ namespace viv::kvm {
 namespace {
 constexpr uint64_t wrap_base = 0x100000;
 constexpr uint64_t wrap_size = 0x10000;
+constexpr uint64_t page_size = GuestMemory::page_size;
+
+size_t bitmap_words(const Slot& slot) {
+    return (slot.size / page_size + 63) / 64;
+}
 }  // namespace
 
 std::vector<Slot> plan_slots(std::span<const GuestMemory::Region> regions, bool a20) {
@@ -62,7 +68,7 @@ Result<void> MemorySlots::apply() {
         if (is_installed(slot)) continue;
         uint32_t id = 0;
         while (std::ranges::find(installed_, id, &Installed::id) != installed_.end()) ++id;
-        const Installed added{slot, id, false};
+        const Installed added{slot, id, false, {}};
         if (auto done = set_region(added, true); !done) {
             outcome = done;
             break;
@@ -100,43 +106,54 @@ Result<void> MemorySlots::sync_dirty(Gpa base) {
         const Gpa start = region->base + static_cast<uint64_t>(slot.host - region->host);
         if (!one.logging) {
             one.logging = true;
+            one.written.assign(bitmap_words(slot), 0);
             TRY(set_region(one, true));
             memory_.note_write(start, slot.size);
             continue;
         }
-        std::vector<uint64_t> bitmap((slot.size / GuestMemory::page_size + 63) / 64);
-        kvm_dirty_log log{.slot = one.id, .padding1 = 0, .dirty_bitmap = bitmap.data()};
+        std::vector<uint64_t> written = std::exchange(one.written, std::vector<uint64_t>(bitmap_words(slot)));
+        std::vector<uint64_t> by_cpus(written.size());
+        kvm_dirty_log log{.slot = one.id, .padding1 = 0, .dirty_bitmap = by_cpus.data()};
         if (call(vm_, KVM_GET_DIRTY_LOG, &log) < 0) return fail_errno("cannot read KVM's log of written pages", errno);
-        for (uint64_t page = 0; page < slot.size / GuestMemory::page_size; ++page) {
-            if (bitmap[page / 64] >> (page % 64) & 1) {
-                memory_.note_write(start + page * GuestMemory::page_size, GuestMemory::page_size);
+        for (uint64_t page = 0; page < slot.size / page_size; ++page) {
+            if ((written[page / 64] | by_cpus[page / 64]) >> (page % 64) & 1) {
+                memory_.note_write(start + page * page_size, page_size);
             }
         }
     }
     return {};
 }
 
-const MemorySlots::Installed* MemorySlots::find(uint64_t address, size_t size) const {
+/// An index into installed_; its size when no slot holds it all.
+size_t MemorySlots::find(uint64_t address, size_t size) const {
     const auto at = std::ranges::find_if(installed_, [=](const Installed& one) {
         return address >= one.slot.base && address - one.slot.base < one.slot.size &&
                size <= one.slot.size - (address - one.slot.base);
     });
-    return at == installed_.end() ? nullptr : &*at;
+    return static_cast<size_t>(at - installed_.begin());
 }
 
 bool MemorySlots::read(uint64_t address, std::span<std::byte> out) const {
     const std::lock_guard lock(mutex_);
-    const Installed* one = find(address, out.size());
-    if (!one) return false;
-    std::memcpy(out.data(), one->slot.host + (address - one->slot.base), out.size());
+    const size_t at = find(address, out.size());
+    if (at == installed_.size()) return false;
+    const Slot& slot = installed_[at].slot;
+    std::memcpy(out.data(), slot.host + (address - slot.base), out.size());
     return true;
 }
 
-bool MemorySlots::write(uint64_t address, std::span<const std::byte> in) const {
+bool MemorySlots::write(uint64_t address, std::span<const std::byte> in) {
     const std::lock_guard lock(mutex_);
-    const Installed* one = find(address, in.size());
-    if (!one || one->slot.read_only) return false;
-    std::memcpy(one->slot.host + (address - one->slot.base), in.data(), in.size());
+    const size_t at = find(address, in.size());
+    if (at == installed_.size() || installed_[at].slot.read_only) return false;
+    Installed& one = installed_[at];
+    const uint64_t offset = address - one.slot.base;
+    std::memcpy(one.slot.host + offset, in.data(), in.size());
+    if (one.logging) {
+        for (uint64_t page = offset / page_size; page <= (offset + in.size() - 1) / page_size; ++page) {
+            one.written[page / 64] |= uint64_t{1} << (page % 64);
+        }
+    }
     return true;
 }
 

@@ -47,17 +47,18 @@ class MemorySlots {
     /// Copies from and to what the guest sees at `address`; false (and nothing done) when one slot does not hold it all
     /// or, for writing, is read-only. From any thread.
     bool read(uint64_t address, std::span<std::byte> out) const;
-    bool write(uint64_t address, std::span<const std::byte> in) const;
+    bool write(uint64_t address, std::span<const std::byte> in);
 
   private:
     struct Installed {
         Slot slot;
         uint32_t id = 0;
         bool logging = false;
+        std::vector<uint64_t> written;  // by write() since the last sync_dirty(); one bit a page
     };
     Result<void> apply();
     Result<void> set_region(const Installed& installed, bool present);
-    const Installed* find(uint64_t address, size_t size) const;
+    [[nodiscard]] size_t find(uint64_t address, size_t size) const;
 
     int vm_;
     GuestMemory& memory_;

@@ -1,0 +1,190 @@
+#include "vmm/engine/kvm/host_limits.hpp"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "vmm/engine/kvm/kick.hpp"
+
+namespace viv::kvm {
+namespace {
+
+constexpr size_t probe_memory = 0x3000;
+constexpr uint16_t code_at = 0x1000;
+constexpr uint16_t handler_at = 0x2000;
+
+struct Unmap {
+    size_t size;
+    void operator()(void* address) const { munmap(address, size); }
+};
+using Mapping = std::unique_ptr<void, Unmap>;
+
+Result<Mapping> map(int fd, size_t size) {
+    void* address =
+        mmap(nullptr, size, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
+    if (address == MAP_FAILED) return fail_errno("cannot map memory for KVM's probe", errno);
+    return Mapping(address, Unmap{size});
+}
+
+/// A guest of three pages and one CPU, without an interrupt controller.
+class ProbeGuest {
+  public:
+    static Result<ProbeGuest> create(int kvm) {
+        FileDescriptor vm(call(kvm, KVM_CREATE_VM, 0));
+        if (!vm.valid()) return fail_errno("cannot create a virtual machine", errno);
+        Mapping memory = TRY(map(-1, probe_memory));
+        const kvm_userspace_memory_region region{.slot = 0,
+                                                 .flags = 0,
+                                                 .guest_phys_addr = 0,
+                                                 .memory_size = probe_memory,
+                                                 .userspace_addr = reinterpret_cast<uint64_t>(memory.get())};
+        if (call(vm.get(), KVM_SET_USER_MEMORY_REGION, &region) < 0) return fail_errno("cannot set KVM memory", errno);
+        const uint64_t identity_map = 0xFEFFC000;
+        call(vm.get(), KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+        call(vm.get(), KVM_SET_TSS_ADDR, identity_map + 0x1000);
+        FileDescriptor vcpu(call(vm.get(), KVM_CREATE_VCPU, 0));
+        if (!vcpu.valid()) return fail_errno("cannot create a CPU", errno);
+        const int run_size = call(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+        if (run_size < static_cast<int>(sizeof(kvm_run))) return fail_errno("cannot size KVM's run page", errno);
+        Mapping run = TRY(map(vcpu.get(), static_cast<size_t>(run_size)));
+        return ProbeGuest(std::move(vm), std::move(memory), std::move(vcpu), std::move(run));
+    }
+
+    enum class Mode { real, protected_flat };
+
+    /// Puts `code` at 1000h and the CPU in front of it.
+    void load(std::initializer_list<uint8_t> code, Mode mode) {
+        std::memcpy(static_cast<uint8_t*>(memory_.get()) + code_at, code.begin(), code.size());
+        kvm_sregs sregs{};
+        call(vcpu_.get(), KVM_GET_SREGS, &sregs);
+        sregs.cs.selector = 0;
+        sregs.cs.base = 0;
+        if (mode == Mode::protected_flat) {
+            sregs.cr0 |= 1;
+            for (kvm_segment* segment : {&sregs.cs, &sregs.ds, &sregs.es, &sregs.ss}) {
+                *segment = {
+                    .base = 0, .limit = 0xFFFFFFFF, .selector = 8, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
+            }
+            sregs.cs.type = 11;
+        }
+        call(vcpu_.get(), KVM_SET_SREGS, &sregs);
+        kvm_regs regs{};
+        regs.rip = code_at;
+        regs.rsp = code_at - 0x100;
+        regs.rflags = 2;
+        call(vcpu_.get(), KVM_SET_REGS, &regs);
+    }
+    /// The exit reason, or nothing when a signal came first.
+    std::optional<uint32_t> step() {
+        if (ioctl(vcpu_.get(), KVM_RUN, 0) < 0) return std::nullopt;
+        return run().exit_reason;
+    }
+    [[nodiscard]] kvm_run& run() { return *static_cast<kvm_run*>(run_.get()); }
+    [[nodiscard]] int vcpu() const { return vcpu_.get(); }
+    void set_vector(uint8_t vector, uint16_t offset) {
+        const uint32_t far_pointer = offset;
+        std::memcpy(static_cast<uint8_t*>(memory_.get()) + vector * 4, &far_pointer, sizeof far_pointer);
+    }
+    void put(uint16_t address, std::initializer_list<uint8_t> bytes) {
+        std::memcpy(static_cast<uint8_t*>(memory_.get()) + address, bytes.begin(), bytes.size());
+    }
+
+  private:
+    ProbeGuest(FileDescriptor vm, Mapping memory, FileDescriptor vcpu, Mapping run)
+        : memory_(std::move(memory)), vm_(std::move(vm)), vcpu_(std::move(vcpu)), run_(std::move(run)) {}
+    Mapping memory_;
+    FileDescriptor vm_, vcpu_;
+    Mapping run_;
+};
+
+/// popcnt is on every x86-64-v2 processor and in no kernel's emulator.
+bool emulates_kernel_code(ProbeGuest& guest) {
+    guest.load({0xF3, 0x0F, 0xB8, 0xC3, 0xE6, 0x10}, ProbeGuest::Mode::protected_flat);  // popcnt eax,ebx; out 10h,al
+    return guest.step() == KVM_EXIT_INTERNAL_ERROR;
+}
+
+/// A limited KVM accepts CR0.PG without EFER.LME and then does not keep it.
+bool no_legacy_paging(ProbeGuest& guest) {
+    guest.load({0xF4}, ProbeGuest::Mode::protected_flat);
+    kvm_sregs sregs{};
+    call(guest.vcpu(), KVM_GET_SREGS, &sregs);
+    const kvm_sregs before = sregs;
+    sregs.cr0 |= 0x80000000;
+    const bool refused = call(guest.vcpu(), KVM_SET_SREGS, &sregs) < 0;
+    call(guest.vcpu(), KVM_GET_SREGS, &sregs);
+    call(guest.vcpu(), KVM_SET_SREGS, &before);
+    return refused || (sregs.cr0 & 0x80000000) == 0;
+}
+
+/// Two instructions with interrupts enabled, then a port write: which exit comes first?
+bool late_interrupt_windows(ProbeGuest& guest) {
+    guest.load({0xFB, 0x90, 0x90, 0xFA, 0xE6, 0x10}, ProbeGuest::Mode::real);  // sti; nop; nop; cli; out 10h,al
+    guest.run().request_interrupt_window = 1;
+    const bool late = guest.step() == KVM_EXIT_IO;
+    guest.run().request_interrupt_window = 0;
+    return late;
+}
+
+/// Only for hosts that emulate: it takes a timer signal to get out.
+bool hangs_on_high_interrupts(ProbeGuest& guest) {
+    auto timer = KickTimer::create();
+    if (!timer) return true;
+    guest.set_vector(0x80, handler_at);
+    guest.put(handler_at, {0xE6, 0x10});  // out 10h,al
+    guest.load({0xCD, 0x80}, ProbeGuest::Mode::real);
+    bind_kick(&guest.run());
+    timer->set_period(std::chrono::microseconds(500));
+    const bool hangs = !guest.step().has_value();
+    timer->set_period(std::chrono::microseconds(0));
+    unbind_kick();
+    return hangs;
+}
+
+Result<HostLimits> probe(int kvm) {
+    HostLimits limits;
+    {
+        auto guest = TRY(ProbeGuest::create(kvm));
+        limits.late_interrupt_windows = late_interrupt_windows(guest);
+    }
+    auto guest = TRY(ProbeGuest::create(kvm));
+    limits.emulates_kernel_code = emulates_kernel_code(guest);
+    limits.no_legacy_paging = no_legacy_paging(guest);  // last: the guest cannot run afterwards
+    if (limits.emulates_kernel_code) {
+        auto another = TRY(ProbeGuest::create(kvm));
+        limits.hangs_on_high_interrupts = hangs_on_high_interrupts(another);
+    }
+    return limits;
+}
+
+}  // namespace
+
+std::vector<std::string> HostLimits::lines() const {
+    std::vector<std::string> lines;
+    if (emulates_kernel_code) {
+        lines.emplace_back(
+            "this host's KVM interprets all but 64-bit user code: about 3 million instructions a second, and some "
+            "instructions are missing");
+    }
+    if (no_legacy_paging) lines.emplace_back("this host's KVM has no 32-bit paging: 32-bit operating systems stop");
+    if (late_interrupt_windows) {
+        lines.emplace_back("this host's KVM misses short interrupt windows: viv steps while an interrupt waits");
+    }
+    if (hangs_on_high_interrupts) {
+        lines.emplace_back("this host's KVM hangs on INT 80h to FFh in real mode: viv executes them");
+    }
+    return lines;
+}
+
+Result<HostLimits> probe_host_limits(int kvm) {
+    static std::mutex mutex;
+    static std::optional<HostLimits> known;
+    const std::lock_guard lock(mutex);
+    if (!known) known = TRY(probe(kvm));
+    return *known;
+}
+
+}  // namespace viv::kvm

@@ -1,0 +1,170 @@
+#include "vmm/engine/kvm/limited_host.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace viv::kvm {
+namespace {
+
+constexpr auto busy_period = std::chrono::microseconds(1000);
+constexpr auto idle_period = std::chrono::microseconds(10'000);
+// About as long as one busy_period lasts.
+constexpr int steps_in_a_row = 200;
+
+constexpr uint64_t cr0_protection = 1;
+constexpr uint64_t cr0_paging = 0x80000000;
+constexpr uint64_t efer_long_mode = 0x100;
+
+uint64_t general_register(const kvm_regs& regs, unsigned number) {
+    const uint64_t values[] = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi};
+    return values[number & 7];
+}
+
+}  // namespace
+
+bool execute_real_mode_interrupt(kvm_regs& regs, kvm_sregs& sregs, MemorySlots& memory) {
+    if (sregs.cr0 & cr0_protection) return false;
+    std::array<uint8_t, 2> code{};
+    if (!memory.read(sregs.cs.base + (regs.rip & 0xFFFF), std::as_writable_bytes(std::span(code)))) return false;
+    const uint8_t vector = code[1];
+    if (code[0] != 0xCD || vector < 0x80 || sregs.idt.limit < vector * 4 + 3) return false;
+    std::array<uint16_t, 2> target{};
+    if (!memory.read(sregs.idt.base + vector * 4, std::as_writable_bytes(std::span(target)))) return false;
+
+    const std::array<uint16_t, 3> frame = {static_cast<uint16_t>(regs.rip + 2), sregs.cs.selector,
+                                           static_cast<uint16_t>(regs.rflags)};
+    uint16_t sp = static_cast<uint16_t>(regs.rsp);
+    for (size_t i = frame.size(); i-- > 0;) {
+        sp = static_cast<uint16_t>(sp - 2);
+        if (!memory.write(sregs.ss.base + sp, std::as_bytes(std::span(&frame[i], 1)))) return false;
+    }
+    regs.rsp = (regs.rsp & ~uint64_t{0xFFFF}) | sp;
+    constexpr uint64_t cleared = 0x40300;  // AC, IF, TF
+    regs.rflags &= ~cleared;
+    regs.rip = target[0];
+    sregs.cs.selector = target[1];
+    sregs.cs.base = uint64_t{target[1]} << 4;
+    return true;
+}
+
+void LimitedHost::start() {
+    const pid_t thread = bind_kick(&run_);
+    if (timer_thread_ != thread) {
+        timer_.reset();
+        if (auto timer = KickTimer::create()) timer_.emplace(std::move(*timer));
+        timer_thread_ = thread;
+    }
+    set_idle(false);
+}
+
+void LimitedHost::stop() {
+    if (timer_) timer_->set_period(std::chrono::microseconds(0));
+}
+
+void LimitedHost::set_idle(bool idle) {
+    if (timer_) timer_->set_period(idle ? idle_period : busy_period);
+}
+
+void LimitedHost::prepare(bool window_wanted) {
+    if (window_wanted && !window_wanted_) {
+        steps_left_ = steps_in_a_row;
+        // With LINT0 masked the local APIC passes no INTR, and no window will ever come.
+        kvm_lapic_state lapic{};
+        uint32_t lint0 = 0;
+        if (call(vcpu_, KVM_GET_LAPIC, &lapic) == 0) std::memcpy(&lint0, lapic.regs + 0x350, sizeof lint0);
+        lint0_open_ = (lint0 & 0x10000) == 0;
+    }
+    window_wanted_ = window_wanted;
+    bool step = window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0;
+    if (step) {
+        // A step over HLT comes back before the CPU halts, and it then halts after the interrupt.
+        constexpr uint8_t hlt = 0xF4;
+        step_from_ = run_.s.regs.sregs.cs.base + run_.s.regs.regs.rip;
+        step = opcode_at(step_from_) != hlt;
+    }
+    set_debugging(step ? Stepping::on : Stepping::off);
+}
+
+void LimitedHost::set_debugging(Stepping stepping) {
+    if (stepping == stepping_ && !debugging_stale_) return;
+    kvm_guest_debug debug{};
+    if (stepping == Stepping::on) debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+    for (size_t i = 0; i < breakpoints_.size(); ++i) {
+        if (!breakpoints_[i].used) continue;
+        debug.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+        debug.arch.debugreg[i] = breakpoints_[i].address;
+        debug.arch.debugreg[7] |= uint64_t{2} << (i * 2);
+    }
+    call(vcpu_, KVM_SET_GUEST_DEBUG, &debug);
+    stepping_ = stepping;
+    debugging_stale_ = false;
+}
+
+bool LimitedHost::execute_interrupt() {
+    auto& shared = run_.s.regs;
+    const uint64_t address = shared.sregs.cs.base + (shared.regs.rip & 0xFFFF);
+    const auto known =
+        std::ranges::find_if(breakpoints_, [=](const Breakpoint& b) { return b.used && b.address == address; });
+    if (!execute_real_mode_interrupt(shared.regs, shared.sregs, memory_)) {
+        if (known == breakpoints_.end()) return false;
+        *known = {};  // other code is there now
+        debugging_stale_ = true;
+        return false;
+    }
+    run_.kvm_dirty_regs |= KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    run_.ready_for_interrupt_injection = 0;
+    counters_.rescued_interrupts.add();
+    if (known == breakpoints_.end()) {
+        learn(address);
+    } else {
+        known->last_hit = ++hits_;
+    }
+    return true;
+}
+
+void LimitedHost::learn(uint64_t address) {
+    const auto oldest = std::ranges::min_element(breakpoints_, {}, &Breakpoint::last_hit);
+    *oldest = {address, ++hits_, true};
+    debugging_stale_ = true;
+}
+
+std::optional<uint8_t> LimitedHost::opcode_at(uint64_t address) const {
+    uint8_t opcode = 0;
+    if (!memory_.read(address, std::as_writable_bytes(std::span(&opcode, 1)))) return std::nullopt;
+    return opcode;
+}
+
+void LimitedHost::interrupted() {
+    steps_left_ = steps_in_a_row;
+    if (limits_.hangs_on_high_interrupts && execute_interrupt()) return;
+    const auto& shared = run_.s.regs;
+    const bool halted = opcode_at(shared.sregs.cs.base + shared.regs.rip - 1) == 0xF4;
+    set_idle(halted);
+}
+
+void LimitedHost::debug_exit() {
+    counters_.steps.add();
+    if (steps_left_ > 0) --steps_left_;
+    // KVM drops the interrupt shadow when it steps over STI, and would deliver between the STI and HLT of an idle loop.
+    constexpr uint8_t sti = 0xFB;
+    constexpr uint8_t pop_ss = 0x17;
+    if (const auto opcode = opcode_at(step_from_); opcode == sti || opcode == pop_ss) {
+        run_.ready_for_interrupt_injection = 0;
+    }
+    if (limits_.hangs_on_high_interrupts) execute_interrupt();
+}
+
+std::optional<std::string> LimitedHost::explain_shutdown() const {
+    if (!limits_.no_legacy_paging) return std::nullopt;
+    kvm_regs regs{};
+    kvm_sregs sregs{};
+    if (call(vcpu_, KVM_GET_REGS, &regs) < 0 || call(vcpu_, KVM_GET_SREGS, &sregs) < 0) return std::nullopt;
+    std::array<uint8_t, 3> code{};  // MOV CR0,r32 is 0F 22 /0
+    if (!memory_.read(sregs.cs.base + regs.rip, std::as_writable_bytes(std::span(code)))) return std::nullopt;
+    const bool moves_to_cr0 = code[0] == 0x0F && code[1] == 0x22 && (code[2] & 0xF8) == 0xC0;
+    if (!moves_to_cr0 || !(general_register(regs, code[2]) & cr0_paging) || sregs.efer & efer_long_mode)
+        return std::nullopt;
+    return "the guest turns on 32-bit paging, which this host's KVM does not have; run it on a host with VT-x or AMD-V";
+}
+
+}  // namespace viv::kvm

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "vmm/engine/kvm/exits.hpp"
+#include "vmm/engine/kvm/host_limits.hpp"
+#include "vmm/engine/kvm/kick.hpp"
+#include "vmm/engine/kvm/memory_slots.hpp"
+
+namespace viv::kvm {
+
+/// Carries out the INT instruction that a CPU in real mode is in front of, when its vector is 80h or above: pushes
+/// FLAGS, CS and IP and fetches the vector (Intel SDM 2A, INT n, REAL-ADDRESS-MODE). False, and nothing done, when it
+/// is not in front of one.
+bool execute_real_mode_interrupt(kvm_regs& regs, kvm_sregs& sregs, MemorySlots& memory);
+
+/// What makes one CPU usable on a host of HostLimits::any(); a full host never makes one. It
+/// - steps single instructions while an interrupt waits for its window, in turns with running freely, so that code with
+///   interrupts disabled loses at most half of its speed;
+/// - looks every millisecond whether the CPU hangs on INT 80h to FFh, carries the instruction out, and keeps up to four
+///   such places as breakpoints, so that the next time costs one exit.
+class LimitedHost {
+  public:
+    LimitedHost(const HostLimits& limits, MemorySlots& memory, int vcpu, kvm_run& run, ExitCounters& counters)
+        : limits_(limits), memory_(memory), vcpu_(vcpu), run_(run), counters_(counters) {}
+
+    /// At the start and the end of Vcpu::run(), on its thread.
+    void start();
+    void stop();
+    /// Before KVM_RUN. `window_wanted`: an interrupt waits that the CPU cannot take yet.
+    void prepare(bool window_wanted);
+    /// KVM_RUN was interrupted by a signal that asked for nothing else.
+    void interrupted();
+    /// KVM_RUN returned for a step or a breakpoint.
+    void debug_exit();
+    /// Any other exit.
+    void progressed() { set_idle(false); }
+    /// Why a triple fault is this host's fault, if it is.
+    [[nodiscard]] std::optional<std::string> explain_shutdown() const;
+
+  private:
+    struct Breakpoint {
+        uint64_t address = 0;
+        uint64_t last_hit = 0;
+        bool used = false;
+        bool operator==(const Breakpoint&) const = default;
+    };
+    enum class Stepping { off, on };
+
+    bool execute_interrupt();
+    [[nodiscard]] std::optional<uint8_t> opcode_at(uint64_t address) const;
+    void learn(uint64_t address);
+    void set_debugging(Stepping stepping);
+    void set_idle(bool idle);
+
+    const HostLimits limits_;
+    MemorySlots& memory_;
+    int vcpu_;
+    kvm_run& run_;
+    ExitCounters& counters_;
+    std::optional<KickTimer> timer_;
+    std::optional<pid_t> timer_thread_;
+    std::array<Breakpoint, 4> breakpoints_;
+    uint64_t hits_ = 0;
+    bool debugging_stale_ = false;  // breakpoints_ are not what KVM has
+    Stepping stepping_ = Stepping::off;
+    int steps_left_ = 0;
+    uint64_t step_from_ = 0;  // linear address of the instruction that a step executes
+    bool lint0_open_ = false;
+    bool window_wanted_ = false;
+};
+
+}  // namespace viv::kvm

@@ -1,0 +1,51 @@
+#include "vmm/engine/kvm/limited_host.hpp"
+
+#include "vmm/engine/kvm/kvm_rig.hpp"
+
+using namespace viv;
+using namespace viv::testing;
+
+TEST_CASE("kvm: a short interrupt window in a long loop is not missed") {
+    VIV_KVM_RIG(rig);
+    rig.memory.store<uint32_t>(Gpa{0x20 * 4}, 0x2000);
+    rig.load(0x2000, {0xE6, 0xF4, 0xCF});  // out F4h,al; iret
+    // out 80h,al; loop: sti; nop; nop; cli; mov cx,2000; loop $; jmp loop
+    rig.load(0x1000, {0xE6, 0x80, 0xFB, 0x90, 0x90, 0xFA, 0xB9, 0xD0, 0x07, 0xE2, 0xFE, 0xEB, 0xF5});
+    rig.host().on_port_write = [&](uint16_t port, uint64_t) {
+        if (port == 0x80) rig.cpu().set_intr(true);
+    };
+    CHECK(rig.run(Rig::real_mode()) == Stop::kicked);
+    CHECK(rig.host().acknowledged == 1);
+}
+
+TEST_CASE("kvm: INT 80h and above in real mode work, also thousands of times") {
+    VIV_KVM_RIG(rig);
+    rig.memory.store<uint32_t>(Gpa{0x80 * 4}, 0x2000);
+    rig.memory.store<uint32_t>(Gpa{0xFF * 4}, 0x02000010);  // 200h:10h is 2010h
+    rig.load(0x2000, {0x40, 0xCF});                         // inc ax; iret
+    rig.load(0x2010, {0x43, 0xCF});                         // inc bx; iret
+    // mov cx,2000; loop: int 80h; int FFh; loop; out F4h,al
+    rig.load(0x1000, {0xB9, 0xD0, 0x07, 0xCD, 0x80, 0xCD, 0xFF, 0xE2, 0xFA, 0xE6, 0xF4});
+    CpuState state = Rig::real_mode();
+    state.gpr[RAX] = state.gpr[RBX] = 0;
+    state.idtr.limit = 0x3FF;
+    CHECK(rig.run(state) == Stop::kicked);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->gpr[RAX] == 2000);
+    CHECK(after->gpr[RBX] == 2000);
+    CHECK(after->gpr[RSP] == state.gpr[RSP]);
+}
+
+TEST_CASE("kvm: where 32-bit paging does not exist the failure says so") {
+    VIV_KVM_RIG(rig);
+    bool without_paging = false;
+    for (const std::string& limit : rig.engine->limits()) without_paging |= limit.find("32-bit paging") != limit.npos;
+    if (!without_paging) VIV_SKIP("this host has 32-bit paging");
+    // mov eax,cr0; or eax,80000000h; mov cr0,eax
+    rig.load(0x1000, {0x0F, 0x20, 0xC0, 0x0D, 0x00, 0x00, 0x00, 0x80, 0x0F, 0x22, 0xC0});
+    REQUIRE(rig.cpu().set_state(Rig::protected_mode()));
+    CHECK(rig.cpu().run(rig.host(), ~uint64_t{0}) == Stop::failed);
+    CHECK(rig.cpu().failure().find("32-bit paging") != std::string::npos);
+    CHECK(rig.cpu().failure().find("shutdown") != std::string::npos);
+}
