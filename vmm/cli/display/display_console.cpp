@@ -1,0 +1,83 @@
+#include "vmm/cli/display/display_console.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace viv {
+namespace {
+
+constexpr const char* menu_text =
+    " c Ctrl-Alt-Del  r reset  p pause  s screenshot  q quit  ] Ctrl-]  1..9 0 - = F1..F12";
+
+const KeyStroke menu_stroke{stroke_ctrl, {Key::right_bracket}};
+
+}  // namespace
+
+void DisplayConsole::input(const TerminalInput& input, Time /*now*/) {
+    notice_.clear();
+    if (const auto* paste = std::get_if<PastedText>(&input)) {
+        menu_open_ = false;
+        sink_.type(typing_of(paste->text));
+        return;
+    }
+    const auto& stroke = std::get<KeyStroke>(input);
+    if (menu_open_) {
+        menu_open_ = false;
+        menu_key(stroke);
+    } else if (stroke == menu_stroke) {
+        menu_open_ = true;
+    } else {
+        sink_.stroke(stroke);
+    }
+}
+
+void DisplayConsole::menu_key(const KeyStroke& stroke) {
+    if (stroke == menu_stroke) return sink_.stroke(menu_stroke);
+    if (stroke.keys.size() != 1) return;
+    const Key key = stroke.keys[0];
+    switch (key) {
+        case Key::c: return sink_.stroke({stroke_ctrl | stroke_alt, {Key::del}});
+        case Key::r: return sink_.command(MenuCommand::reset);
+        case Key::p: return sink_.command(MenuCommand::pause);
+        case Key::s: return sink_.command(MenuCommand::screenshot);
+        case Key::q: return sink_.command(MenuCommand::quit);
+        case Key::right_bracket: return sink_.stroke(menu_stroke);
+        case Key::minus: return sink_.stroke({stroke.modifiers, {Key::f11}});
+        case Key::equal: return sink_.stroke({stroke.modifiers, {Key::f12}});
+        default: break;
+    }
+    if (key >= Key::digit_1 && key <= Key::digit_0) {
+        const int number = std::to_underlying(key) - std::to_underlying(Key::digit_1);
+        sink_.stroke({stroke.modifiers, {static_cast<Key>(std::to_underlying(Key::f1) + number)}});
+    }
+}
+
+void DisplayConsole::notify(std::string text, Time now) {
+    notice_ = std::move(text);
+    notice_until_ = now + notice_time;
+}
+
+std::string DisplayConsole::bottom_line(TerminalSize size, Time now) {
+    if (size != size_) {
+        size_ = size;
+        if (!picture_ && (size.columns < text_.columns || size.rows < text_.rows)) {
+            notify(fmt::format(" The terminal is {}x{}, the screen {}x{}: showing the part around the cursor",
+                               size.columns, size.rows, text_.columns, text_.rows),
+                   now);
+        }
+    }
+    if (menu_open_) return menu_text;
+    if (!notice_.empty() && now < notice_until_) return notice_;
+    notice_.clear();
+    return paused_ ? " Paused: Ctrl-] p continues" : "";
+}
+
+std::string DisplayConsole::paint(TerminalSize size, Time now) {
+    const std::string line = bottom_line(size, now);
+    TerminalFrame frame = picture_ ? frame_of(*picture_, size) : frame_of(text_, size, view_);
+    if (!line.empty()) put_line(frame, line);
+    return painter_.paint(frame);
+}
+
+}  // namespace viv

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "vmm/cli/display/terminal_frame.hpp"
+#include "vmm/cli/display/terminal_keys.hpp"
+#include "vmm/cli/display/terminal_painter.hpp"
+
+namespace viv {
+
+enum class MenuCommand { reset, pause, screenshot, quit };
+
+/// Where the console's decisions go.
+class DisplaySink {
+  public:
+    virtual ~DisplaySink() = default;
+    virtual void stroke(const KeyStroke& stroke) = 0;
+    /// Pasted text in the typist's notation.
+    virtual void type(const std::string& typing) = 0;
+    virtual void command(MenuCommand command) = 0;
+};
+
+/// The terminal display without the terminal: what keys mean, what is on the screen, the menu and the notices.
+class DisplayConsole {
+  public:
+    using Time = std::chrono::steady_clock::time_point;
+    static constexpr std::chrono::seconds notice_time{3};
+
+    DisplayConsole(TerminalAbilities abilities, DisplaySink& sink) : painter_(abilities), sink_(sink) {}
+
+    /// A key of the user: for the guest, or for the menu that Ctrl-] opens.
+    void input(const TerminalInput& input, Time now);
+    void show(TextScreen screen) {
+        text_ = std::move(screen);
+        picture_.reset();
+    }
+    void show(Image picture) { picture_ = std::move(picture); }
+    /// Shows a line at the bottom for a moment. It covers the guest's last line when there is no room below.
+    void notify(std::string text, Time now);
+    /// Paused machines say so at the bottom until they continue.
+    void set_paused(bool paused) { paused_ = paused; }
+
+    /// The bytes that bring the terminal up to date.
+    std::string paint(TerminalSize size, Time now);
+    /// The terminal may show anything now.
+    void forget() { painter_.forget(); }
+
+  private:
+    void menu_key(const KeyStroke& stroke);
+    [[nodiscard]] std::string bottom_line(TerminalSize size, Time now);
+
+    TerminalPainter painter_;
+    DisplaySink& sink_;
+    TextScreen text_;
+    std::optional<Image> picture_;
+    TextView view_;
+    TerminalSize size_{0, 0};
+    bool menu_open_ = false;
+    bool paused_ = false;
+    std::string notice_;
+    Time notice_until_{};
+};
+
+}  // namespace viv
