@@ -9,6 +9,7 @@
 
 #include "devices/byte_ports.hpp"
 #include "devices/interrupt/interrupt_controller.hpp"
+#include "devices/interrupt/ioapic_control.hpp"
 #include "devices/interrupt/isa_irqs.hpp"
 
 namespace viv {
@@ -297,6 +298,8 @@ class I8259Pair final : public StatefulDevice<PairState>, public InterruptContro
         for (unsigned irq = 0; irq < isa.pins.size(); ++irq) {
             if (irq != cascade_pin) isa.pins[irq].connect(*this, irq);
         }
+        // INTR also reaches pin 0 of an IOAPIC, for guests that route the pair through it (ExtINT).
+        if (auto* ioapic = context.services.find<IoApicControl>()) intr_pin_.connect(ioapic->inputs(), 0);
         context.services.provide<InterruptController>(*this);
         return {};
     }
