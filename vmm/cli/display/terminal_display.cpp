@@ -1,7 +1,5 @@
 #include "vmm/cli/display/terminal_display.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -31,51 +29,28 @@ using HostClockTime = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds refresh_interval{20};
 constexpr std::chrono::milliseconds key_interval{10};
 
-/// A descriptor of our own.
-class OwnedFd {
-  public:
-    explicit OwnedFd(int fd) : fd_(fd) {}
-    OwnedFd(const OwnedFd&) = delete;
-    OwnedFd& operator=(const OwnedFd&) = delete;
-    ~OwnedFd() {
-        if (fd_ >= 0) close(fd_);
-    }
-    [[nodiscard]] int get() const { return fd_; }
-
-  private:
-    int fd_;
-};
-
 /// Wakes a thread out of poll().
 class Wake {
   public:
     Wake() : fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-        if (fd_.get() < 0) panic("cannot make an eventfd");
+        if (fd_ < 0) panic("cannot make an eventfd");
     }
+    Wake(const Wake&) = delete;
+    Wake& operator=(const Wake&) = delete;
+    ~Wake() { close(fd_); }
     void set() {
         const uint64_t one = 1;
-        [[maybe_unused]] const auto written = write(fd_.get(), &one, sizeof one);
+        [[maybe_unused]] const auto written = write(fd_, &one, sizeof one);
     }
     void clear() {
         uint64_t count = 0;
-        [[maybe_unused]] const auto drained = read(fd_.get(), &count, sizeof count);
+        [[maybe_unused]] const auto drained = read(fd_, &count, sizeof count);
     }
-    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] int fd() const { return fd_; }
 
   private:
-    OwnedFd fd_;
+    int fd_;
 };
-
-// The terminal opened once more, so that O_NONBLOCK does not reach the shell's descriptor; or a copy of `fd`, which may
-// then block the display's thread, but nothing else.
-int open_again(int fd) {
-    std::array<char, 256> name{};
-    if (ttyname_r(fd, name.data(), name.size()) == 0) {
-        const int again = open(name.data(), O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-        if (again >= 0) return again;
-    }
-    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
-}
 
 std::string_view environment(const char* name) {
     const char* value = std::getenv(name);
@@ -177,7 +152,6 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
           machine_(std::make_shared<MachineSide>(setup.screen, setup.keyboard, std::move(setup.actions))),
           loop_(setup.loop),
           input_(isatty(setup.input) ? setup.input : -1),
-          output_(open_again(setup.output)),
           feed_(setup.screen, setup.loop),
           console_(abilities, *this) {
         if (input_ >= 0) console_.notify(" Ctrl-] opens the menu, Ctrl-] q quits", HostClockTime::now());
@@ -252,14 +226,14 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
 
     [[nodiscard]] TerminalSize terminal_size() const {
         winsize size{};
-        if (ioctl(output_.get(), TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0) return {80, 25};
+        if (ioctl(guard_->output(), TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0) return {80, 25};
         // A terminal wider than any screen gains nothing.
         return {std::min<unsigned>(size.ws_col, 512), std::min<unsigned>(size.ws_row, 512)};
     }
 
     void send() {
         while (!unsent_.empty()) {
-            const ssize_t written = write(output_.get(), unsent_.data(), unsent_.size());
+            const ssize_t written = write(guard_->output(), unsent_.data(), unsent_.size());
             if (written < 0 && errno == EINTR) continue;
             if (written < 0) {
                 // A terminal that has gone takes nothing ever again.
@@ -274,7 +248,7 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
         std::array<pollfd, 4> fds = {{{machine_->wake().fd(), POLLIN, 0},
                                       {guard_->active() ? feed_.ready_fd() : -1, POLLIN, 0},
                                       {guard_->active() ? input_ : -1, POLLIN, 0},
-                                      {unsent_.empty() ? -1 : output_.get(), POLLOUT, 0}}};
+                                      {unsent_.empty() ? -1 : guard_->output(), POLLOUT, 0}}};
         auto timeout = std::chrono::ceil<std::chrono::milliseconds>(until_refresh);
         if (machine_->keys_waiting()) timeout = std::min(timeout, key_interval);
         poll(fds.data(), fds.size(), static_cast<int>(std::max<int64_t>(timeout.count(), 0)));
@@ -300,7 +274,6 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
     std::shared_ptr<MachineSide> machine_;
     EventLoop& loop_;
     int input_;
-    OwnedFd output_;
     ScreenFeed feed_;
     DisplayConsole console_;
     TerminalKeys keys_;

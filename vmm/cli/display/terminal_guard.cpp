@@ -1,7 +1,7 @@
 #include "vmm/cli/display/terminal_guard.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -21,6 +21,7 @@ namespace {
 constexpr int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
 constexpr int stop_signals[] = {SIGTSTP, SIGCONT};
+constexpr int patience_ms = 300;
 constexpr off_t messages_shown = 16 * 1024;
 
 // What signal handlers need. They see only this, and only while `taken`.
@@ -45,13 +46,19 @@ struct Terminal {
 };
 Terminal terminal;
 
-void write_all(int fd, const char* data, size_t size) {
+// To the terminal, giving up when it takes nothing for a while. Async-signal-safe.
+void write_all(const char* data, size_t size) {
     while (size > 0) {
-        const ssize_t written = write(fd, data, size);
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) return;
-        data += written;
-        size -= static_cast<size_t>(written);
+        const ssize_t written = write(terminal.output, data, size);
+        if (written > 0) {
+            data += written;
+            size -= static_cast<size_t>(written);
+        } else if (errno == EAGAIN) {
+            pollfd ready = {terminal.output, POLLOUT, 0};
+            if (poll(&ready, 1, patience_ms) == 0) return;
+        } else if (errno != EINTR) {
+            return;
+        }
     }
 }
 
@@ -59,7 +66,7 @@ void write_all(int fd, const char* data, size_t size) {
 void enter() {
     if (terminal.active.exchange(true)) return;
     if (terminal.messages >= 0) dup2(terminal.messages, STDERR_FILENO);
-    write_all(terminal.output, terminal.begin.data(), terminal.begin_size);
+    write_all(terminal.begin.data(), terminal.begin_size);
     if (terminal.input_is_terminal) tcsetattr(terminal.input, TCSANOW, &terminal.raw);
     terminal.repaint = true;
 }
@@ -67,7 +74,7 @@ void enter() {
 // Async-signal-safe.
 void leave() {
     if (!terminal.active.exchange(false)) return;
-    write_all(terminal.output, terminal.end.data(), terminal.end_size);
+    write_all(terminal.end.data(), terminal.end_size);
     if (terminal.input_is_terminal) tcsetattr(terminal.input, TCSANOW, &terminal.before);
     if (terminal.messages < 0) return;
     dup2(terminal.real_stderr, STDERR_FILENO);
@@ -78,7 +85,7 @@ void leave() {
     while (at < status.st_size) {
         const ssize_t size = pread(terminal.messages, buffer.data(), buffer.size(), at);
         if (size <= 0) break;
-        write_all(STDERR_FILENO, buffer.data(), static_cast<size_t>(size));
+        write_all(buffer.data(), static_cast<size_t>(size));
         at += size;
     }
     terminal.messages_printed = status.st_size;
@@ -150,6 +157,17 @@ void on_continue(int number, siginfo_t* info, void* context) {
     errno = saved;
 }
 
+// The terminal opened once more, so that O_NONBLOCK does not reach the shell's descriptor; or a copy of `fd`, which may
+// block, where the terminal's device is out of reach.
+int open_again(int fd) {
+    std::array<char, 256> name{};
+    if (ttyname_r(fd, name.data(), name.size()) == 0) {
+        const int again = open(name.data(), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+        if (again >= 0) return again;
+    }
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
 using Handler = void (*)(int, siginfo_t*, void*);
 
 void install(int number, Handler handler) {
@@ -196,7 +214,8 @@ Result<std::unique_ptr<TerminalGuard>> TerminalGuard::take(int input, int output
     terminal.raw = terminal.before;
     cfmakeraw(&terminal.raw);
     terminal.input = input;
-    terminal.output = output;
+    terminal.output = open_again(output);
+    if (terminal.output < 0) return fail_errno("cannot open the terminal", errno);
     terminal.input_is_terminal = input_is_terminal;
     terminal.begin_size = begin.copy(terminal.begin.data(), begin.size());
     terminal.end_size = end.copy(terminal.end.data(), end.size());
@@ -225,7 +244,8 @@ TerminalGuard::~TerminalGuard() {
     for_each_handler(uninstall);
     if (terminal.messages >= 0) close(terminal.messages);
     if (terminal.real_stderr >= 0) close(terminal.real_stderr);
-    terminal.messages = terminal.real_stderr = -1;
+    close(terminal.output);
+    terminal.messages = terminal.real_stderr = terminal.output = -1;
     terminal.taken = false;
 }
 
@@ -233,6 +253,10 @@ bool TerminalGuard::active() {
     if (terminal.ended) return false;
     if (!terminal.active && in_foreground()) enter();
     return terminal.active;
+}
+
+int TerminalGuard::output() const {
+    return terminal.output;
 }
 
 bool TerminalGuard::needs_repaint() {

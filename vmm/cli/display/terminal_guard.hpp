@@ -12,7 +12,7 @@ namespace viv {
 ///
 /// What is written to stderr meanwhile would spoil the picture: it goes to a memory file and appears on the terminal
 /// when that is given back. Signal handlers use async-signal-safe calls only, and call those that were installed
-/// before. One guard at a time. System calls after start: read, write, pread64, ioctl, fstat, dup3, kill,
+/// before. One guard at a time. System calls after start: read, write, pread64, poll, ioctl, fstat, dup2, kill,
 /// rt_sigaction, rt_sigreturn, getpid.
 class TerminalGuard {
   public:
@@ -25,6 +25,8 @@ class TerminalGuard {
 
     /// True while the terminal is ours to draw on. Takes it again after a stop, once we are in the foreground.
     [[nodiscard]] bool active();
+    /// The terminal to draw on: a descriptor that never blocks, so that a stuck terminal stops nobody.
+    [[nodiscard]] int output() const;
     /// True once after the terminal was taken again: paint everything.
     [[nodiscard]] bool needs_repaint();
     /// What has come on stderr since the last call; at most its last few KiB.
