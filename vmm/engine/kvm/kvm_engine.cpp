@@ -7,6 +7,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "vmm/engine/kvm/cpuid.hpp"
 #include "vmm/engine/kvm/kvm_api.hpp"
 #include "vmm/engine/kvm/kvm_vcpu.hpp"
 
@@ -86,7 +87,7 @@ class KvmEngine final : public Engine {
     Result<void> start(const EngineConfig& config);
 
     [[nodiscard]] std::string_view name() const override { return "kvm"; }
-    [[nodiscard]] std::vector<std::string> limits() const override { return vm_->limits.lines(); }
+    [[nodiscard]] std::vector<std::string> limits() const override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override { note(vm_->slots.set_a20(enabled)); }
     void sync_dirty(Gpa base) override { note(vm_->slots.sync_dirty(base)); }
@@ -102,6 +103,9 @@ class KvmEngine final : public Engine {
     // The memory's change listener holds on to it too: a GuestMemory outlives its engine.
     std::shared_ptr<Vm> vm_;
     uint32_t cpus_ = 1;
+    CpuSelection cpu_;
+    CpuidBase cpuid_base_;
+    std::vector<std::string> cpuid_limits_;
     bool has_irqchip_ = false;
     std::vector<uint32_t> msr_indices_;
     std::vector<kvm_irq_routing_entry> routes_;
@@ -112,6 +116,9 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
         return fail_usage(fmt::format("{} CPUs asked for; a machine has 1 to {}", config.cpus, max_cpus));
     }
     cpus_ = config.cpus;
+    cpu_ = TRY(parse_cpu(config.cpu_model));
+    cpuid_base_ = TRY(read_cpuid_base(kvm_.get()));
+    TRY(check_selection(cpu_, cpuid_base_));
     vm_->limits = TRY(probe_host_limits(kvm_.get()));
     const int vm = vm_->fd.get();
     const auto extension = [vm](int capability) { return std::max(0, ioctl(vm, KVM_CHECK_EXTENSION, capability)); };
@@ -150,6 +157,12 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     return {};
 }
 
+std::vector<std::string> KvmEngine::limits() const {
+    std::vector<std::string> lines = vm_->limits.lines();
+    lines.insert(lines.end(), cpuid_limits_.begin(), cpuid_limits_.end());
+    return lines;
+}
+
 void KvmEngine::note(Result<void> outcome) {
     if (outcome) return;
     vm_->memory_failure = outcome.error().message;
@@ -172,10 +185,9 @@ Result<std::unique_ptr<Vcpu>> KvmEngine::create_vcpu(VcpuId id) {
     TRY(make_irqchip());
     FileDescriptor fd(ioctl(vm_->fd.get(), KVM_CREATE_VCPU, id.value));
     if (!fd.valid()) return fail_errno(fmt::format("cannot create CPU {}", id.value), errno);
-    CpuidTable cpuid;
-    cpuid.count = static_cast<uint32_t>(cpuid.entries.size());
-    if (call(kvm_.get(), KVM_GET_SUPPORTED_CPUID, &cpuid) < 0) return fail_errno("cannot read KVM's CPUID", errno);
-    if (call(fd.get(), KVM_SET_CPUID2, &cpuid) < 0) return fail_errno("cannot set a CPU's CPUID", errno);
+    const auto wanted = make_cpuid(cpu_, cpuid_base_, id.value, cpus_);
+    const auto got = TRY(set_cpuid(fd.get(), wanted));
+    if (id.value == 0) cpuid_limits_ = cpuid_limits(cpu_, wanted, got);
     if (vm_->layout.msrs.empty()) vm_->layout.msrs = readable_msrs(fd.get(), msr_indices_);
     auto vcpu = TRY(KvmVcpu::create(vm_, id, std::move(fd)));
     TRY(vcpu->set_state(reset_state(id.value == 0)));

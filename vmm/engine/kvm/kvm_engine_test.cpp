@@ -141,3 +141,33 @@ TEST_CASE("kvm: a triple fault is a shutdown") {
     rig.load(0x1000, {0x0F, 0x0B});  // ud2
     CHECK(rig.run(state) == Stop::shutdown);
 }
+
+TEST_CASE("kvm: the guest sees the CPUID of its model") {
+    VIV_KVM_RIG(rig, 2, "pentium3,+kvmclock");
+    // xor eax,eax; cpuid; mov eax,ebx; out 80h,eax; mov eax,1; cpuid; out 80h,eax; mov eax,ebx; out 80h,eax;
+    // mov eax,40000000h; cpuid; mov eax,ebx; out 80h,eax; out F4h,al
+    rig.load(0x1000,
+             {0x31, 0xC0, 0x0F, 0xA2, 0x89, 0xD8, 0xE7, 0x80, 0xB8, 0x01, 0x00, 0x00, 0x00, 0x0F, 0xA2, 0xE7, 0x80,
+              0x89, 0xD8, 0xE7, 0x80, 0xB8, 0x00, 0x00, 0x00, 0x40, 0x0F, 0xA2, 0x89, 0xD8, 0xE7, 0x80, 0xE6, 0xF4});
+    CpuState state = Rig::protected_mode();
+    state.apic_base &= ~uint64_t{0x100};
+    CHECK(rig.run(state, 1) == Stop::kicked);
+    const auto& writes = rig.host(1).port_writes;
+    REQUIRE(writes.size() == 5);
+    CHECK(writes[0].value == 0x756E6547);  // "Genu"
+    CHECK(writes[1].value == 0x686);
+    CHECK(writes[2].value >> 24 == 1);           // APIC ID
+    CHECK((writes[2].value >> 16 & 0xFF) == 2);  // CPUs in the package
+    CHECK(writes[3].value == 0x4B4D564B);
+}
+
+TEST_CASE("kvm: an impossible engine is refused in words") {
+    GuestMemory memory;
+    const auto unknown = make_kvm_engine({memory, 1, "pentiun"});
+    REQUIRE_FALSE(unknown);
+    const bool no_kvm = unknown.error().message.find("/dev/kvm") != std::string::npos;
+    if (no_kvm) VIV_SKIP(unknown.error().message);
+    CHECK(unknown.error().message.find("unknown CPU model 'pentiun'") == 0);
+    CHECK(make_kvm_engine({memory, 17, "max"}).error().message.find("1 to 16") != std::string::npos);
+    CHECK(make_kvm_engine({memory, 0, "max"}).error().kind == ErrorKind::usage);
+}
