@@ -50,6 +50,7 @@ constexpr uint8_t report_y_sign = 0x20;
 constexpr uint8_t report_x_overflow = 0x40;
 constexpr uint8_t report_y_overflow = 0x80;
 constexpr uint8_t three_buttons = 0x07;
+constexpr uint8_t side_buttons = 0x18;
 
 constexpr int report_limit = 255;  // of the 9-bit counters
 constexpr int wheel_min = -8;
@@ -79,7 +80,8 @@ Ps2Mouse::Ps2Mouse(State& state, Clock& clock, std::move_only_function<void()> c
       sample_timer_(clock, [this](VirtualTime deadline) { sample(deadline); }) {}
 
 Result<void> Ps2Mouse::validate(const State& state) {
-    if (!state.reply.valid() || !state.report.valid() || state.last_report_size > state.last_report.size()) {
+    if (!state.reply.valid() || !state.report.valid() || !state.clicks.valid() ||
+        state.last_report_size > state.last_report.size()) {
         return fail("saved state: mouse: a queue is too long");
     }
     if (state.sample_rate == 0) return fail("saved state: mouse: the sample rate is 0");
@@ -106,7 +108,6 @@ void Ps2Mouse::power_on() {
     const uint8_t held = state_.buttons;
     state_ = State{};
     state_.buttons = held;
-    state_.reported_buttons = held;
     sample_timer_.cancel();
 }
 
@@ -230,7 +231,7 @@ void Ps2Mouse::set_defaults() {
 void Ps2Mouse::clear_motion() {
     state_.dx = state_.dy = state_.dz = 0;
     state_.overflow_x = state_.overflow_y = false;
-    state_.reported_buttons = state_.buttons;
+    state_.clicks.clear();
 }
 
 // The order of the buttons differs from that in reports.
@@ -251,7 +252,7 @@ void Ps2Mouse::answer_with_report() {
 bool Ps2Mouse::something_new() const {
     const bool wheel = state_.id != Id::standard;
     return state_.dx != 0 || state_.dy != 0 || (wheel && state_.dz != 0) || state_.overflow_x || state_.overflow_y ||
-           state_.buttons != state_.reported_buttons;
+           !state_.clicks.empty();
 }
 
 ByteQueue<4> Ps2Mouse::make_report() {
@@ -264,7 +265,8 @@ ByteQueue<4> Ps2Mouse::make_report() {
     state_.dy -= dy;
     const int x = scale ? scale_2_to_1(dx) : dx;
     const int y = scale ? scale_2_to_1(dy) : dy;
-    const unsigned flags = report_always_one | (state_.buttons & three_buttons) | (x < 0 ? report_x_sign : 0U) |
+    const uint8_t buttons = state_.clicks.empty() ? state_.buttons : state_.clicks.pop();
+    const unsigned flags = report_always_one | (buttons & three_buttons) | (x < 0 ? report_x_sign : 0U) |
                            (y < 0 ? report_y_sign : 0U) |
                            (std::exchange(state_.overflow_x, false) ? report_x_overflow : 0U) |
                            (std::exchange(state_.overflow_y, false) ? report_y_overflow : 0U);
@@ -279,9 +281,8 @@ ByteQueue<4> Ps2Mouse::make_report() {
         state_.dz -= z;
         // The fourth and fifth button share the last byte with a shorter wheel counter.
         report.push(state_.id == Id::wheel ? static_cast<uint8_t>(z)
-                                           : static_cast<uint8_t>((z & 0x0F) | (state_.buttons & 0x18) << 1));
+                                           : static_cast<uint8_t>((z & 0x0F) | (buttons & side_buttons) << 1));
     }
-    state_.reported_buttons = state_.buttons;
     state_.last_report = report.bytes;
     state_.last_report_size = report.size;
     return report;
@@ -315,7 +316,13 @@ void Ps2Mouse::move(int dx, int dy, int wheel) {
 
 void Ps2Mouse::set_button(MouseButton button, bool down) {
     const uint8_t mask = std::to_underlying(button);
-    state_.buttons = static_cast<uint8_t>(down ? state_.buttons | mask : state_.buttons & ~mask);
+    const auto buttons = static_cast<uint8_t>(down ? state_.buttons | mask : state_.buttons & ~mask);
+    const uint8_t visible = state_.id == Id::five_buttons ? three_buttons | side_buttons : three_buttons;
+    const bool seen = ((buttons ^ state_.buttons) & visible) != 0;
+    state_.buttons = buttons;
+    if (!seen || !reporting()) return;
+    // When even the queue is full, the guest at least learns how it ended.
+    if (!state_.clicks.push(buttons)) state_.clicks.bytes.back() = buttons;
     report_if_due();
 }
 

@@ -38,10 +38,10 @@ class Ps2Mouse {
         std::array<uint8_t, 4> last_report{};
         uint8_t last_report_size = 0;  // 0: the last thing sent was a single byte
         uint8_t buttons = 0;
-        uint8_t reported_buttons = 0;
-        int32_t dx = 0;  // counts not yet reported: right
-        int32_t dy = 0;  // up
-        int32_t dz = 0;  // towards the user
+        ByteQueue<8> clicks;  // button states not yet reported, so that a short click is not lost
+        int32_t dx = 0;       // counts not yet reported: right
+        int32_t dy = 0;       // up
+        int32_t dz = 0;       // towards the user
         bool overflow_x = false;
         bool overflow_y = false;
         std::optional<VirtualTime> sample_due;  // no report before this time
@@ -63,7 +63,7 @@ class Ps2Mouse {
             visit("last-report", self.last_report);
             visit("last-report-size", self.last_report_size);
             visit("buttons", self.buttons);
-            visit("reported-buttons", self.reported_buttons);
+            visit("clicks", self.clicks);
             visit("dx", self.dx);
             visit("dy", self.dy);
             visit("dz", self.dz);

@@ -27,6 +27,7 @@ Result<std::vector<KeyChord>> parse_typing(std::string_view text);
 class Typist {
   public:
     Typist(Clock& clock, KeyboardPort& keyboard);
+    ~Typist();
 
     /// Appends text to what is still to be typed; an error changes nothing.
     Result<void> type(std::string_view text);
@@ -47,8 +48,6 @@ class Typist {
     enum class Step { press, release, settle };
 
     void proceed();
-    void wait();
-    void repeat_chord_later();
 
     KeyboardPort& keyboard_;
     std::deque<KeyChord> chords_;  // the first one is being typed

@@ -9,14 +9,12 @@
 #include <unistd.h>
 
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <mutex>
 #include <string>
-#include <thread>
 
 #include "devices/serial/backend/stream_backend.hpp"
 #include "vmm/core/catch.hpp"
@@ -54,7 +52,7 @@ struct Rig {
         for (int i = 0; i < 5000; ++i) {
             loop.poll();
             if (condition()) return true;
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            ::poll(nullptr, 0, 1);
         }
         return false;
     }
