@@ -59,7 +59,9 @@ uint32_t map_address(const VgaState& state, uint32_t counter, unsigned row_scan)
     const uint8_t mode = state.cr(CR::mode_control);
     uint32_t address = counter;
     if (state.cr(CR::underline_location) & cr14_double_word) {
-        address = counter << 2 | ((counter >> 12) & 3);
+        // IBM's manual has bits 12 and 13 come round to 0 and 1. Chain 4 then could not reach what is shown: with the
+        // bits that are shifted out, as here, mode 13h has its 64000 pixels in a row.
+        address = counter << 2 | ((counter >> 14) & 3);
     } else if (!(mode & cr17_byte_mode)) {
         address = counter << 1 | ((counter >> (mode & cr17_wrap_15 ? 15 : 13)) & 1);
     }

@@ -27,11 +27,9 @@ std::optional<uint32_t> window_address(const VgaState& state, uint32_t offset) {
 }
 
 uint32_t cell_of(const VgaState& state, uint32_t address) {
-    if (state.sr(SR::memory_mode) & sr4_chain_4) return address & 0xFFFC;
-    if (state.gr(GR::miscellaneous) & gr6_chain_odd_even) {
-        // Address bit 0 chooses the map, so in the 128 KiB window bit 16 takes its place.
-        return (address & 0xFFFE) | ((address >> 16) & 1);
-    }
+    // Where low address bits choose the map, bit 16 (of the 128 KiB window) takes the place of bit 0.
+    if (state.sr(SR::memory_mode) & sr4_chain_4) return (address & 0xFFFC) | ((address >> 16) & 1);
+    if (state.gr(GR::miscellaneous) & gr6_chain_odd_even) return (address & 0xFFFE) | ((address >> 16) & 1);
     return address & 0xFFFF;
 }
 
