@@ -235,12 +235,13 @@ void I8042::write_command(uint8_t value) {
 
 void I8042::write_output_port(uint8_t value) {
     set_a20((value & port_a20) != 0);
-    if ((value & port_not_reset) == 0) system_.request_reset("keyboard controller");
+    if ((value & port_not_reset) == 0) system_.request_cpu_init("keyboard controller");
 }
 
-// A zero bit pulls its line low for about 6 us. Only the reset line notices.
+// A zero bit pulls its line low for about 6 us. Only the reset line notices: it goes to the processor, not to the
+// board, so that 80286 software can come back from protected mode through the CMOS shutdown code.
 void I8042::pulse_output_port(uint8_t low_bits) {
-    if ((low_bits & port_not_reset) == 0) system_.request_reset("keyboard controller");
+    if ((low_bits & port_not_reset) == 0) system_.request_cpu_init("keyboard controller");
 }
 
 uint8_t I8042::read_output_port() const {

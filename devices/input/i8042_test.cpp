@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "devices/input/input_rig.hpp"
+#include "devices/test_board.hpp"
 #include "vmm/core/catch.hpp"
 #include "vmm/core/device_contract.hpp"
 
@@ -123,14 +124,13 @@ TEST_CASE("IRQ 1 follows the output buffer and its enable bit") {
 TEST_CASE("each byte raises an edge of its own on IRQ 1") {
     InputRig rig;
     rig.enable(0x41);
-    EdgeCounter edges(rig.irq1);
     rig.keyboard().press(Key::home);
     rig.settle();
     CHECK(rig.data() == 0xE0);
     CHECK_FALSE(rig.irq1.level());
     rig.settle();
     CHECK(rig.data() == 0x47);
-    CHECK(edges.rising == 2);
+    CHECK(rig.edges.rising == 2);
 }
 
 TEST_CASE("a key's byte stays readable until the next one arrives a millisecond later") {
@@ -247,7 +247,7 @@ TEST_CASE("HIMEM switches A20 with the wait loops of the AT") {
     CHECK(rig.system.resets == 0);
 }
 
-TEST_CASE("a pulse of bit 0 resets, other pulses do nothing") {
+TEST_CASE("a pulse of bit 0 resets the processor, other pulses do nothing") {
     InputRig rig;
     for (const unsigned quiet : {0xFF, 0xFD, 0xFB, 0xF7, 0xF1}) rig.command(quiet);
     CHECK(rig.system.resets == 0);
@@ -259,7 +259,7 @@ TEST_CASE("a pulse of bit 0 resets, other pulses do nothing") {
     CHECK(rig.system.keyboard_gate);
 }
 
-TEST_CASE("clearing bit 0 of the output port resets") {
+TEST_CASE("clearing bit 0 of the output port resets the processor") {
     InputRig rig;
     rig.command(0xD1);
     rig.write(0xFE);
@@ -454,4 +454,38 @@ TEST_CASE("a state that no controller can have is refused") {
     saved = rig.controller.save();
     saved.set("wire", {std::byte{9}});
     CHECK_FALSE(rig.controller.prepare_load(saved).has_value());
+}
+
+TEST_CASE("the board's node makes a controller at its ports, with its wires and services") {
+    TestBoard board;
+    using Space = DeviceRange::Space;
+    board.make(make_i8042, {{Space::ports, 0x60, 1}, {Space::ports, 0x64, 1}}, {1, 12});
+    CHECK(board.system.a20());
+    board.out(0x64, 0x60);
+    board.out(0x60, 0x43);
+    auto* keyboard = board.services.find<KeyboardPort>();
+    REQUIRE(keyboard);
+    REQUIRE(board.services.find<MousePort>());
+    keyboard->press(Key::a);
+    board.clock.advance(std::chrono::milliseconds(1));
+    CHECK(board.isa.pins[1].level());
+    CHECK(board.in(0x60) == 0x1E);
+    board.out(0x64, 0xD4);
+    board.out(0x60, 0xF4);
+    board.clock.advance(std::chrono::milliseconds(1));
+    CHECK(board.isa.pins[12].level());
+    board.out(0x64, 0xFE);
+    CHECK(board.system.log == std::vector<std::string>{"init by keyboard controller"});
+}
+
+TEST_CASE("a board without a mouse says so, and one without wires is refused") {
+    using Space = DeviceRange::Space;
+    TestBoard board;
+    board.node.set_flag("viv,no-mouse");
+    board.make(make_i8042, {{Space::ports, 0x60, 1}, {Space::ports, 0x64, 1}}, {1, 12});
+    CHECK_FALSE(board.services.find<MousePort>());
+    TestBoard broken;
+    const auto made = broken.try_make(make_i8042, {{Space::ports, 0x60, 1}, {Space::ports, 0x64, 1}}, {1});
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().message.find("/test") != std::string::npos);
 }

@@ -13,17 +13,17 @@
 namespace viv::testing {
 
 struct FakeSystem final : SystemControl {
-    void request_reset(std::string_view source) override {
-        ++resets;
-        reset_source = source;
-    }
+    void request_reset(std::string_view) override {}
     void request_power_off(std::string_view) override {}
     void request_exit(uint8_t) override {}
     void set_a20(A20Gate gate, bool enabled) override {
         if (gate == A20Gate::keyboard_controller) keyboard_gate = enabled;
     }
     [[nodiscard]] bool a20() const override { return keyboard_gate; }
-    void request_cpu_init(std::string_view) override {}
+    void request_cpu_init(std::string_view source) override {
+        ++resets;
+        reset_source = source;
+    }
 
     int resets = 0;
     std::string reset_source;
@@ -76,6 +76,7 @@ struct InputRig {
     FakeSystem system;
     IrqPin irq1;
     IrqPin irq12;
+    EdgeCounter edges{irq1};  // before the controller: what sees a wire outlives what drives it
     I8042 controller;
 };
 

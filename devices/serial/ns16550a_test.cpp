@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "devices/test_board.hpp"
 #include "vmm/core/catch.hpp"
 #include "vmm/core/device_contract.hpp"
 
@@ -522,4 +523,41 @@ TEST_CASE("a DOS program polls with the BIOS's settings") {
     rig.out(thr, 'D');
     CHECK(rig.backend->output == "D");
     CHECK_FALSE(rig.irq.level());
+}
+
+TEST_CASE("FIFOs longer than they are are refused") {
+    Rig rig;
+    for (const char* fifo : {"rx", "rx-errors", "tx"}) {
+        TreeNode saved = rig.uart.save();
+        saved.child(fifo)->set("size", {std::byte{17}});
+        CHECK_FALSE(rig.uart.prepare_load(saved).has_value());
+    }
+}
+
+TEST_CASE("the board's nodes make ports that are named by their place") {
+    TestBoard board;
+    using Space = DeviceRange::Space;
+    board.make(make_ns16550a, {{Space::ports, 0x3F8, 8}}, {4});
+    board.make(make_ns16550a, {{Space::ports, 0x2E8, 8}}, {3});
+    board.make(make_ns16550a, {{Space::ports, 0x500, 8}}, {5});
+    for (const char* name : {"serial0", "serial3", "serial@500"}) CHECK(board.services.find<SerialTap>(name));
+    CHECK_FALSE(board.services.find<SerialTap>("serial1"));
+    std::string seen;
+    board.services.find<SerialTap>("serial0")->on_output(
+        [&](uint8_t byte) { seen.push_back(static_cast<char>(byte)); });
+    board.out(0x3F8, 'v');
+    board.out(0x2E8, 'x');
+    CHECK(seen == "v");
+    board.out(0x3FC, 0x08);
+    board.out(0x3F9, 0x02);
+    CHECK(board.isa.pins[4].level());
+}
+
+TEST_CASE("a backend that cannot be opened is an error of the node") {
+    TestBoard board;
+    board.node.set_string("viv,chardev", "telepathy");
+    const auto made = board.try_make(make_ns16550a, {{DeviceRange::Space::ports, 0x3F8, 8}}, {4});
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().message.starts_with("/test: 'telepathy'"));
+    CHECK(made.error().kind == ErrorKind::usage);
 }
