@@ -26,7 +26,7 @@ void reset_xsave(std::vector<uint8_t>& image) {
 
 /// The registers of a local APIC after RESET (SDM 3A, 11.4.7.1), with LINT0 passing the 8259A's INTR to the bootstrap
 /// processor, as the firmware of a PC sets it up ("virtual wire").
-kvm_lapic_state reset_lapic(uint32_t apic_id, bool bootstrap, uint32_t version) {
+kvm_lapic_state reset_lapic(uint32_t apic_id, bool bootstrap, uint32_t version, uint64_t cr8) {
     kvm_lapic_state lapic{};
     const auto set = [&lapic](size_t offset, uint32_t value) {
         std::memcpy(lapic.regs + offset, &value, sizeof value);
@@ -35,6 +35,7 @@ kvm_lapic_state reset_lapic(uint32_t apic_id, bool bootstrap, uint32_t version) 
     constexpr uint32_t external_interrupt = 0x700;
     set(0x20, apic_id << 24);
     set(0x30, version);
+    set(0x80, static_cast<uint32_t>(cr8) << 4);  // TPR, of which CR8 is the upper half
     set(0xE0, 0xFFFFFFFF);
     set(0xF0, 0xFF);
     for (size_t entry = 0x320; entry <= 0x370; entry += 0x10) set(entry, masked);
@@ -323,7 +324,7 @@ Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& st
             if (call(vcpu, KVM_GET_LAPIC, &lapic) < 0) return fail_errno("cannot read a CPU's local APIC", errno);
             uint32_t version = 0;
             std::memcpy(&version, lapic.regs + 0x30, sizeof version);
-            lapic = reset_lapic(apic_id, apic_id == 0, version);
+            lapic = reset_lapic(apic_id, apic_id == 0, version, state.cr8);
         } else {
             std::memcpy(lapic.regs, state.lapic.data(), sizeof lapic.regs);
         }
