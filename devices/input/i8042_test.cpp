@@ -489,3 +489,68 @@ TEST_CASE("a board without a mouse says so, and one without wires is refused") {
     REQUIRE_FALSE(made.has_value());
     CHECK(made.error().message.find("/test") != std::string::npos);
 }
+
+TEST_CASE("a BIOS's INT 09h switches the keyboard off, reads, and switches it on again for each byte") {
+    InputRig rig;
+    rig.enable(0x41);
+    rig.keyboard().press(Key::left_shift);
+    rig.keyboard().press(Key::a);
+    rig.keyboard().release(Key::a);
+    rig.keyboard().release(Key::left_shift);
+    std::vector<uint8_t> codes;
+    for (int ms = 0; ms < 20; ++ms) {
+        rig.clock.advance(std::chrono::milliseconds(1));
+        if (!rig.irq1.level()) continue;
+        rig.command(0xAD);
+        codes.push_back(rig.data());
+        rig.clock.advance(std::chrono::microseconds(300));
+        CHECK_FALSE(rig.irq1.level());
+        rig.command(0xAE);
+    }
+    CHECK(codes == std::vector<uint8_t>{0x2A, 0x1E, 0x9E, 0xAA});
+}
+
+TEST_CASE("a driver sets the lamps from inside its interrupt handler, each answer an interrupt") {
+    InputRig rig;
+    rig.enable(0x41);
+    rig.keyboard().press(Key::caps_lock);
+    rig.settle();
+    REQUIRE(rig.irq1.level());
+    CHECK(rig.data() == 0x3A);
+    rig.write(0xED);
+    CHECK_FALSE(rig.irq1.level());
+    rig.settle();
+    REQUIRE(rig.irq1.level());
+    CHECK(rig.data() == 0xFA);
+    rig.write(0x04);
+    rig.settle();
+    REQUIRE(rig.irq1.level());
+    CHECK(rig.data() == 0xFA);
+    CHECK(rig.keyboard().leds().caps_lock);
+    rig.keyboard().release(Key::caps_lock);
+    rig.settle();
+    CHECK(rig.data() == 0xBA);
+}
+
+TEST_CASE("a key pressed while a driver waits for an answer comes after the answer") {
+    InputRig rig;
+    rig.enable(0x41);
+    rig.write(0xED);
+    rig.keyboard().press(Key::x);
+    CHECK(rig.take() == 0xFA);
+    rig.write(0x00);
+    CHECK(rig.take() == 0xFA);
+    CHECK(rig.take() == 0x2D);
+}
+
+TEST_CASE("a kernel resets the board's processor through the controller's pulse after draining it") {
+    InputRig rig;
+    rig.enable(0x41);
+    rig.keyboard().press(Key::a);
+    rig.settle();
+    for (int i = 0; i < 10 && (rig.status() & 0x01) != 0; ++i) rig.data();
+    rig.command(0x60);
+    rig.write(0x14);  // the system flag, keyboard off
+    rig.command(0xFE);
+    CHECK(rig.system.resets == 1);
+}

@@ -273,3 +273,56 @@ TEST_CASE("Linux's psmouse finds an Explorer mouse and enables it") {
     rig.mouse().move(1, -1, 0);
     CHECK(rig.reports() == Bytes{0x08, 0x01, 0x01, 0x00});
 }
+
+TEST_CASE("a BIOS's INT 15h AH=C2h initialises the mouse with polled answers") {
+    MouseRig rig;
+    rig.enable(0x47);
+    CHECK(rig.answer(0xFF) == Bytes{0xFA, 0xAA, 0x00});
+    rig.answer(0xE8);
+    CHECK(rig.answer(0x03) == Bytes{0xFA});
+    rig.rates({100});
+    CHECK(rig.answer(0xE6) == Bytes{0xFA});
+    CHECK(rig.answer(0xF4) == Bytes{0xFA});
+    CHECK(rig.answer(0xE9) == Bytes{0xFA, 0x20, 0x03, 100});
+    rig.mouse().press(MouseButton::left);
+    CHECK(rig.reports() == Bytes{0x09, 0x00, 0x00});
+    CHECK(rig.answer(0xF5) == Bytes{0xFA});
+    rig.mouse().move(9, 9, 0);
+    CHECK(rig.reports().empty());
+}
+
+TEST_CASE("a command in the middle of a report ends the report") {
+    MouseRig rig;
+    rig.answer(0xF4);
+    rig.mouse().move(1, 2, 0);
+    CHECK(rig.take() == 0x28);
+    CHECK(rig.answer(0xF2) == Bytes{0xFA, 0x00});
+    rig.mouse().move(3, 0, 0);
+    CHECK(rig.reports() == Bytes{0x08, 0x03, 0x00});
+}
+
+TEST_CASE("a burst of clicks ends as the buttons are") {
+    MouseRig rig;
+    rig.answer(0xF4);
+    for (int i = 0; i < 50; ++i) {
+        rig.mouse().press(MouseButton::left);
+        rig.mouse().release(MouseButton::left);
+    }
+    const Bytes bytes = rig.reports();
+    REQUIRE(bytes.size() >= 3);
+    CHECK(bytes.size() <= 10 * 3);
+    CHECK(bytes[bytes.size() - 3] == 0x08);
+}
+
+TEST_CASE("a saved mouse goes on in the middle of a report") {
+    MouseRig rig;
+    rig.answer(0xF4);
+    rig.mouse().move(300, 0, 0);
+    CHECK(rig.take() == 0x08);
+    MouseRig other;
+    other.clock.advance(rig.clock.now() - other.clock.now());
+    auto commit = other.controller.prepare_load(rig.controller.save());
+    REQUIRE(commit.has_value());
+    (*commit)();
+    CHECK(other.reports() == Bytes{0xFF, 0x00, 0x08, 45, 0x00});
+}

@@ -561,3 +561,63 @@ TEST_CASE("a backend that cannot be opened is an error of the node") {
     CHECK(made.error().message.starts_with("/test: 'telepathy'"));
     CHECK(made.error().kind == ErrorKind::usage);
 }
+
+TEST_CASE("FreeBSD measures the FIFO by the overrun") {
+    Rig rig;
+    // Bits that are always zero.
+    CHECK((rig.in(iir)&0x30) == 0);
+    CHECK((rig.in(mcr)&0xE0) == 0);
+    rig.out(mcr, 0x10);
+    rig.out(fcr, 0x01);
+    if ((rig.in(iir)&0xC0) == 0) FAIL("no FIFOs");
+    rig.out(fcr, 0x07);
+    unsigned count = 0;
+    unsigned status = 0;
+    do {
+        rig.out(thr, 0);
+        ++count;
+        status = rig.in(lsr);
+        CHECK((status & 0x40) != 0);
+    } while ((status & 0x02) == 0 && count < 1030);
+    CHECK(count - 1 == 16);
+}
+
+TEST_CASE("a driver's interrupt handler empties the port until IIR says that nothing is pending") {
+    Rig rig;
+    rig.open_port(0x87, 0x0F);
+    rig.in(iir);  // the transmitter
+    rig.backend->send("0123456789");
+    std::string got;
+    unsigned interrupts = 0;
+    for (int i = 0; i < 100; ++i) {
+        rig.characters(1);
+        if (!rig.irq.level()) continue;
+        ++interrupts;
+        for (unsigned id = rig.in(iir); (id & 0x01) == 0; id = rig.in(iir)) {
+            REQUIRE(((id & 0x0F) == 0x04 || (id & 0x0F) == 0x0C));
+            while ((rig.in(lsr)&0x01) != 0) got.push_back(static_cast<char>(rig.in(rbr)));
+        }
+        CHECK_FALSE(rig.irq.level());
+    }
+    CHECK(got == "0123456789");
+    CHECK(interrupts == 2);  // at eight characters, and by the time-out
+}
+
+TEST_CASE("a terminal program on a 16450's one-byte interface gets every character by interrupt") {
+    Rig rig;
+    rig.out(lcr, 0x80);
+    rig.out(dll, 96);  // 1200 baud
+    rig.out(dlm, 0);
+    rig.out(lcr, 0x03);
+    rig.out(mcr, 0x0B);
+    rig.out(ier, 0x01);
+    rig.backend->send("ATDT");
+    std::string got;
+    for (int ms = 0; ms < 100; ++ms) {
+        rig.clock.advance(std::chrono::milliseconds(1));
+        if (!rig.irq.level()) continue;
+        CHECK(rig.in(iir) == 0x04);
+        got.push_back(static_cast<char>(rig.in(rbr)));
+    }
+    CHECK(got == "ATDT");
+}
