@@ -431,7 +431,7 @@ TEST_CASE("A seek of the same drive in the middle of a write cannot write elsewh
     CHECK(medium.bytes == numbered_sectors(2880));
 }
 
-TEST_CASE("A transfer goes on after save and load") {
+TEST_CASE("A floppy transfer goes on after save and load") {
     FloppyRig rig;
     rig.insert(2880);
     rig.start();

@@ -1,0 +1,179 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "vmm/core/result.hpp"
+
+namespace viv {
+
+/// Command block registers by their offset (ATA/ATAPI-6, 7).
+enum class AtaRegister : uint8_t {
+    data = 0,      // rw, 16 bits wide
+    error = 1,     // r-
+    features = 1,  // -w
+    count = 2,     // rw
+    lba_low = 3,   // rw
+    lba_mid = 4,   // rw
+    lba_high = 5,  // rw
+    device = 6,    // rw
+    status = 7,    // r-
+    command = 7,   // -w
+};
+
+namespace ata {
+inline constexpr uint8_t status_busy = 0x80;
+inline constexpr uint8_t status_ready = 0x40;
+inline constexpr uint8_t status_fault = 0x20;
+inline constexpr uint8_t status_seek_complete = 0x10;
+inline constexpr uint8_t status_data_request = 0x08;
+inline constexpr uint8_t status_error = 0x01;
+inline constexpr uint8_t error_uncorrectable = 0x40;
+inline constexpr uint8_t error_write_protected = 0x40;
+inline constexpr uint8_t error_id_not_found = 0x10;
+inline constexpr uint8_t error_abort = 0x04;
+inline constexpr uint8_t diagnostic_passed = 0x01;
+inline constexpr uint8_t device_lba = 0x40;
+inline constexpr uint8_t device_select = 0x10;
+inline constexpr uint8_t device_obsolete = 0xA0;
+}  // namespace ata
+
+/// The registers of a drive that a command finds, and those that were written before them (LBA48's other half).
+struct AtaTaskFile {
+    uint8_t features = 0;
+    uint8_t count = 1;
+    uint8_t lba_low = 1;
+    uint8_t lba_mid = 0;
+    uint8_t lba_high = 0;
+    static void fields(auto& self, auto&& visit) {
+        visit("features", self.features);
+        visit("count", self.count);
+        visit("lba-low", self.lba_low);
+        visit("lba-mid", self.lba_mid);
+        visit("lba-high", self.lba_high);
+    }
+    bool operator==(const AtaTaskFile&) const = default;
+};
+
+/// All of a drive that a guest can change, whatever its kind.
+struct AtaDeviceState {
+    enum class Phase : uint8_t { idle, data_in, data_out };
+    enum class Power : uint8_t { active, idle, standby, sleep };
+
+    AtaTaskFile task;
+    AtaTaskFile previous;
+    uint8_t device = 0;
+    uint8_t error = ata::diagnostic_passed;
+    uint8_t status = ata::status_ready | ata::status_seek_complete;
+    uint8_t command = 0;     // the last one written
+    bool interrupt = false;  // INTRQ, before nIEN and selection
+    Phase phase = Phase::idle;
+    std::vector<uint8_t> buffer;  // the data block (DRQ) that the host is moving
+    uint32_t position = 0;        // bytes of it that are done
+    uint64_t lba = 0;             // of the first sector that is not done
+    uint32_t remaining = 0;       // sectors that are not done; of a read, those not in the buffer yet
+    uint16_t sectors_per_block = 1;
+    uint8_t multiple = 0;    // SET MULTIPLE MODE
+    uint32_t cylinders = 0;  // the translation in use; 0: the default one
+    uint32_t heads = 0;
+    uint32_t sectors = 0;
+    Power power = Power::active;
+    bool write_cache = true;
+    bool look_ahead = true;
+    bool byte_wide = false;        // 8-bit data transfers
+    bool keep_over_reset = false;  // a software reset does not take the settings back
+    uint64_t commands = 0;
+    uint64_t aborted = 0;
+
+    static void fields(auto& self, auto&& visit) {
+        visit("task", self.task);
+        visit("previous", self.previous);
+        visit("device", self.device);
+        visit("error", self.error);
+        visit("status", self.status);
+        visit("command", self.command);
+        visit("interrupt", self.interrupt);
+        visit("phase", self.phase);
+        visit("buffer", self.buffer);
+        visit("position", self.position);
+        visit("lba", self.lba);
+        visit("remaining", self.remaining);
+        visit("sectors-per-block", self.sectors_per_block);
+        visit("multiple", self.multiple);
+        visit("cylinders", self.cylinders);
+        visit("heads", self.heads);
+        visit("sectors", self.sectors);
+        visit("power", self.power);
+        visit("write-cache", self.write_cache);
+        visit("look-ahead", self.look_ahead);
+        visit("byte-wide", self.byte_wide);
+        visit("keep-over-reset", self.keep_over_reset);
+        visit("commands", self.commands);
+        visit("aborted", self.aborted);
+    }
+    bool operator==(const AtaDeviceState&) const = default;
+};
+
+/// A drive on the cable, seen from the channel: registers, data port, INTRQ. What its commands do is the derived
+/// class's; each is carried out within the write that starts it, so that BSY is never seen outside of resets.
+class AtaDevice {
+  public:
+    /// `state` is the part of the channel's state that belongs to this drive.
+    explicit AtaDevice(AtaDeviceState& state) : state_(state) {}
+    AtaDevice(const AtaDevice&) = delete;
+    AtaDevice& operator=(const AtaDevice&) = delete;
+    virtual ~AtaDevice() = default;
+
+    /// A register write other than data and command; both drives of a channel see it.
+    void write_register(AtaRegister at, uint8_t value);
+    /// `high_order` shows what was written before (HOB). Reading status takes INTRQ back.
+    [[nodiscard]] uint8_t read_register(AtaRegister at, bool high_order);
+    [[nodiscard]] uint8_t alternate_status() const { return state_.status; }
+    void write_command(uint8_t command);
+
+    /// Moves data in port order; all-ones where the drive has none, dropped where it wants none.
+    void read_data(std::span<std::byte> out);
+    void write_data(std::span<const std::byte> in);
+    [[nodiscard]] bool byte_wide() const { return state_.byte_wide; }
+
+    [[nodiscard]] bool interrupt() const { return state_.interrupt; }
+    /// SRST while it is set.
+    void hold_in_reset();
+    /// The end of SRST.
+    void software_reset();
+    /// EXECUTE DEVICE DIAGNOSTIC, which both drives do; without INTRQ.
+    void diagnose();
+
+    /// Refuses a saved state that a drive could not have had.
+    [[nodiscard]] static Result<void> validate(const AtaDeviceState& staged);
+    static constexpr uint32_t max_block_bytes = 64 * 1024;
+
+  protected:
+    virtual void execute(uint8_t command) = 0;
+    /// The host has read the whole buffer.
+    virtual void block_taken() = 0;
+    /// The host has filled the whole buffer.
+    virtual void block_given() = 0;
+    /// What tells the kind of a drive after a reset: LBA mid and high.
+    [[nodiscard]] virtual std::array<uint8_t, 2> signature() const = 0;
+
+    // How a command goes on.
+    void finish();
+    /// After the last block of a read: its INTRQ was the last one (ATA/ATAPI-6, 9.5).
+    void finish_data_in();
+    void fail_command(uint8_t error, uint8_t extra_status = 0);
+    void abort() { fail_command(ata::error_abort); }
+    /// Lets the host read `state_.buffer`; INTRQ.
+    void offer_block();
+    /// Lets the host fill `bytes` bytes of the buffer.
+    void ask_for_block(size_t bytes);
+
+    AtaDeviceState& state_;
+
+  private:
+    void set_signature();
+};
+
+}  // namespace viv
