@@ -47,6 +47,7 @@ class RecordingHost : public VcpuHost {
     uint8_t acknowledge_interrupt() override {
         ++acknowledged;
         vcpu->set_intr(false);
+        if (kick_on_acknowledge) vcpu->kick();
         return vector;
     }
     void end_of_interrupt(uint8_t ended) override { ends.push_back(ended); }
@@ -58,6 +59,7 @@ class RecordingHost : public VcpuHost {
     std::function<void(uint16_t, uint64_t)> on_port_write;
     std::function<void(Gpa, uint64_t)> on_memory_write;
     int acknowledged = 0;
+    bool kick_on_acknowledge = false;
     uint8_t vector = 0x20;
     std::vector<uint8_t> ends;
 };

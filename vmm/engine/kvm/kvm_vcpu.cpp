@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstring>
+#include <utility>
 
 #include "vmm/engine/kvm/kick.hpp"
 
@@ -56,7 +57,8 @@ void KvmVcpu::deliver_intr(VcpuHost& host) {
         }
         const kvm_interrupt interrupt{*acknowledged_};
         if (ioctl(fd_.get(), KVM_INTERRUPT, &interrupt) == 0) {
-            acknowledged_.reset();
+            in_flight_ = std::exchange(acknowledged_, std::nullopt);
+            in_flight_rsp_ = run_->s.regs.regs.rsp;
             counters_.interrupts.add();
         }
         run_->ready_for_interrupt_injection = 0;
@@ -96,6 +98,15 @@ int KvmVcpu::enter() {
     return result < 0 ? error : 0;
 }
 
+/// KVM does not tell whether the guest got a vector when a signal interrupts KVM_RUN. If not, no instruction ran since:
+/// interrupts are still enabled and the stack has not moved.
+void KvmVcpu::settle_in_flight(int run_error) {
+    if (!in_flight_) return;
+    const bool untouched = run_->if_flag && run_->s.regs.regs.rsp == in_flight_rsp_;
+    if (run_error == EINTR && untouched) return;
+    in_flight_.reset();
+}
+
 /// While another CPU changes the memory slots, memory can seem to be missing for a moment. True when this exit was such
 /// a case and is served.
 bool KvmVcpu::serve_from_slots() {
@@ -126,6 +137,7 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host) {
         if (vm_.memory_failed.load(std::memory_order_acquire)) return give_up(vm_.memory_failure);
         prepare_entry(host);
         const int error = enter();
+        settle_in_flight(error);
         if (error == EINTR) {
             if (kick_.exchange(false)) {
                 counters_.kicks.add();
@@ -180,15 +192,16 @@ Stop KvmVcpu::give_up(std::string reason) {
 
 Result<CpuState> KvmVcpu::state() {
     auto state = TRY(read_state(fd_.get(), vm_.layout));
-    if (acknowledged_ && !state.event_pending) {
+    if (const auto vector = acknowledged_ ? acknowledged_ : in_flight_; vector && !state.event_pending) {
         state.event_pending = true;
-        state.event_vector = *acknowledged_;
+        state.event_vector = *vector;
     }
     return state;
 }
 
 Result<void> KvmVcpu::set_state(const CpuState& state) {
     acknowledged_.reset();
+    in_flight_.reset();
     run_->ready_for_interrupt_injection = 0;
     return write_state(fd_.get(), vm_.layout, state, id_.value);
 }

@@ -62,6 +62,7 @@ class KvmVcpu final : public Vcpu {
     void prepare_entry(VcpuHost& host);
     void deliver_intr(VcpuHost& host);
     int enter();
+    void settle_in_flight(int run_error);
     bool serve_from_slots();
     Stop stop(Next next);
     Stop give_up(std::string reason);
@@ -80,6 +81,9 @@ class KvmVcpu final : public Vcpu {
     std::atomic<uint32_t> nmis_ = 0;
     // A vector that the 8259A has handed out and KVM has not taken yet.
     std::optional<uint8_t> acknowledged_;
+    // A vector that KVM has taken, until the guest is known to have got it, and the stack pointer at that time.
+    std::optional<uint8_t> in_flight_;
+    uint64_t in_flight_rsp_ = 0;
     uint64_t slots_generation_ = 0;  // at the last entry
     ExitCounters& counters_;
     ExitLog log_;

@@ -136,7 +136,16 @@ std::optional<uint8_t> LimitedHost::opcode_at(uint64_t address) const {
 
 void LimitedHost::interrupted() {
     steps_left_ = steps_in_a_row;
-    if (limits_.hangs_on_high_interrupts && execute_interrupt()) return;
+    if (limits_.hangs_on_high_interrupts) {
+        // The hang has cleared IF and nobody knows what it was; a program that calls its system had it set. At a
+        // breakpoint, from the second time on, it is what it is.
+        auto& flags = run_.s.regs.regs.rflags;
+        const auto found = flags;
+        constexpr uint64_t interrupt_flag = 0x200;
+        flags |= interrupt_flag;
+        if (execute_interrupt()) return;
+        flags = found;
+    }
     const auto& shared = run_.s.regs;
     const bool halted = opcode_at(shared.sregs.cs.base + shared.regs.rip - 1) == 0xF4;
     set_idle(halted);

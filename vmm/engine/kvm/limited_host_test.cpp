@@ -49,3 +49,24 @@ TEST_CASE("kvm: where 32-bit paging does not exist the failure says so") {
     CHECK(rig.cpu().failure().find("32-bit paging") != std::string::npos);
     CHECK(rig.cpu().failure().find("shutdown") != std::string::npos);
 }
+
+TEST_CASE("kvm: a high INT in real mode wraps its stack and clears IF and TF") {
+    VIV_KVM_RIG(rig);
+    rig.memory.store<uint32_t>(Gpa{0xE7 * 4}, 0x2000);
+    rig.load(0x1000, {0xFB, 0xF9, 0xCD, 0xE7, 0xE6, 0xF4});  // sti; stc; int E7h; out F4h,al
+    rig.load(0x2000, {0x9C, 0x5A, 0xE6, 0xF4});              // pushf; pop dx; out F4h,al
+    CpuState state = Rig::real_mode();
+    state.gpr[RSP] = 0x10002;  // SP is 2: the frame goes to 0, FFFEh and FFFCh
+    state.ss.selector = 0x3000;
+    state.ss.base = 0x30000;
+    state.idtr.limit = 0x3FF;
+    CHECK(rig.run(state) == Stop::kicked);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->gpr[RSP] == 0x1FFFC);
+    CHECK(after->rip == 0x2004);
+    CHECK((after->gpr[RDX] & 0x201) == 1);  // carry stays, IF is clear
+    CHECK((rig.memory.load<uint16_t>(Gpa{0x30000}) & 0x201) == 0x201);
+    CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFE}) == 0);
+    CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFC}) == 0x1004);
+}

@@ -179,3 +179,28 @@ TEST_CASE("kvm state: a program moves to another machine in the middle and goes 
     CHECK(here->memory.load<uint32_t>(Gpa{0x2000}) == expected);
     if (moves == 0) WARN("this host was too fast to move the program");
 }
+
+TEST_CASE("kvm state: an interrupt between the 8259A and the guest moves too") {
+    VIV_KVM_RIG(source);
+    VIV_KVM_RIG(target);
+    for (Rig* rig : {&source, &target}) {
+        rig->memory.store<uint32_t>(Gpa{0x20 * 4}, 0x2000);
+        rig->load(0x1000, {0xFB, 0xEB, 0xFE});        // sti; jmp $
+        rig->load(0x2000, {0xE6, 0x81, 0xE6, 0xF4});  // out 81h,al; out F4h,al
+    }
+    source.host().kick_on_acknowledge = true;
+    source.cpu().set_intr(true);
+    CHECK(source.run(Rig::real_mode()) == Stop::kicked);
+    CHECK(source.host().port_writes.empty());
+    const auto state = source.cpu().state();
+    REQUIRE(state);
+    CHECK(state->event_pending);
+    CHECK(state->event_vector == 0x20);
+    CHECK(target.run(*state) == Stop::kicked);
+    CHECK(target.host().port_writes.size() == 2);
+    // And the source, when it goes on instead, gets it once.
+    CHECK(source.cpu().run(source.host(), ~uint64_t{0}) == Stop::kicked);
+    CHECK(source.host().port_writes.size() == 2);
+    CHECK_FALSE(source.cpu().state()->event_pending);
+    CHECK(source.host().acknowledged == 1);
+}
