@@ -1,6 +1,7 @@
 """The style rules that only read text. A rule takes the list of files and returns its complaints, one line each."""
 
 import ast
+import posixpath
 import re
 
 MAX_LINES = 800
@@ -119,22 +120,10 @@ def file_names(files):
 
 def sources_built(files):
     """A source that no meson.build names is dead, and a test that none names never runs."""
-    recipes = {file.folder: file.text for file in files if file.name == 'meson.build'}
-    wrong = []
-    for file in files:
-        if not file.path.endswith(('.cpp', '.S')):
-            continue
-        folder = file.folder
-        named = False
-        while True:
-            relative = file.path[len(folder) + 1:] if folder else file.path
-            named = named or f"'{relative}'" in recipes.get(folder, '') or f"'{file.stem}'" in recipes.get(folder, '')
-            if named or not folder:
-                break
-            folder = folder.rpartition('/')[0]
-        if not named:
-            wrong.append(f'{file.path}: no meson.build names it')
-    return wrong
+    named = {posixpath.normpath(posixpath.join(file.folder, word)) for file in files if file.name == 'meson.build'
+             for word in re.findall(r"'([^'\n]+)'", file.text)}
+    return [f'{file.path}: no meson.build names it' for file in files
+            if file.path.endswith(('.cpp', '.S')) and file.path not in named]
 
 
 def in_guest_model(file):

@@ -42,6 +42,7 @@ EXAMPLES = [
     ('file_names', {'vmm/Bus.cpp': ''}, 'Bus', {'vmm/bus_2.cpp': ''}),
     ('file_names', {'vmm/bus.h': ''}, 'bus.h', {'vmm/bus.hpp': ''}),
     ('sources_built', {'vmm/a/b.cpp': '', 'vmm/meson.build': "files('c.cpp')"}, 'b.cpp', {'vmm/a/b.cpp': '', 'vmm/meson.build': "files('a/b.cpp')"}),
+    ('sources_built', {'vmm/a.cpp': '', 'devices/meson.build': "files('a.cpp')"}, 'a.cpp', {'vmm/b.cpp': '', 'vmm/a/meson.build': "files('../b.cpp')"}),
     ('device_purity', {'devices/timer/a.cpp': 'auto t = std::chrono::steady_clock::now();\n'}, 'clock', {'devices/timer/a.cpp': '// not steady_clock\nauto t = clock.now();\n'}),
     ('device_purity', {'devices/timer/a.cpp': 'auto t = time(nullptr);\n'}, 'clock', {'devices/timer/a.cpp': 'auto t = wall_time(0) + rtc.time(0);\n'}),
     ('device_purity', {'devices/timer/a_test.cpp': 'int r = rand();\n'}, 'randomness', {'devices/timer/a_test.cpp': 'int r = brand();\n'}),
