@@ -18,6 +18,9 @@ namespace {
 
 constexpr uint64_t clock_hertz = 1'193'182;
 constexpr uint64_t refresh_ticks = 18;
+/// Interrupts come no closer than this (10 us), so that a guest's silly count does not keep the host busy; edges in
+/// between count as lost to the one that is pending. No PC could serve them.
+constexpr uint64_t shortest_period = 12;
 
 enum class Register : uint64_t {
     Counter0 = 0,     // rw
@@ -138,6 +141,10 @@ class I8254 final : public StatefulDevice<State>, public Speaker {
             auto fall = wire_level() ? counter.next_fall() : counter.seen + 1;
             if (fall) fall = std::max(*fall, state_.irq_high_until);
             if (fall && (!next || *fall < *next)) next = fall;
+        }
+        const bool periodic = counter.mode() == 2 || counter.mode() == 3;
+        if (next && periodic && counter.counting && counter.period < shortest_period) {
+            next = std::max(*next, counter.seen + shortest_period);
         }
         if (next) {
             timer_.arm({ns_of_ticks(*next, clock_hertz)});

@@ -366,9 +366,24 @@ TEST_CASE("8254 counts of 1 in the periodic modes keep OUT high and cost no time
         CHECK(board.output(0));
         CHECK(board.wire.rises == before);
         board.tick = ticks_in(board.clock.now().ns, hertz);
-        board.load(0, 10);
-        board.ticks(1 + 100);
+        board.load(0, 20);
+        board.ticks(1 + 200);
         CHECK(board.wire.rises == before + 10);
+    }
+}
+
+TEST_CASE("8254 interrupts at most every ten microseconds, however short the period") {
+    for (const unsigned mode : {2u, 3u}) {
+        Pit board;
+        board.gate2(true);
+        board.program(0, static_cast<uint8_t>(mode), 2);
+        board.program(2, static_cast<uint8_t>(mode), 2);
+        board.ticks(1);
+        const unsigned before = board.wire.rises;
+        board.ticks(120'000);
+        CHECK(board.wire.rises - before <= 10'000);
+        CHECK(board.wire.rises - before >= 5'000);
+        CHECK(board.wave(2, 6) == "^_^_^_");  // the count itself is exact
     }
 }
 

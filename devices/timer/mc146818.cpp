@@ -113,6 +113,7 @@ class Calendar {
 
     /// Seconds from the present time to the next one that the alarm bytes match, 1 to 86400; nothing if none does.
     [[nodiscard]] std::optional<int64_t> seconds_to_alarm() const {
+        if (!alarm_can_match()) return std::nullopt;
         const int64_t now = time_of_day() % day_seconds;
         const auto next = first_match(now + 1);
         if (next) return *next - now;
@@ -165,6 +166,16 @@ class Calendar {
 
     [[nodiscard]] bool alarm_byte_matches(Register alarm, uint8_t byte) const {
         return state_.bytes[alarm] >= alarm_wildcard || state_.bytes[alarm] == byte;
+    }
+    /// Whether any time of day matches. Looked at first, so that the search below finds one after few steps.
+    [[nodiscard]] bool alarm_can_match() const {
+        bool hours = false, minutes = false, seconds = false;
+        for (unsigned i = 0; i < 60; ++i) {
+            hours |= i < 24 && alarm_byte_matches(HoursAlarm, encode_hour(i));
+            minutes |= alarm_byte_matches(MinutesAlarm, encode(i));
+            seconds |= alarm_byte_matches(SecondsAlarm, encode(i));
+        }
+        return hours && minutes && seconds;
     }
     /// The first second of the day at or after `from` that the alarm matches.
     [[nodiscard]] std::optional<int64_t> first_match(int64_t from) const {

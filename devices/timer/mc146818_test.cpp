@@ -230,10 +230,14 @@ TEST_CASE("MC146818 alarm flag can be polled, and an impossible alarm never come
     CHECK((board.get(0x0C) & 0x20) == 0);
     board.clock.advance(10min);
     CHECK((board.get(0x0C) & 0x20) == 0x20);
-    board.set(0x05, 0x25);
     board.set(0x0B, 0x22);
-    board.clock.advance(48h);
-    CHECK(board.wire.rises == 0);
+    for (const int bad : {0x05, 0x03, 0x01}) {
+        for (const int alarm : {0x05, 0x03, 0x01}) board.set(static_cast<uint8_t>(alarm), 0xFF);
+        board.set(static_cast<uint8_t>(bad), 0x7A);
+        CHECK_FALSE(board.clock.next_deadline().has_value());
+        board.clock.advance(48h);
+        CHECK(board.wire.rises == 0);
+    }
 }
 
 TEST_CASE("MC146818 alarm respects the PM bit") {
