@@ -9,7 +9,6 @@
 #include <algorithm>
 
 #include "devices/video/renderer.hpp"
-#include "devices/video/vga_memory.hpp"
 #include "devices/video/vga_timing.hpp"
 
 namespace viv {
@@ -39,16 +38,37 @@ void Vga::Ports::write8(uint64_t offset, uint8_t value) {
     vga_.write_port(static_cast<VgaPort>(first_port + offset), value);
 }
 
-uint8_t Vga::Memory::read8(uint64_t offset) {
-    return vga_read_memory(vga_.state_, static_cast<uint32_t>(offset));
+uint64_t Vga::Memory::read(Access access) {
+    if (vga_.fast_path_.takes(access.offset, access.size)) {
+        return vga_fast_read(vga_.state_, vga_.fast_path_, access.offset, access.size);
+    }
+    uint64_t value = 0;
+    for (unsigned i = 0; i < access.size; ++i) {
+        value |= uint64_t{vga_read_memory(vga_.state_, static_cast<uint32_t>(access.offset + i))} << (8 * i);
+    }
+    return value;
 }
 
-void Vga::Memory::write8(uint64_t offset, uint8_t value) {
-    if (vga_write_memory(vga_.state_, static_cast<uint32_t>(offset), value)) ++vga_.generation_;
+void Vga::Memory::write(Access access, uint64_t value) {
+    bool changed = false;
+    if (vga_.fast_path_.takes(access.offset, access.size)) {
+        changed = vga_fast_write(vga_.state_, vga_.fast_path_, access.offset, access.size, value);
+    } else {
+        for (unsigned i = 0; i < access.size; ++i) {
+            changed |= vga_write_memory(vga_.state_, static_cast<uint32_t>(access.offset + i),
+                                        static_cast<uint8_t>(value >> (8 * i)));
+        }
+    }
+    if (changed) ++vga_.generation_;
 }
 
 void Vga::reset(ResetKind /*kind*/) {
     state_ = VgaState{};
+    registers_changed();
+}
+
+void Vga::registers_changed() {
+    fast_path_ = vga_fast_path(state_);
     ++generation_;
 }
 
@@ -159,7 +179,7 @@ void Vga::write_port(VgaPort port, uint8_t value) {
         case VgaPort::feature_control_read:
         case VgaPort::miscellaneous_read: return;  // read-only
     }
-    ++generation_;
+    registers_changed();
 }
 
 uint8_t Vga::read_status_1() {

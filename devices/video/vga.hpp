@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "devices/video/screen.hpp"
+#include "devices/video/vga_memory.hpp"
 #include "devices/video/vga_state.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/clock.hpp"
@@ -33,7 +34,7 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
 
   protected:
     Result<void> validate(const VgaState& staged) const override;
-    void after_load() override { ++generation_; }
+    void after_load() override { registers_changed(); }
 
   private:
     class Ports final : public ByteDevice {
@@ -45,11 +46,11 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
       private:
         Vga& vga_;
     };
-    class Memory final : public ByteDevice {
+    class Memory final : public BusDevice {
       public:
         explicit Memory(Vga& vga) : vga_(vga) {}
-        uint8_t read8(uint64_t offset) override;
-        void write8(uint64_t offset, uint8_t value) override;
+        uint64_t read(Access access) override;
+        void write(Access access, uint64_t value) override;
 
       private:
         Vga& vga_;
@@ -59,6 +60,8 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     void write_port(VgaPort port, uint8_t value);
     /// False for the CRTC ports of the other (monochrome or colour) half, and for all while the subsystem is off.
     [[nodiscard]] bool decodes(VgaPort port) const;
+    /// Derives what depends on registers, and moves the generation.
+    void registers_changed();
     uint8_t read_status_1();
     void write_crtc(uint8_t value);
     void write_attribute(uint8_t value);
@@ -68,6 +71,7 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     Clock& clock_;
     Ports ports_{*this};
     Memory memory_{*this};
+    VgaFastPath fast_path_;
     uint64_t generation_ = 0;
 };
 

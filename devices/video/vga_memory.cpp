@@ -105,4 +105,45 @@ bool vga_write_memory(VgaState& state, uint32_t offset, uint8_t value) {
     return cell != before;
 }
 
+VgaFastPath vga_fast_path(const VgaState& state) {
+    const uint8_t sequencer = state.sr(SR::memory_mode);
+    const uint8_t select = (state.gr(GR::miscellaneous) >> 2) & 3;
+    const bool plain = (state.gr(GR::graphics_mode) & 0x0B) == 0 && state.gr(GR::data_rotate) == 0 &&
+                       state.gr(GR::enable_set_reset) == 0 && state.gr(GR::bit_mask) == 0xFF;
+    if (!plain || select == 0 || !(state.miscellaneous & misc_memory_enable) || !(state.subsystem_enable & 1))
+        return {};
+    VgaFastPath path;
+    path.base = select == 1 ? 0 : select == 2 ? 0x10000 : 0x18000;
+    path.size = select == 1 ? 0x10000 : 0x8000;
+    if (sequencer & sr4_chain_4) {
+        if (state.sr(SR::map_mask) == 0x0F) path.unit = 4;
+    } else if (!(sequencer & sr4_sequential) && (state.gr(GR::miscellaneous) & gr6_chain_odd_even) &&
+               (state.gr(GR::graphics_mode) & gr5_odd_even_read) && !(state.gr(GR::read_map_select) & 2) &&
+               state.sr(SR::map_mask) == 0x03) {
+        path.unit = 2;
+    }
+    return path;
+}
+
+uint64_t vga_fast_read(VgaState& state, const VgaFastPath& path, uint64_t offset, uint8_t bytes) {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < bytes; i += path.unit) {
+        state.latches = state.memory[(offset - path.base + i) & 0xFFFF & ~(path.unit - 1u)];
+        value |= uint64_t{path.unit == 4 ? state.latches : state.latches & 0xFFFF} << (8 * i);
+    }
+    return value;
+}
+
+bool vga_fast_write(VgaState& state, const VgaFastPath& path, uint64_t offset, uint8_t bytes, uint64_t value) {
+    bool changed = false;
+    const uint32_t maps = path.unit == 4 ? ~uint32_t{0} : 0xFFFF;
+    for (unsigned i = 0; i < bytes; i += path.unit) {
+        uint32_t& cell = state.memory[(offset - path.base + i) & 0xFFFF & ~(path.unit - 1u)];
+        const uint32_t next = (cell & ~maps) | (static_cast<uint32_t>(value >> (8 * i)) & maps);
+        changed |= cell != next;
+        cell = next;
+    }
+    return changed;
+}
+
 }  // namespace viv

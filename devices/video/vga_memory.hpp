@@ -21,4 +21,21 @@ uint8_t vga_read_memory(VgaState& state, uint32_t offset);
 /// A CPU write at `offset` from A0000h through the graphics controller. True when a byte of memory changed.
 bool vga_write_memory(VgaState& state, uint32_t offset, uint8_t value);
 
+/// Wide accesses that need no look at every byte: aligned pairs of text (character and attribute) or aligned double
+/// words of chain 4, while nothing but the plain data path is programmed. Derived from the registers; the memory
+/// behaves the same without it.
+struct VgaFastPath {
+    /// Bytes that one cell takes in the window: 2 for text, 4 for chain 4, 0 when there is no fast path.
+    uint8_t unit = 0;
+    uint32_t base = 0;  // of the window, from A0000h
+    uint32_t size = 0;
+    [[nodiscard]] bool takes(uint64_t offset, uint8_t bytes) const {
+        return unit != 0 && offset >= base && offset - base + bytes <= size && offset % unit == 0 && bytes % unit == 0;
+    }
+};
+VgaFastPath vga_fast_path(const VgaState& state);
+/// As vga_read_memory and vga_write_memory byte by byte; only where the path takes() it.
+uint64_t vga_fast_read(VgaState& state, const VgaFastPath& path, uint64_t offset, uint8_t bytes);
+bool vga_fast_write(VgaState& state, const VgaFastPath& path, uint64_t offset, uint8_t bytes, uint64_t value);
+
 }  // namespace viv

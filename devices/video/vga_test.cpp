@@ -307,6 +307,60 @@ TEST_CASE("chain 4 spreads addresses over the maps") {
     CHECK(rig.peek(0xA0000) == 0x10);
 }
 
+TEST_CASE("wide accesses do what their bytes do, whatever is programmed") {
+    VgaRig wide;
+    VgaRig narrow;
+    uint32_t seed = 1;
+    const auto next = [&seed] { return (seed = seed * 1664525 + 1013904223) >> 8; };
+    const auto both = [&](auto work) {
+        work(wide);
+        work(narrow);
+    };
+    for (int round = 0; round < 400; ++round) {
+        const VgaMode& mode = round % 2 == 0 ? mode_03 : mode_13;
+        if (round % 4 < 2) both([&](VgaRig& rig) { rig.set_mode(mode); });
+        // Now and then one register more that may take the fast path away.
+        if (round % 3 == 0) {
+            const uint16_t port = next() % 2 == 0 ? 0x3C4 : 0x3CE;
+            const auto index = static_cast<uint8_t>(next() % 9);
+            const auto value = static_cast<uint8_t>(next());
+            both([&](VgaRig& rig) { rig.out_indexed(port, index, value); });
+        }
+        for (int i = 0; i < 50; ++i) {
+            const uint8_t size = static_cast<uint8_t>(1u << next() % 4);
+            const uint64_t offset = (next() % 2 == 0 ? 0x18000 : 0) + next() % 64;
+            const uint64_t value = (uint64_t{next()} << 32 | next()) * 0x10001 >> (64 - 8 * size);
+            if (next() % 2 == 0) {
+                wide.vga.memory().write({offset, size}, value);
+                for (unsigned byte = 0; byte < size; ++byte) {
+                    narrow.vga.memory().write({offset + byte, 1}, (value >> (8 * byte)) & 0xFF);
+                }
+            } else {
+                uint64_t bytes = 0;
+                for (unsigned byte = 0; byte < size; ++byte) {
+                    bytes |= narrow.vga.memory().read({offset + byte, 1}) << (8 * byte);
+                }
+                REQUIRE(wide.vga.memory().read({offset, size}) == bytes);
+            }
+        }
+        REQUIRE(wide.vga.state() == narrow.vga.state());
+    }
+}
+
+TEST_CASE("text and chain 4 have a fast path, other modes have none") {
+    VgaRig rig;
+    rig.set_mode(mode_03);
+    CHECK(vga_fast_path(rig.vga.state()).takes(0x18000, 2));
+    CHECK_FALSE(vga_fast_path(rig.vga.state()).takes(0x18001, 2));
+    CHECK_FALSE(vga_fast_path(rig.vga.state()).takes(0x1FFFE, 4));
+    CHECK_FALSE(vga_fast_path(rig.vga.state()).takes(0, 2));
+    rig.set_mode(mode_13);
+    CHECK(vga_fast_path(rig.vga.state()).takes(0, 4));
+    CHECK_FALSE(vga_fast_path(rig.vga.state()).takes(0, 2));
+    rig.set_mode(mode_12);
+    CHECK_FALSE(vga_fast_path(rig.vga.state()).takes(0, 4));
+}
+
 TEST_CASE("the generation moves with what changes the picture, and only then") {
     VgaRig rig;
     rig.set_mode(mode_03);
