@@ -1,5 +1,7 @@
 #include "devices/interrupt/i8259.hpp"
 
+#include <tuple>
+
 #include "devices/interrupt/interrupt_controller.hpp"
 #include "devices/test_board.hpp"
 
@@ -443,6 +445,42 @@ TEST_CASE("8259A slave with a wrong identity leaves the bus floating") {
     CHECK(board.intr.level);
     CHECK(board.pic->acknowledge() == 0xFF);
     CHECK(board.read_isr(slave) == 0x00);
+}
+
+TEST_CASE("A kernel finds the pair, initializes it and tells spurious interrupts from real ones") {
+    Pic board;
+    board.init();
+    // Probe: the slave masked, the master's mask reads back.
+    board.out(slave + 1, 0xFF);
+    board.out(master + 1, 0xFB);
+    REQUIRE(board.in(master + 1) == 0xFB);
+    board.out(master + 1, 0xFF);
+    for (const auto& [chip, vector, icw3] : {std::tuple{master, 0x30, 0x04}, {slave, 0x38, 0x02}}) {
+        board.out(chip, 0x11);
+        board.out(chip + 1, static_cast<uint8_t>(vector));
+        board.out(chip + 1, static_cast<uint8_t>(icw3));
+        board.out(chip + 1, 0x01);
+    }
+    board.out(master + 1, 0xFB);
+    board.out(slave + 1, 0xFF);
+    // Mask-and-acknowledge with specific EOIs, slave first.
+    board.out(slave + 1, 0xBF);
+    board.irq[14].set(true);
+    CHECK(board.pic->acknowledge() == 0x3E);
+    board.out(slave + 1, 0xFF);
+    board.out(slave, 0x66);
+    board.out(master, 0x62);
+    CHECK(board.read_isr(master) == 0);
+    CHECK(board.read_isr(slave) == 0);
+    // A line that goes before the processor comes: vector of IRQ 7, and ISR says that it was not.
+    board.out(master + 1, 0x7B);
+    board.irq[7].set(true);
+    board.irq[7].set(false);
+    CHECK(board.pic->acknowledge() == 0x37);
+    CHECK((board.read_isr(master) & 0x80) == 0);
+    board.irq[7].set(true);
+    CHECK(board.pic->acknowledge() == 0x37);
+    CHECK((board.read_isr(master) & 0x80) == 0x80);
 }
 
 TEST_CASE("8259A two accesses in one reach both ports in order") {

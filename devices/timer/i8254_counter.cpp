@@ -166,7 +166,12 @@ bool I8254Counter::out() const {
 }
 
 uint16_t I8254Counter::count() const {
-    if (!counting) return frozen;
+    if (!counting) {
+        // A bus cycle of a real PC is no shorter than the tick that loads a first count, so nobody ever read the old
+        // one.
+        if (!load_pending) return frozen;
+        return mode() == 3 ? count_register & 0xFFFE : count_register;
+    }
     uint64_t value = 0;
     switch (mode()) {
         case 2: value = period - elapsed() % period; break;

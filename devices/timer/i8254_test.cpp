@@ -499,6 +499,57 @@ TEST_CASE("A kernel calibrates its processor clock with counter 2 in mode 0") {
     CHECK(waited < 50.01);
 }
 
+TEST_CASE("A kernel calibrates by the high byte of counter 2, and sees the first count at once") {
+    Pit board;
+    board.out(0x61, 0x01);
+    board.out(control_word, 0xB0);
+    board.out(0x42, 0xFF);
+    board.out(0x42, 0xFF);
+    const auto high_byte = [&] { return static_cast<uint8_t>(board.read(2) >> 8); };
+    for (unsigned expected = 0xFF; expected > 0xE0; --expected) {
+        unsigned seen = 0;
+        while (high_byte() == expected) {
+            board.ticks(4);
+            ++seen;
+        }
+        CHECK(seen >= 63);
+        CHECK(seen <= 65);
+    }
+}
+
+TEST_CASE("A kernel uses counter 0 in mode 4 as a one-shot clock event and moves it before it expires") {
+    Pit board;
+    board.out(control_word, 0x38);
+    const unsigned before = board.wire.rises;
+    board.load(0, 1000);
+    board.ticks(900);
+    board.load(0, 1000);
+    board.ticks(1000);
+    CHECK(board.wire.rises == before);
+    board.ticks(2);
+    CHECK(board.wire.rises == before + 1);
+    board.ticks(200'000);
+    CHECK(board.wire.rises == before + 1);
+    board.load(0, 500);
+    board.ticks(502);
+    CHECK(board.wire.rises == before + 2);
+}
+
+TEST_CASE("A DOS program speeds the timer up and gives it back") {
+    Pit board;
+    board.program(0, 3, 0);
+    board.ticks(100'000);
+    board.program(0, 3, 0x1000);
+    const unsigned before = board.wire.rises;
+    board.ticks(1 + 16 * 0x1000);
+    CHECK(board.wire.rises == before + 16);
+    board.load(0, 0);  // the count alone: at the end of the half period
+    board.ticks(0x800);
+    const unsigned slow = board.wire.rises;
+    board.ticks(3 * 65536);
+    CHECK(board.wire.rises == slow + 3);
+}
+
 TEST_CASE("The speaker sounds when connected to an audible square wave") {
     Pit board;
     auto* speaker = board.services.find<Speaker>();
