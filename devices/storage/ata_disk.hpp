@@ -1,8 +1,7 @@
-// Models: an ATA/ATAPI-6 hard disk with programmed I/O: CHS, LBA28 and LBA48, READ and WRITE MULTIPLE, power modes,
-// write cache Not modelled: DMA, SMART, security, host protected area, seek and spin-up times; see
-// docs/devices/storage.md Ignored bits: device register 7 and 5, features of commands that define none, the retry bit
-// of read and write opcodes Reference: ANSI INCITS 361-2002 (ATA/ATAPI-6), sections 6 and 8; ANSI X3.221 (ATA) for the
-// obsolete commands
+// Models: an ATA/ATAPI-6 hard disk with programmed I/O: CHS, LBA28, LBA48, MULTIPLE, power modes, write cache
+// Not modelled: DMA, SMART, security, host protected area, seek and spin-up times; see docs/devices/storage.md
+// Ignored bits: device register 7 and 5, features of commands that define none, the retry bit of opcodes
+// Reference: ANSI INCITS 361-2002 (ATA/ATAPI-6), sections 6 and 8; ANSI X3.221 (ATA) for the obsolete commands
 #pragma once
 
 #include <memory>

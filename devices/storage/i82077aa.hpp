@@ -1,9 +1,7 @@
-// Models: the 82077AA in AT mode with two drives: all its commands, DMA and programmed I/O, FIFO threshold, implied and
-// overlapped seeks, polling, LOCK, data rates, write protection, change lines
-// Not modelled: PS/2 and Model 30 modes (SRA, SRB), spindle and motor times, FM and deleted data marks on the medium,
-// sector sizes other than 512, tape select, power down; see docs/devices/storage.md for what takes their place Ignored
-// bits: TDR 7:2, DSR 6:2, DIR 6:0 (float high), CCR 7:2, GPL and the step, load and unload times Reference: Intel
-// 82077AA CHMOS Single-Chip Floppy Disk Controller data sheet (290166)
+// Models: the 82077AA in AT mode with two drives: all commands, DMA and programmed I/O, FIFO, LOCK, polling, seeks
+// Not modelled: PS/2 and Model 30 modes (SRA, SRB), FM, deleted data marks, tape, power down; docs/devices/storage.md
+// Ignored bits: TDR 7:2, DSR 6:2, DIR 6:0 (float high), CCR 7:2, GPL and the step, load and unload times
+// Reference: Intel 82077AA CHMOS Single-Chip Floppy Disk Controller data sheet (290166)
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
-// Models: one channel of a PIIX IDE controller in legacy mode: command block, alternate status, device control, two
-// drives Not modelled: the bus master and PCI configuration; mode timing Ignored bits: device control 6:3 and 0
+// Models: one channel of a PIIX IDE controller in legacy mode with up to two drives
+// Not modelled: the bus master and PCI configuration; mode timing
+// Ignored bits: device control 6:3 and 0
 // Reference: ANSI INCITS 361-2002 (ATA/ATAPI-6), sections 5, 7 and 9; Intel 82371SB (PIIX3) data sheet (290550), 2.5
 #pragma once
 
