@@ -5,8 +5,7 @@
 
 #include "devices/storage/drive_registry.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
-#include "vmm/core/catch.hpp"
-#include "vmm/core/device_contract.hpp"
+#include "devices/test_board.hpp"
 
 using namespace viv;
 using rom::FirmwareCommand;
@@ -344,4 +343,14 @@ TEST_CASE("Drives are numbered by kind: floppies by unit, others in the order th
     CHECK(rig.drives.find(uint8_t{0x81}) == &second);
     CHECK(rig.drives.find("disk1")->bios_number == 0x81);
     CHECK(rig.drives.find("disk2") == nullptr);
+}
+
+TEST_CASE("The board's node makes the firmware device and provides its service") {
+    TestBoard board;
+    CHECK_FALSE(board.try_make(make_firmware_disk, {{DeviceRange::Space::ports, 0xB40, 16}}));
+    DriveRegistry drives;
+    board.services.provide<DriveRegistry>(drives);
+    board.make(make_firmware_disk, {{DeviceRange::Space::ports, 0xB40, 16}});
+    CHECK(board.services.find<FirmwarePort>());
+    CHECK(board.ports.read(rom::firmware_version_port, 4) == rom::firmware_version);
 }
