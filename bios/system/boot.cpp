@@ -1,0 +1,215 @@
+// INT 18h and 19h: choosing a device and starting its boot sector.
+// Reference: IBM PS/2 and PC BIOS Interface Technical Reference, "Interrupt 19H"; "El Torito" Bootable CD-ROM Format
+// Specification 1.0, figures 2-3 (catalog) and 7 (boot record).
+
+#include "bios/system/drive.hpp"
+
+namespace viv::rom {
+namespace {
+
+constexpr uint16_t boot_segment = 0x07C0;
+constexpr uint16_t boot_signature = 0xAA55;
+constexpr uint16_t key_f12 = 0x8600;
+constexpr uint8_t no_menu_limit = 9;
+
+enum class Failure : uint8_t { absent, no_media, read_error, no_signature, no_catalog, emulation };
+
+VIV_MESSAGE(text_floppy, "Floppy ");
+VIV_MESSAGE(text_disk, "Hard disk ");
+VIV_MESSAGE(text_cdrom, "CD-ROM");
+VIV_MESSAGE(text_device, "Device ");
+VIV_MESSAGE(text_absent, ": no such drive\n");
+VIV_MESSAGE(text_no_media, ": no medium\n");
+VIV_MESSAGE(text_read_error, ": cannot read the boot sector\n");
+VIV_MESSAGE(text_no_signature, ": no boot signature (55AAh) in the first sector\n");
+VIV_MESSAGE(text_no_catalog, ": not a bootable CD (no El Torito boot catalog)\n");
+VIV_MESSAGE(text_emulation, ": its boot image wants floppy or disk emulation, which this BIOS does not have\n");
+VIV_MESSAGE(text_nothing, "\nNo bootable device.\n");
+VIV_MESSAGE(text_empty_order, "  The boot order is empty.\n");
+VIV_MESSAGE(text_refused, "\nThe boot program gave up (INT 18h).\n");
+VIV_MESSAGE(text_retry, "Insert a boot medium and press any key to try again.\n");
+VIV_MESSAGE(text_menu_hint, "Press F12 for the boot menu.\n");
+VIV_MESSAGE(text_menu, "\nBoot from:\n");
+VIV_MESSAGE(text_indent, "  ");
+VIV_MESSAGE(text_dot, ". ");
+VIV_MESSAGE(text_line, "\n");
+VIV_MESSAGE(text_choose, "Press a number, or Enter for the first.\n");
+
+void report(BootProgress progress) {
+    out_byte(firmware_progress_port, static_cast<uint8_t>(progress));
+}
+
+// Drive number of entry `index` of the boot order. False past its end.
+bool boot_order(uint8_t index, uint8_t& drive) {
+    FirmwareRequest request{};
+    request.command = static_cast<uint8_t>(FirmwareCommand::boot_device);
+    request.count = index;
+    if (firmware_call(request) != DiskStatus::ok) return false;
+    drive = request.drive;
+    return true;
+}
+
+void print_drive(uint8_t drive) {
+    if (drive == drive_cdrom) {
+        print(text_cdrom);
+    } else if (is_disk(drive)) {
+        print(text_disk);
+        print_number((drive & 0x7Fu) + 1);
+    } else if (drive < 2) {
+        print(text_floppy);
+        print_character(static_cast<char>('A' + drive));
+        print_character(':');
+    } else {
+        print(text_device);
+        print_number(drive);
+    }
+}
+
+void print_failure(uint8_t drive, Failure failure) {
+    print(text_indent);
+    print_drive(drive);
+    switch (failure) {
+        case Failure::absent: print(text_absent); break;
+        case Failure::no_media: print(text_no_media); break;
+        case Failure::read_error: print(text_read_error); break;
+        case Failure::no_signature: print(text_no_signature); break;
+        case Failure::no_catalog: print(text_no_catalog); break;
+        case Failure::emulation: print(text_emulation); break;
+    }
+}
+
+bool read_to(FirmwareRequest& request, uint32_t lba, uint32_t count, uint16_t segment) {
+    return transfer(request, FirmwareCommand::read, lba, count, physical(segment, 0)) == DiskStatus::ok;
+}
+
+// Starts a no-emulation boot image; the catalog is looked at where the image will be.
+Failure boot_cdrom(FirmwareRequest& request) {
+    constexpr uint32_t boot_record = 17;
+    constexpr uint32_t catalog_pointer = 0x47;
+    if (request.bytes_per_sector != 2048) return Failure::no_catalog;
+    if (!read_to(request, boot_record, 1, boot_segment)) return Failure::read_error;
+    // "CD001" after the descriptor type, "EL TORITO" at 7.
+    if (far_read<uint32_t>(boot_segment, 0) != 0x30444300 || far_read<uint32_t>(boot_segment, 7) != 0x54204C45) {
+        return Failure::no_catalog;
+    }
+    if (!read_to(request, far_read<uint32_t>(boot_segment, catalog_pointer), 1, boot_segment)) {
+        return Failure::read_error;
+    }
+    constexpr uint16_t entry = 0x20;
+    if (far_read<uint8_t>(boot_segment, 0) != 1 || far_read<uint16_t>(boot_segment, 0x1E) != 0xAA55 ||
+        far_read<uint8_t>(boot_segment, entry) != 0x88) {
+        return Failure::no_catalog;
+    }
+    if ((far_read<uint8_t>(boot_segment, entry + 1) & 0x0F) != 0) return Failure::emulation;
+    uint16_t segment = far_read<uint16_t>(boot_segment, entry + 2);
+    const uint16_t sectors = far_read<uint16_t>(boot_segment, entry + 6);  // of 512 bytes
+    const uint32_t lba = far_read<uint32_t>(boot_segment, entry + 8);
+    if (segment == 0) segment = boot_segment;
+    ebda_put(VIV_EBDA_FIELD(emulated_segment), segment);
+    ebda_put(VIV_EBDA_FIELD(emulated_sectors), sectors);
+    ebda_put(VIV_EBDA_FIELD(emulated_lba), lba);
+    const uint32_t blocks = sectors == 0 ? 1 : (uint32_t{sectors} + 3) / 4;
+    if (!read_to(request, lba, blocks, segment)) return Failure::read_error;
+    ebda_put(VIV_EBDA_FIELD(emulated_drive), drive_cdrom);
+    report(BootProgress::starting);
+    start_boot_sector(drive_cdrom, segment == boot_segment ? 0x00007C00u : uint32_t{segment} << 16);
+}
+
+// Starts the drive's boot sector; comes back only with the reason why not.
+Failure boot_drive(uint8_t drive) {
+    report(BootProgress::loading);
+    FirmwareRequest request;
+    if (!describe_drive(request, drive)) return Failure::absent;
+    if (!has_media(request)) return Failure::no_media;
+    if (request.media & media_changed) {
+        request.command = static_cast<uint8_t>(FirmwareCommand::acknowledge);
+        firmware_call(request);
+    }
+    if (drive == drive_cdrom) return boot_cdrom(request);
+    if (!read_to(request, 0, 1, boot_segment)) return Failure::read_error;
+    if (far_read<uint16_t>(boot_segment, 510) != boot_signature) return Failure::no_signature;
+    report(BootProgress::starting);
+    start_boot_sector(drive, 0x00007C00);
+}
+
+uint16_t read_key() {
+    return static_cast<uint16_t>(call_int16(0x1000));
+}
+
+// Takes F12 out of the keyboard buffer if it is the next key.
+bool menu_key_pressed() {
+    const uint32_t key = call_int16(0x1100);
+    if (key & 0x10000) return false;
+    if (static_cast<uint16_t>(key) != key_f12) return false;
+    read_key();
+    return true;
+}
+
+bool menu_wanted() {
+    if (in_byte(firmware_flags_port) & boot_menu_requested) return true;
+    if (menu_key_pressed()) return true;
+    const uint32_t wait = in_dword(firmware_menu_wait_port);
+    if (wait == 0) return false;
+    print(text_menu_hint);
+    const uint32_t ticks = wait / 55 + 1;
+    const uint32_t start = get(bda::timer_ticks);
+    while (get(bda::timer_ticks) - start < ticks) {
+        wait_for_interrupt();
+        enable_interrupts();
+        if (menu_key_pressed()) return true;
+    }
+    return false;
+}
+
+// The entry of the boot order that the user picks; 0 for Enter.
+uint8_t menu_choice() {
+    print(text_menu);
+    uint8_t count = 0, drive;
+    while (count < no_menu_limit && boot_order(count, drive)) {
+        ++count;
+        print(text_indent);
+        print_number(count);
+        print(text_dot);
+        print_drive(drive);
+        print(text_line);
+    }
+    print(text_choose);
+    for (;;) {
+        const auto character = static_cast<uint8_t>(read_key());
+        if (character == '\r') return 0;
+        if (character >= '1' && character < '1' + count) return static_cast<uint8_t>(character - '1');
+    }
+}
+
+void wait_for_key_and_retry() {
+    print(text_retry);
+    read_key();
+}
+
+}  // namespace
+
+// INT 19h.
+extern "C" [[noreturn]] void boot_system() {
+    uint8_t first = menu_wanted() ? menu_choice() : 0;
+    for (;;) {
+        uint8_t drive;
+        for (uint8_t index = first; index != 0xFF && boot_order(index, drive); ++index) boot_drive(drive);
+        // All failed. Only now is it worth the time to say why, so each is tried again.
+        report(BootProgress::nothing_bootable);
+        print(text_nothing);
+        uint8_t index = first;
+        for (; index != 0xFF && boot_order(index, drive); ++index) print_failure(drive, boot_drive(drive));
+        if (index == 0) print(text_empty_order);
+        report(BootProgress::nothing_bootable);
+        wait_for_key_and_retry();
+        first = 0;
+    }
+}
+
+// INT 18h: what a boot program calls that found nothing to start.
+extern "C" void boot_refused() {
+    print(text_refused);
+    wait_for_key_and_retry();
+}
+
+}  // namespace viv::rom
