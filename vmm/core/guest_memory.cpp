@@ -153,17 +153,26 @@ std::span<std::byte> GuestMemory::window(Gpa address, uint64_t size, Intent inte
     return {region->host + (address - region->base), static_cast<size_t>(size)};
 }
 
-void GuestMemory::note_write(Gpa address, uint64_t size) {
+template <class Mark>
+void GuestMemory::for_each_page(Gpa address, uint64_t size, Mark mark) {
     if (size == 0) return;
     const Region* region = find(address);
     if (!region) return;
-    Backing& backing = *backings_[region->backing];
     const uint64_t first = region->backing_offset + (address - region->base);
     const uint64_t last = std::min(first + size, region->backing_offset + region->size) - 1;
-    for (uint64_t page = first / page_size; page <= last / page_size; ++page) {
+    for (uint64_t page = first / page_size; page <= last / page_size; ++page) mark(*backings_[region->backing], page);
+}
+
+void GuestMemory::note_write(Gpa address, uint64_t size) {
+    for_each_page(address, size, [](Backing& backing, uint64_t page) {
         ++backing.generation[page];
         backing.dirty[page] = true;
-    }
+    });
+    noted_writes_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void GuestMemory::mark_dirty(Gpa address, uint64_t size) {
+    for_each_page(address, size, [](Backing& backing, uint64_t page) { backing.dirty[page] = true; });
 }
 
 uint32_t GuestMemory::write_generation(Gpa address) const {
@@ -179,6 +188,7 @@ std::vector<bool> GuestMemory::take_dirty(Gpa base) {
     const auto first = backing.dirty.begin() + static_cast<ptrdiff_t>(region->backing_offset / page_size);
     std::vector<bool> taken(first, first + static_cast<ptrdiff_t>(region->size / page_size));
     std::fill_n(first, taken.size(), false);
+    dirty_takes_.fetch_add(1, std::memory_order_relaxed);
     return taken;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -73,6 +74,14 @@ class GuestMemory {
     /// Marks pages dirty and moves their write generation on. write() does it by itself.
     void note_write(Gpa address, uint64_t size);
 
+    /// Marks pages dirty only: for an engine that watches its own writes to code.
+    void mark_dirty(Gpa address, uint64_t size);
+    /// How often note_write() was called: while it stands still, no write generation has changed. From any thread.
+    [[nodiscard]] uint64_t noted_writes() const { return noted_writes_.load(std::memory_order_relaxed); }
+    /// How often take_dirty() was called: an engine that lets pages be written without telling has to mark them dirty
+    /// again after each. From any thread.
+    [[nodiscard]] uint64_t dirty_takes() const { return dirty_takes_.load(std::memory_order_relaxed); }
+
     /// Changes with every write that is noted on this page; code caches compare it. 0 where nothing backs the page.
     [[nodiscard]] uint32_t write_generation(Gpa address) const;
     /// One bit a page of the region at `base`, set where written since the last call; clears them.
@@ -91,10 +100,14 @@ class GuestMemory {
   private:
     struct Backing;
     Result<void> insert(Region region);
+    template <class Mark>
+    void for_each_page(Gpa address, uint64_t size, Mark mark);
     template <class Step>
     bool for_each_piece(Gpa address, size_t size, Step step) const;
     bool copy_in(Gpa address, std::span<const std::byte> in, bool into_rom);
 
+    std::atomic<uint64_t> noted_writes_{0};
+    std::atomic<uint64_t> dirty_takes_{0};
     std::vector<Region> regions_;  // sorted by base
     std::vector<std::unique_ptr<Backing>> backings_;
     std::vector<std::move_only_function<void()>> listeners_;

@@ -70,3 +70,18 @@ TEST_CASE("Listeners hear of every change of the list") {
     memory.remove(Gpa{0});
     CHECK(heard == 2);
 }
+
+TEST_CASE("Dirt can be marked without a new generation, and takes and notes are counted") {
+    GuestMemory memory;
+    REQUIRE(memory.add(Gpa{0}, 0x2000, GuestMemory::Kind::ram, "ram"));
+    const auto generation = memory.write_generation(Gpa{0x1000});
+    const auto notes = memory.noted_writes();
+    const auto takes = memory.dirty_takes();
+    memory.mark_dirty(Gpa{0x1004}, 4);
+    CHECK(memory.write_generation(Gpa{0x1000}) == generation);
+    CHECK(memory.noted_writes() == notes);
+    CHECK(memory.take_dirty(Gpa{0}) == std::vector<bool>{false, true});
+    CHECK(memory.dirty_takes() == takes + 1);
+    memory.note_write(Gpa{0x1004}, 4);
+    CHECK(memory.noted_writes() == notes + 1);
+}
