@@ -1,0 +1,185 @@
+#include "vmm/engine/soft/block_cache.hpp"
+
+#include <algorithm>
+#include <new>
+
+#include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/handlers.hpp"
+#include "vmm/engine/soft/memory.hpp"
+#include "vmm/engine/soft/soft_vcpu.hpp"
+
+namespace viv::soft {
+namespace {
+constexpr size_t table_size = size_t{1} << 16;
+constexpr size_t max_blocks = 400'000;
+
+const std::byte* page_start(const std::byte* host) {
+    return reinterpret_cast<const std::byte*>(reinterpret_cast<uintptr_t>(host) & ~uintptr_t{0xFFF});
+}
+
+uint64_t chunk_mask(uint64_t first, uint64_t size) {
+    const uint64_t from = (first & 0xFFF) / 64;
+    const uint64_t to = std::min<uint64_t>(0xFFF, (first & 0xFFF) + size - 1) / 64;
+    return (~uint64_t{0} >> (63 - (to - from))) << from;
+}
+}  // namespace
+
+BlockCache::BlockCache(GuestMemory& memory, SoftEngine& engine)
+    : memory_(memory), engine_(engine), table_(table_size), seen_writes_(memory.noted_writes()) {}
+
+BlockCache::~BlockCache() {
+    clear();
+    collect();
+}
+
+Block* BlockCache::allocate(uint32_t count) {
+    void* memory = ::operator new (sizeof(Block) + count * sizeof(Insn), std::align_val_t{64});
+    auto* block = new (memory) Block;
+    for (uint32_t i = 0; i < count; ++i) new (block->first() + i) Insn;
+    block->count = count;
+    return block;
+}
+
+void BlockCache::release(Block* block) {
+    ::operator delete (block, std::align_val_t{64});
+}
+
+size_t BlockCache::slot_of(const std::byte* host, uint8_t flavour) const {
+    const auto key = reinterpret_cast<uintptr_t>(host);
+    return (key ^ (key >> 12) ^ (uintptr_t{flavour} << 9)) % table_size;
+}
+
+Block* BlockCache::find(const std::byte* host, uint8_t flavour, const std::byte* second_host) {
+    for (Block* block = table_[slot_of(host, flavour)]; block; block = block->hash_next) {
+        if (block->host != reinterpret_cast<const uint8_t*>(host) || block->flavour != flavour) continue;
+        if (block->second_page && block->second_page->host != second_host) continue;
+        if (!fresh(*block->page)) return nullptr;
+        if (block->second_page && !fresh(*block->second_page)) return nullptr;
+        return block;
+    }
+    return nullptr;
+}
+
+bool BlockCache::fresh(CodePage& page) {
+    const uint64_t writes = memory_.noted_writes();
+    if (page.checked_at == writes) return true;
+    page.checked_at = writes;
+    if (memory_.write_generation(page.address) == page.generation) return true;
+    void_page(page);
+    return false;
+}
+
+CodePage& BlockCache::page_of(const std::byte* host_page, Gpa address) {
+    auto& page = pages_[host_page];
+    if (!page) {
+        page = std::make_unique<CodePage>();
+        page->host = host_page;
+        page->address = {address.value & page_mask};
+        page->generation = memory_.write_generation(address);
+        page->checked_at = memory_.noted_writes();
+        for (SoftVcpu* vcpu : engine_.vcpus) protect_code_page(vcpu->cpu(), host_page);
+    }
+    return *page;
+}
+
+void BlockCache::insert(Block* block, Gpa address, const std::byte* second, Gpa second_address) {
+    if (live_ >= max_blocks) clear();
+    const auto* host = reinterpret_cast<const std::byte*>(block->host);
+    CodePage& page = page_of(page_start(host), address);
+    block->page = &page;
+    page.blocks.push_back(block);
+    page.chunks |= chunk_mask(reinterpret_cast<uintptr_t>(host), block->bytes);
+    if (second) {
+        CodePage& after = page_of(second, second_address);
+        block->second_page = &after;
+        after.blocks.push_back(block);
+        after.chunks |= 1;
+    }
+    Block*& head = table_[slot_of(host, block->flavour)];
+    block->hash_next = head;
+    head = block;
+    ++live_;
+    ++decoded;
+}
+
+void BlockCache::void_block(Block* block) {
+    if (block->stale) return;
+    block->stale = true;
+    // Whoever runs it leaves at its next instruction.
+    for (uint32_t i = 0; i < block->count; ++i) block->first()[i].handler = leave_stale_block;
+    block->first()[block->count].handler = leave_stale_block;
+    Block** link = &table_[slot_of(reinterpret_cast<const std::byte*>(block->host), block->flavour)];
+    while (*link != block) link = &(*link)->hash_next;
+    *link = block->hash_next;
+    graveyard_.push_back(block);
+    --live_;
+    ++invalidated;
+}
+
+void BlockCache::void_page(CodePage& page) {
+    const std::vector<Block*> blocks = std::move(page.blocks);
+    page.blocks.clear();
+    for (Block* block : blocks) {
+        CodePage* other = block->page == &page ? block->second_page : block->page;
+        if (other) std::erase(other->blocks, block);
+        void_block(block);
+    }
+    pages_.erase(page.host);
+    for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+}
+
+void BlockCache::written(Gpa address, const std::byte* host, unsigned size) {
+    memory_.mark_dirty(address, size);
+    const auto found = pages_.find(page_start(host));
+    if (found == pages_.end()) return;
+    CodePage& page = *found->second;
+    const uint64_t chunks = chunk_mask(reinterpret_cast<uintptr_t>(host), size);
+    if (!(page.chunks & chunks)) return;
+
+    const auto first = reinterpret_cast<uintptr_t>(host);
+    bool any = false;
+    page.chunks = 0;
+    std::erase_if(page.blocks, [&](Block* block) {
+        const bool head = block->page == &page;
+        const uintptr_t start =
+            head ? reinterpret_cast<uintptr_t>(block->host) : reinterpret_cast<uintptr_t>(page.host);
+        const uintptr_t length =
+            head ? block->bytes : block->bytes - (0x1000 - (reinterpret_cast<uintptr_t>(block->host) & 0xFFF));
+        if (start >= first + size || first >= start + length) {
+            page.chunks |= chunk_mask(start, length);
+            return false;
+        }
+        CodePage* other = head ? block->second_page : block->page;
+        if (other) std::erase(other->blocks, block);
+        void_block(block);
+        any = true;
+        return true;
+    });
+    if (page.blocks.empty()) pages_.erase(found);
+    if (any) {
+        for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+    }
+}
+
+bool BlockCache::memory_moved() {
+    const uint64_t writes = memory_.noted_writes();
+    if (writes == seen_writes_) return false;
+    seen_writes_ = writes;
+    for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+    return true;
+}
+
+void BlockCache::collect() {
+    for (Block* block : graveyard_) release(block);
+    graveyard_.clear();
+}
+
+void BlockCache::clear() {
+    for (auto& head : table_) {
+        while (head) void_block(head);
+    }
+    pages_.clear();
+    for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+}
+
+}  // namespace viv::soft

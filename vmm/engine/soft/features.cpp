@@ -1,0 +1,87 @@
+// CPU models and CPUID.
+#include "vmm/engine/soft/features.hpp"
+
+#include <cpuid.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "vmm/engine/soft/cpu.hpp"
+
+namespace viv::soft {
+namespace {
+
+/// What this engine implements with its own code.
+CpuFeatureSet own_features() {
+    using enum CpuFeature;
+    return {fpu,     vme,    de,      pse,     tsc,    msr,          pae,     mce,    cx8,       apic,     sep,
+            mtrr,    pge,    mca,     cmov,    pat,    pse36,        clflush, mmx,    fxsr,      sse,      sse2,
+            cx16,    pcid,   x2apic,  movbe,   popcnt, tsc_deadline, xsave,   rdrand, arat,      fsgsbase, tsc_adjust,
+            smep,    erms,   invpcid, rdseed,  smap,   clflushopt,   umip,    rdpid,  fsrm,      syscall,  nx,
+            pdpe1gb, rdtscp, lm,      lahf_lm, abm,    prefetchw,    invtsc,  ht,     hypervisor};
+}
+
+/// What it has the host execute.
+CpuFeatureSet borrowed_features() {
+    using enum CpuFeature;
+    return {sse3, pclmulqdq, ssse3, fma, sse4_1, sse4_2, aes, avx, f16c, bmi1, avx2, bmi2, adx, sha};
+}
+
+CpuFeatureSet host_features() {
+    CpuFeatureSet found;
+    for (const CpuFeatureBit& feature : cpu_features()) {
+        uint32_t r[4] = {};
+        if (!__get_cpuid_count(feature.leaf, feature.subleaf, &r[0], &r[1], &r[2], &r[3])) continue;
+        found.set(feature.feature, (r[static_cast<unsigned>(feature.where)] >> feature.bit) & 1);
+    }
+    return found;
+}
+
+}  // namespace
+
+Result<Features> make_features(std::string_view text, uint32_t cpus) {
+    const CpuSelection selection = TRY(parse_cpu(text));
+    CpuidBase base;
+    base.supported = own_features() | (borrowed_features() & host_features());
+    const CpuFeatureSet missing = selection.required - base.supported;
+    if (!missing.empty()) {
+        return fail_usage(fmt::format("--cpu {}: the software CPU cannot offer {} here", text, missing.names()));
+    }
+    Features f;
+    f.physical_bits = base.physical_address_bits;
+    for (uint32_t number = 0; number < cpus; ++number) {
+        f.tables.push_back(make_cpuid(selection, base, number, cpus));
+    }
+    f.set = features_of(f.tables.front());
+    return f;
+}
+
+CpuidResult cpuid(const Cpu& cpu, uint32_t leaf, uint32_t subleaf) {
+    const auto& table = cpu.features->tables[cpu.id];
+    const auto find = [&](uint32_t wanted) {
+        return std::ranges::find_if(
+            table, [&](const CpuidLeaf& l) { return l.leaf == wanted && (!l.indexed || l.subleaf == subleaf); });
+    };
+    auto found = find(leaf);
+    if (found == table.end()) {
+        const bool known = std::ranges::any_of(table, [&](const CpuidLeaf& l) { return l.leaf == leaf; });
+        const auto last = std::ranges::find(table, 0u, &CpuidLeaf::leaf);
+        const bool beyond = leaf < 0x40000000 ? last != table.end() && leaf > last->eax : true;
+        // Beyond the last leaf the last basic one is shown (SDM 2A, CPUID).
+        if (known || !beyond || (leaf >= 0x40000000 && leaf < 0x50000000) || last == table.end()) return {};
+        found = find(last->eax);
+        if (found == table.end()) return {};
+        leaf = last->eax;
+    }
+    CpuidResult r{found->eax, found->ebx, found->ecx, found->edx};
+    if (leaf == 1) {
+        if (cpu.cr4 & cr4_osxsave) r.ecx |= 1u << 27;
+        if (!(cpu.apic_base & 0x800)) r.edx &= ~(1u << 9);
+    }
+    if (leaf == 0xD && subleaf == 0 && r.ecx != 0) r.ebx = (cpu.xcr0 & 4) ? 832 : 576;
+    // SYSCALL is for 64-bit code only, as Intel has it.
+    if (leaf == 0x80000001 && !cpu.code64) r.edx &= ~(1u << 11);
+    return r;
+}
+
+}  // namespace viv::soft

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "vmm/core/result.hpp"
+#include "vmm/engine/cpu_model.hpp"
+
+namespace viv::soft {
+
+struct Cpu;
+
+/// What the CPU model offers. CPUID reports it, and the decoder refuses what it lacks.
+struct Features {
+    CpuFeatureSet set;
+    std::vector<std::vector<CpuidLeaf>> tables;  // one a CPU
+    unsigned physical_bits = 40;
+    uint64_t tsc_hertz = 1'000'000'000;
+
+    [[nodiscard]] bool has(CpuFeature feature) const { return set.has(feature); }
+    /// XCR0 bits that XSETBV takes.
+    [[nodiscard]] uint64_t xcr0_mask() const { return has(CpuFeature::avx) ? 7 : 3; }
+};
+
+/// The features of a model, as `text` names it (cpu_model.hpp), cut down to what this engine on this host executes. An
+/// error names what was asked for with '+' and cannot be had.
+Result<Features> make_features(std::string_view text, uint32_t cpus);
+
+struct CpuidResult {
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+CpuidResult cpuid(const Cpu& cpu, uint32_t leaf, uint32_t subleaf);
+
+}  // namespace viv::soft

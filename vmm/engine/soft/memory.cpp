@@ -1,0 +1,227 @@
+#include "vmm/engine/soft/memory.hpp"
+
+#include <algorithm>
+
+#include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/host_call.hpp"
+#include "vmm/engine/soft/lapic.hpp"
+
+namespace viv::soft {
+namespace {
+
+/// APIC_BASE: enabled, and not in x2APIC mode (SDM 3A, 11.12.1).
+bool is_apic_page(const Cpu& cpu, uint64_t physical) {
+    return cpu.apic && (cpu.apic_base & 0xC00) == 0x800 && (physical & page_mask) == (cpu.apic_base & 0xFFFFFF000);
+}
+
+bool is_canonical(uint64_t linear) {
+    return static_cast<int64_t>(linear << 16) >> 16 == static_cast<int64_t>(linear);
+}
+
+void check_canonical(Cpu& cpu, uint64_t linear, uint8_t seg) {
+    if (!cpu.code64 || is_canonical(linear)) return;
+    raise(seg == SS ? vector_ss : vector_gp, 0);
+}
+
+void check_alignment(Cpu& cpu, uint64_t linear, unsigned size) {
+    if (cpu.tlb == &cpu.tlbs[tlb_user_aligned] && size > 1 && (linear & (size - 1))) raise(vector_ac, 0);
+}
+
+/// The TLB entry for `access`, from the TLB when it allows it.
+TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    TlbEntry& entry = tlb.at(linear);
+    if (entry.page == (linear & page_mask) && (access != Access::write || entry.may_write) &&
+        (access != Access::execute || entry.may_execute)) {
+        if (access == Access::write) open_for_writing(cpu, tlb, entry);
+        return entry;
+    }
+    return translate(cpu, tlb, linear, access, user);
+}
+
+uint64_t load_entry(Cpu& cpu, const TlbEntry& entry, uint64_t linear, unsigned size) {
+    if (entry.host) {
+        uint64_t value = 0;
+        std::memcpy(&value, entry.host + (linear & 0xFFF), size);
+        return value;
+    }
+    return physical_load(cpu, entry.physical | (linear & 0xFFF), size);
+}
+
+/// A write to a page without a direct way: ROM and MMIO go to the bus, code pages tell the block cache.
+void store_entry(Cpu& cpu, const TlbEntry& entry, uint64_t linear, unsigned size, uint64_t value) {
+    if (entry.host && entry.write == entry.page) {
+        std::memcpy(entry.host + (linear & 0xFFF), &value, size);
+        return;
+    }
+    physical_store(cpu, entry.physical | (linear & 0xFFF), size, value);
+}
+
+unsigned bytes_in_page(uint64_t linear) {
+    return static_cast<unsigned>(0x1000 - (linear & 0xFFF));
+}
+
+uint64_t load_with(Cpu& cpu, Tlb& tlb, bool user, uint64_t linear, unsigned size) {
+    const unsigned first = bytes_in_page(linear);
+    if (size <= first) return load_entry(cpu, entry_for(cpu, tlb, linear, Access::read, user), linear, size);
+    const uint64_t second_page = (linear + first) & cpu.linear_mask;
+    entry_for(cpu, tlb, linear, Access::read, user);
+    const uint64_t high =
+        load_entry(cpu, entry_for(cpu, tlb, second_page, Access::read, user), second_page, size - first);
+    const uint64_t low = load_entry(cpu, entry_for(cpu, tlb, linear, Access::read, user), linear, first);
+    return low | high << (8 * first);
+}
+
+void probe_with(Cpu& cpu, Tlb& tlb, bool user, Access access, uint64_t linear, unsigned size) {
+    entry_for(cpu, tlb, linear, access, user);
+    const unsigned first = bytes_in_page(linear);
+    if (size > first) entry_for(cpu, tlb, (linear + first) & cpu.linear_mask, access, user);
+}
+
+void store_with(Cpu& cpu, Tlb& tlb, bool user, uint64_t linear, unsigned size, uint64_t value) {
+    const unsigned first = bytes_in_page(linear);
+    if (size <= first) return store_entry(cpu, entry_for(cpu, tlb, linear, Access::write, user), linear, size, value);
+    probe_with(cpu, tlb, user, Access::write, linear, size);
+    const uint64_t second_page = (linear + first) & cpu.linear_mask;
+    const uint64_t low = value & ((uint64_t{1} << (8 * first)) - 1);
+    store_entry(cpu, entry_for(cpu, tlb, linear, Access::write, user), linear, first, low);
+    store_entry(cpu, entry_for(cpu, tlb, second_page, Access::write, user), second_page, size - first,
+                value >> (8 * first));
+}
+
+bool is_user(const Cpu& cpu) {
+    return cpu.cpl == 3;
+}
+
+Tlb& system_tlb(Cpu& cpu) {
+    return cpu.tlbs[cpu.cr4 & cr4_smap ? tlb_supervisor_smap : tlb_supervisor];
+}
+
+}  // namespace
+
+HostCall::HostCall(Cpu& cpu) : cpu_(cpu) {
+    cpu.engine->account_time(cpu);
+    cpu.engine->native.release_fpu(cpu);
+}
+
+HostCall::~HostCall() {
+    if (cpu_.engine->blocks.memory_moved()) cpu_.attention.store(true, std::memory_order_relaxed);
+}
+
+uint64_t load_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
+    cpu.at = insn;
+    check_canonical(cpu, linear, seg);
+    if (size > 1) check_canonical(cpu, linear + size - 1, seg);
+    check_alignment(cpu, linear, size);
+    return load_with(cpu, *cpu.tlb, is_user(cpu), linear, size);
+}
+
+void store_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint64_t value, uint8_t seg) {
+    cpu.at = insn;
+    check_canonical(cpu, linear, seg);
+    if (size > 1) check_canonical(cpu, linear + size - 1, seg);
+    check_alignment(cpu, linear, size);
+    store_with(cpu, *cpu.tlb, is_user(cpu), linear, size, value);
+}
+
+void probe_write(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
+    cpu.at = insn;
+    check_canonical(cpu, linear, seg);
+    if (size > 1) check_canonical(cpu, linear + size - 1, seg);
+    check_alignment(cpu, linear, size);
+    probe_with(cpu, *cpu.tlb, is_user(cpu), Access::write, linear, size);
+}
+
+void probe_read(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
+    cpu.at = insn;
+    check_canonical(cpu, linear, seg);
+    if (size > 1) check_canonical(cpu, linear + size - 1, seg);
+    check_alignment(cpu, linear, size);
+    probe_with(cpu, *cpu.tlb, is_user(cpu), Access::read, linear, size);
+}
+
+void load_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, void* out, unsigned size, uint8_t seg) {
+    auto* to = static_cast<std::byte*>(out);
+    if (const std::byte* at = direct<Access::read>(cpu, linear, size)) {
+        std::memcpy(to, at, size);
+        return;
+    }
+    while (size > 0) {
+        const unsigned piece = std::min({size, 8u, bytes_in_page(linear)});
+        cpu.at = insn;
+        check_canonical(cpu, linear, seg);
+        const uint64_t value = load_with(cpu, *cpu.tlb, is_user(cpu), linear, piece);
+        std::memcpy(to, &value, piece);
+        to += piece;
+        linear = (linear + piece) & cpu.linear_mask;
+        size -= piece;
+    }
+}
+
+void store_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, const void* in, unsigned size, uint8_t seg) {
+    const auto* from = static_cast<const std::byte*>(in);
+    if (std::byte* at = direct<Access::write>(cpu, linear, size)) {
+        std::memcpy(at, from, size);
+        return;
+    }
+    cpu.at = insn;
+    check_canonical(cpu, linear, seg);
+    check_canonical(cpu, linear + size - 1, seg);
+    probe_with(cpu, *cpu.tlb, is_user(cpu), Access::write, linear, size);
+    while (size > 0) {
+        const unsigned piece = std::min({size, 8u, bytes_in_page(linear)});
+        uint64_t value = 0;
+        std::memcpy(&value, from, piece);
+        store_with(cpu, *cpu.tlb, is_user(cpu), linear, piece, value);
+        from += piece;
+        linear = (linear + piece) & cpu.linear_mask;
+        size -= piece;
+    }
+}
+
+uint64_t system_load(Cpu& cpu, uint64_t linear, unsigned size) {
+    check_canonical(cpu, linear, DS);
+    return load_with(cpu, system_tlb(cpu), false, linear & cpu.linear_mask, size);
+}
+
+void system_store(Cpu& cpu, uint64_t linear, unsigned size, uint64_t value) {
+    check_canonical(cpu, linear, DS);
+    store_with(cpu, system_tlb(cpu), false, linear & cpu.linear_mask, size, value);
+}
+
+void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size) {
+    check_canonical(cpu, linear, DS);
+    probe_with(cpu, system_tlb(cpu), false, Access::write, linear & cpu.linear_mask, size);
+}
+
+uint64_t physical_load(Cpu& cpu, uint64_t address, unsigned size) {
+    if (is_apic_page(cpu, address)) return cpu.apic->read_memory(cpu, static_cast<uint32_t>(address & 0xFFF), size);
+    const auto window = cpu.engine->memory.window(Gpa{address}, size, GuestMemory::Intent::read);
+    if (!window.empty()) {
+        uint64_t value = 0;
+        std::memcpy(&value, window.data(), size);
+        return value;
+    }
+    const HostCall call(cpu);
+    return cpu.host->memory_read(Gpa{address}, static_cast<uint8_t>(size));
+}
+
+void physical_store(Cpu& cpu, uint64_t address, unsigned size, uint64_t value) {
+    if (is_apic_page(cpu, address)) {
+        return cpu.apic->write_memory(cpu, static_cast<uint32_t>(address & 0xFFF), size, value);
+    }
+    const auto window = cpu.engine->memory.window(Gpa{address}, size, GuestMemory::Intent::write);
+    if (!window.empty()) {
+        std::memcpy(window.data(), &value, size);
+        cpu.engine->blocks.written(Gpa{address}, window.data(), size);
+        return;
+    }
+    const HostCall call(cpu);
+    cpu.host->memory_write(Gpa{address}, static_cast<uint8_t>(size), value);
+}
+
+void raise_segment(Cpu& cpu, const Insn* insn, uint8_t seg) {
+    cpu.at = insn;
+    raise(seg == SS ? vector_ss : vector_gp, 0);
+}
+
+}  // namespace viv::soft

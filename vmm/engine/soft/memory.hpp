@@ -1,0 +1,159 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "vmm/engine/soft/cpu.hpp"
+
+/// Guest memory as instructions see it: linear addresses through a software TLB, segments on top. Everything here may
+/// throw Fault.
+namespace viv::soft {
+
+constexpr uint64_t page_mask = ~uint64_t{0xFFF};
+
+/// The parts of an access that the TLB does not answer at once: page walks, page crossings, MMIO, code pages, ROM.
+/// `seg` decides between #SS and #GP for a non-canonical address.
+uint64_t load_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg);
+void store_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint64_t value, uint8_t seg);
+/// Faults exactly as a write of these bytes would.
+void probe_write(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg);
+void probe_read(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg);
+/// Copies of any size (FXSAVE images, vectors), page by page; the store probes all before it writes.
+void load_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, void* out, unsigned size, uint8_t seg);
+void store_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, const void* in, unsigned size, uint8_t seg);
+
+/// Accesses of the processor itself, with supervisor rights at any CPL: descriptor tables, TSS.
+uint64_t system_load(Cpu& cpu, uint64_t linear, unsigned size);
+void system_store(Cpu& cpu, uint64_t linear, unsigned size, uint64_t value);
+void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size);
+
+/// Guest-physical accesses: RAM, ROM, the local APIC's page, MMIO. 1 to 8 bytes within a page.
+uint64_t physical_load(Cpu& cpu, uint64_t address, unsigned size);
+void physical_store(Cpu& cpu, uint64_t address, unsigned size, uint64_t value);
+
+/// The page walk (paging.cpp): fills and returns the TLB entry for an access, or throws the page fault.
+TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user);
+/// Gives a writable page without code its direct way for writes.
+void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry);
+/// Forgets translations: all, all but global ones, or those of one page.
+void flush_tlb(Cpu& cpu);
+void flush_tlb_non_global(Cpu& cpu);
+void flush_tlb_page(Cpu& cpu, uint64_t linear);
+/// Takes the direct way to write `host_page` out of the TLB, so that writes to code are seen.
+void protect_code_page(Cpu& cpu, const std::byte* host_page);
+
+/// The host address of `size` bytes, when the TLB has them in one page; else null.
+template <Access A>
+inline std::byte* direct(const Cpu& cpu, uint64_t linear, unsigned size) {
+    const TlbEntry& entry = cpu.tlb->at(linear);
+    const uint64_t tag = A == Access::write ? entry.write : entry.read;
+    if (((linear + size - 1) & page_mask) != tag) [[unlikely]]
+        return nullptr;
+    return reinterpret_cast<std::byte*>(linear + entry.addend);
+}
+
+template <class T>
+inline T peek(const void* at) {
+    T value;
+    std::memcpy(&value, at, sizeof(T));
+    return value;
+}
+template <class T>
+inline void poke(void* at, T value) {
+    std::memcpy(at, &value, sizeof(T));
+}
+
+template <class T>
+inline T load(Cpu& cpu, const Insn* insn, uint64_t linear, uint8_t seg) {
+    if (const std::byte* at = direct<Access::read>(cpu, linear, sizeof(T))) [[likely]]
+        return peek<T>(at);
+    return static_cast<T>(load_slow(cpu, insn, linear, sizeof(T), seg));
+}
+
+template <class T>
+inline void store(Cpu& cpu, const Insn* insn, uint64_t linear, T value, uint8_t seg) {
+    if (std::byte* at = direct<Access::write>(cpu, linear, sizeof(T))) [[likely]]
+        return poke(at, value);
+    store_slow(cpu, insn, linear, sizeof(T), static_cast<uint64_t>(value), seg);
+}
+
+/// Read-modify-write: `change` gets the old value and returns the new one; flags it sets stay, since no fault can
+/// follow it.
+template <class T, class Change>
+inline void modify(Cpu& cpu, const Insn* insn, uint64_t linear, uint8_t seg, Change change) {
+    if (std::byte* at = direct<Access::write>(cpu, linear, sizeof(T))) [[likely]]
+        return poke<T>(at, change(peek<T>(at)));
+    probe_write(cpu, insn, linear, sizeof(T), seg);
+    const T old = static_cast<T>(load_slow(cpu, insn, linear, sizeof(T), seg));
+    store_slow(cpu, insn, linear, sizeof(T), static_cast<uint64_t>(change(old)), seg);
+}
+
+/// #GP or #SS when the segment does not allow the access.
+[[noreturn]] void raise_segment(Cpu& cpu, const Insn* insn, uint8_t seg);
+
+template <Access A>
+inline void check_segment(Cpu& cpu, const Insn* insn, uint8_t seg, uint64_t offset, unsigned size) {
+    const SegmentBounds& bounds = cpu.bounds[seg];
+    const uint64_t high = A == Access::write ? bounds.write_high : bounds.read_high;
+    if (offset < bounds.low || offset + (size - 1) > high) [[unlikely]]
+        raise_segment(cpu, insn, seg);
+}
+
+inline uint64_t effective_address(const Cpu& cpu, const Insn* i) {
+    return (cpu.reg<uint64_t>(i->base) + (cpu.reg<uint64_t>(i->index) << i->scale) + static_cast<uint64_t>(i->disp)) &
+           i->mask;
+}
+
+/// The linear address of the memory operand, checked for `size` bytes of access A.
+template <Access A>
+inline uint64_t operand_address(Cpu& cpu, const Insn* i, unsigned size) {
+    const uint64_t offset = effective_address(cpu, i);
+    if (i->has(insn_checked)) check_segment<A>(cpu, i, i->seg, offset, size);
+    return (offset + cpu.seg_base[i->seg]) & cpu.linear_mask;
+}
+
+/// The linear address of seg:offset, always checked.
+template <Access A>
+inline uint64_t segment_address(Cpu& cpu, const Insn* insn, uint8_t seg, uint64_t offset, unsigned size) {
+    if (!cpu.code64) check_segment<A>(cpu, insn, seg, offset, size);
+    return (offset + cpu.seg_base[seg]) & cpu.linear_mask;
+}
+
+template <class T>
+inline T load_operand(Cpu& cpu, const Insn* i) {
+    return load<T>(cpu, i, operand_address<Access::read>(cpu, i, sizeof(T)), i->seg);
+}
+template <class T>
+inline void store_operand(Cpu& cpu, const Insn* i, T value) {
+    store<T>(cpu, i, operand_address<Access::write>(cpu, i, sizeof(T)), value, i->seg);
+}
+template <class T, class Change>
+inline void modify_operand(Cpu& cpu, const Insn* i, Change change) {
+    modify<T>(cpu, i, operand_address<Access::write>(cpu, i, sizeof(T)), i->seg, change);
+}
+
+/// The stack. push() changes RSP only after the store; peek_stack() reads `depth` bytes above the top.
+template <class T>
+inline void push(Cpu& cpu, const Insn* insn, T value) {
+    const uint64_t rsp = cpu.gpr[RSP];
+    const uint64_t top = (rsp - sizeof(T)) & cpu.stack_mask;
+    store<T>(cpu, insn, segment_address<Access::write>(cpu, insn, SS, top, sizeof(T)), value, SS);
+    cpu.gpr[RSP] = (rsp & ~cpu.stack_mask) | top;
+}
+template <class T>
+inline T peek_stack(Cpu& cpu, const Insn* insn, uint64_t depth = 0) {
+    const uint64_t top = (cpu.gpr[RSP] + depth) & cpu.stack_mask;
+    return load<T>(cpu, insn, segment_address<Access::read>(cpu, insn, SS, top, sizeof(T)), SS);
+}
+inline void drop_stack(Cpu& cpu, uint64_t bytes) {
+    const uint64_t rsp = cpu.gpr[RSP];
+    cpu.gpr[RSP] = (rsp & ~cpu.stack_mask) | ((rsp + bytes) & cpu.stack_mask);
+}
+template <class T>
+inline T pop(Cpu& cpu, const Insn* insn) {
+    const T value = peek_stack<T>(cpu, insn);
+    drop_stack(cpu, sizeof(T));
+    return value;
+}
+
+}  // namespace viv::soft

@@ -1,0 +1,261 @@
+#include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/lapic.hpp"
+#include "vmm/engine/soft/memory.hpp"
+
+namespace viv::soft {
+namespace {
+
+constexpr uint64_t pte_present = 1, pte_write = 2, pte_user = 4, pte_accessed = 0x20, pte_dirty = 0x40,
+                   pte_large = 0x80, pte_global = 0x100, pte_nx = uint64_t{1} << 63;
+constexpr uint64_t address_bits = 0x000FFFFFFFFFF000;  // 52 bits; those above MAXPHYADDR are reserved
+
+/// What a walk found, before rights are judged.
+struct Leaf {
+    uint64_t physical = 0;  // of the 4 KiB page
+    bool write = true, user = true, execute = true, global = false, dirty = false;
+    uint64_t entry_address = 0;  // of the last entry, for the dirty bit
+    unsigned entry_size = 0;
+};
+
+/// Error code bits of #PF (SDM 3A, 4.7).
+constexpr uint32_t error_present = 1, error_write = 2, error_user = 4, error_reserved = 8, error_fetch = 0x10;
+
+class Walk {
+  public:
+    Walk(Cpu& cpu, uint64_t linear, Access access, bool user)
+        : cpu_(cpu), linear_(linear), access_(access), user_(user) {}
+
+    Leaf run() {
+        if (!(cpu_.cr0 & cr0_pg)) {
+            return {.physical = linear_ & 0xFFFFF000, .dirty = true};
+        }
+        if (!(cpu_.cr4 & cr4_pae)) {
+            legacy();
+        } else if (!(cpu_.efer & efer_lma)) {
+            pae();
+        } else {
+            long_mode();
+        }
+        judge();
+        return leaf_;
+    }
+
+  private:
+    [[noreturn]] void fault(uint32_t bits) {
+        uint32_t error = bits;
+        if (access_ == Access::write) error |= error_write;
+        if (user_) error |= error_user;
+        const bool nx = (cpu_.cr4 & cr4_pae) && (cpu_.efer & efer_nxe);
+        if (access_ == Access::execute && (nx || (cpu_.cr4 & cr4_smep))) error |= error_fetch;
+        flush_tlb_page(cpu_, linear_);
+        throw Fault{vector_pf, true, error, linear_};
+    }
+
+    /// Reads an entry, takes its rights and sets its accessed bit.
+    uint64_t entry(uint64_t address, unsigned size) {
+        address &= cpu_.physical_mask;
+        const uint64_t value = physical_load(cpu_, address, size);
+        if (!(value & pte_present)) fault(0);
+        leaf_.entry_address = address;
+        leaf_.entry_size = size;
+        leaf_.write &= (value & pte_write) != 0;
+        leaf_.user &= (value & pte_user) != 0;
+        if (size == 8) {
+            if (value & pte_nx) {
+                if (!(cpu_.efer & efer_nxe)) fault(error_present | error_reserved);
+                leaf_.execute = false;
+            }
+            const uint64_t reserved = address_bits & ~((uint64_t{1} << cpu_.engine->features.physical_bits) - 1);
+            if (value & reserved) fault(error_present | error_reserved);
+        }
+        pending_[pending_count_++] = {address, size, value};
+        return value;
+    }
+
+    /// Accessed bits are set once the walk is known to be good.
+    void set_accessed() {
+        for (unsigned i = 0; i < pending_count_; ++i) {
+            const Pending& p = pending_[i];
+            if (!(p.value & pte_accessed)) physical_store(cpu_, p.address, p.size, p.value | pte_accessed);
+        }
+    }
+
+    void legacy() {
+        const uint64_t pde = entry((cpu_.cr3 & 0xFFFFF000) + ((linear_ >> 22) & 0x3FF) * 4, 4);
+        if ((pde & pte_large) && (cpu_.cr4 & cr4_pse)) {
+            if (pde & 0x200000) fault(error_present | error_reserved);
+            const uint64_t base = (pde & 0xFFC00000) | ((pde & 0x1FE000) << 19);  // PSE-36
+            leaf_.physical = base | (linear_ & 0x3FF000);
+            return finish(pde);
+        }
+        const uint64_t pte = entry((pde & 0xFFFFF000) + ((linear_ >> 12) & 0x3FF) * 4, 4);
+        leaf_.physical = pte & 0xFFFFF000;
+        finish(pte);
+    }
+
+    void pae() {
+        const uint64_t pdpte = cpu_.pdpte[(linear_ >> 30) & 3];
+        if (!(pdpte & pte_present)) fault(0);
+        page_directory(pdpte);
+    }
+
+    void page_directory(uint64_t above) {
+        const uint64_t pde = entry((above & address_bits) + ((linear_ >> 21) & 0x1FF) * 8, 8);
+        if (pde & pte_large) {
+            if (pde & 0x1FE000) fault(error_present | error_reserved);
+            leaf_.physical = (pde & address_bits & ~uint64_t{0x1FFFFF}) | (linear_ & 0x1FF000);
+            return finish(pde);
+        }
+        const uint64_t pte = entry((pde & address_bits) + ((linear_ >> 12) & 0x1FF) * 8, 8);
+        leaf_.physical = pte & address_bits;
+        finish(pte);
+    }
+
+    void long_mode() {
+        const uint64_t pml4e = entry((cpu_.cr3 & address_bits) + ((linear_ >> 39) & 0x1FF) * 8, 8);
+        if (pml4e & pte_large) fault(error_present | error_reserved);
+        const uint64_t pdpte = entry((pml4e & address_bits) + ((linear_ >> 30) & 0x1FF) * 8, 8);
+        if (pdpte & pte_large) {
+            if (pdpte & 0x3FFFE000) fault(error_present | error_reserved);
+            leaf_.physical = (pdpte & address_bits & ~uint64_t{0x3FFFFFFF}) | (linear_ & 0x3FFFF000);
+            return finish(pdpte);
+        }
+        page_directory(pdpte);
+    }
+
+    void finish(uint64_t last) {
+        leaf_.global = (last & pte_global) && (cpu_.cr4 & cr4_pge);
+        leaf_.dirty = last & pte_dirty;
+    }
+
+    /// SDM 3A, 4.6.1.
+    void judge() {
+        bool allowed = true;
+        if (access_ == Access::execute) {
+            allowed = leaf_.execute && (user_ ? leaf_.user : !(leaf_.user && (cpu_.cr4 & cr4_smep)));
+        } else {
+            if (user_) {
+                allowed = leaf_.user && (access_ == Access::read || leaf_.write);
+            } else {
+                allowed = access_ == Access::read || leaf_.write || !(cpu_.cr0 & cr0_wp);
+            }
+        }
+        if (!allowed) fault(error_present);
+        set_accessed();
+    }
+
+  public:
+    /// A supervisor's data access to a user page while SMAP forbids it.
+    void refuse_smap() { fault(error_present); }
+    void set_dirty() {
+        const uint64_t value = physical_load(cpu_, leaf_.entry_address, leaf_.entry_size);
+        physical_store(cpu_, leaf_.entry_address, leaf_.entry_size, value | pte_dirty | pte_accessed);
+    }
+
+  private:
+    struct Pending {
+        uint64_t address;
+        unsigned size;
+        uint64_t value;
+    };
+    Cpu& cpu_;
+    uint64_t linear_;
+    Access access_;
+    bool user_;
+    Leaf leaf_;
+    Pending pending_[4];
+    unsigned pending_count_ = 0;
+};
+
+void clear(TlbEntry& entry) {
+    const bool listed = entry.listed;
+    entry = {};
+    entry.listed = listed;
+}
+
+void flush(Cpu& cpu, bool keep_global) {
+    for (Tlb& tlb : cpu.tlbs) {
+        unsigned kept = 0;
+        for (unsigned i = 0; i < tlb.used_count; ++i) {
+            TlbEntry& entry = tlb.entries[tlb.used[i]];
+            if (keep_global && entry.global && entry.page != TlbEntry::no_tag) {
+                tlb.used[kept++] = tlb.used[i];
+            } else {
+                entry = {};
+            }
+        }
+        tlb.used_count = kept;
+    }
+    new_code_epoch(cpu);
+}
+
+}  // namespace
+
+TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    Walk walk(cpu, linear, access, user);
+    const Leaf leaf = walk.run();
+    if (&tlb == &cpu.tlbs[tlb_supervisor_smap] && (cpu.cr0 & cr0_pg) && leaf.user && access != Access::execute) {
+        walk.refuse_smap();
+    }
+    const bool sets_dirty = access == Access::write && !leaf.dirty;
+    if (sets_dirty) walk.set_dirty();
+
+    TlbEntry& entry = tlb.at(linear);
+    if (!entry.listed) tlb.used[tlb.used_count++] = static_cast<uint16_t>((linear >> 12) % Tlb::size);
+    const bool writable = user ? leaf.write : (leaf.write || !(cpu.cr0 & cr0_wp));
+    // A supervisor page that user code may not touch never gets here for user; execute rights are those of the mode.
+    const bool executable = !(cpu.cr0 & cr0_pg) || (leaf.execute && (user || !(leaf.user && (cpu.cr4 & cr4_smep))));
+    entry = {};
+    entry.listed = true;
+    entry.page = linear & page_mask;
+    entry.physical = leaf.physical & cpu.physical_mask;
+    entry.may_write = writable && (leaf.dirty || sets_dirty);
+    entry.may_execute = executable;
+    entry.global = leaf.global;
+    const bool apic = cpu.apic && (cpu.apic_base & 0xC00) == 0x800 && entry.physical == (cpu.apic_base & 0xFFFFFF000);
+    const auto window = apic ? std::span<std::byte>{}
+                             : cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::read);
+    if (window.empty()) return entry;
+    entry.host = window.data();
+    entry.addend = reinterpret_cast<uint64_t>(window.data()) - entry.page;
+    if (&tlb == &cpu.tlbs[tlb_user_aligned]) return entry;  // every access is checked
+    entry.read = entry.page;
+    if (entry.may_execute) entry.execute = entry.page;
+    if (access == Access::write) open_for_writing(cpu, tlb, entry);
+    return entry;
+}
+
+void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry) {
+    if (!entry.host || entry.write == entry.page || !entry.may_write || &tlb == &cpu.tlbs[tlb_user_aligned]) return;
+    if (cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::write).empty()) return;
+    if (cpu.engine->blocks.has_code(entry.host)) return;
+    cpu.engine->memory.mark_dirty(Gpa{entry.physical}, 0x1000);
+    entry.write = entry.page;
+}
+
+void flush_tlb(Cpu& cpu) {
+    flush(cpu, false);
+}
+
+void flush_tlb_non_global(Cpu& cpu) {
+    flush(cpu, true);
+}
+
+void flush_tlb_page(Cpu& cpu, uint64_t linear) {
+    for (Tlb& tlb : cpu.tlbs) {
+        TlbEntry& entry = tlb.at(linear);
+        if (entry.page == (linear & page_mask)) clear(entry);
+    }
+    new_code_epoch(cpu);
+}
+
+void protect_code_page(Cpu& cpu, const std::byte* host_page) {
+    for (Tlb& tlb : cpu.tlbs) {
+        for (unsigned i = 0; i < tlb.used_count; ++i) {
+            TlbEntry& entry = tlb.entries[tlb.used[i]];
+            if (entry.host == host_page) entry.write = TlbEntry::no_tag;
+        }
+    }
+}
+
+}  // namespace viv::soft

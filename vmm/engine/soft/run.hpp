@@ -1,0 +1,20 @@
+#pragma once
+
+#include "vmm/engine/soft/cpu.hpp"
+
+namespace viv::soft {
+
+/// The block at `rip` in the CPU's present flavour, decoded when need be; null when the run loop has to look itself
+/// (the fetch faults, or the code is not in memory of ours). Never throws.
+Block* find_block(Cpu& cpu, uint64_t rip);
+/// The block at cpu.rip of flavour `flavour`; throws what fetching the instruction throws.
+Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour);
+
+/// Throws #DB when an enabled instruction breakpoint is at cpu.rip.
+void check_code_breakpoint(Cpu& cpu);
+
+/// Between the handlers' Cpu and the engines' common CpuState (state.cpp); not the local APIC.
+CpuState save_cpu_state(Cpu& cpu);
+void load_cpu_state(Cpu& cpu, const CpuState& state);
+
+}  // namespace viv::soft

@@ -1,0 +1,123 @@
+#include "vmm/engine/soft/soft_engine.hpp"
+
+#include <algorithm>
+
+#include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/soft_vcpu.hpp"
+
+namespace viv {
+namespace soft {
+
+SoftEngine::SoftEngine(const EngineConfig& config, Clock& guest_clock, VirtualClock* retired_clock)
+    : memory(config.memory), clock(guest_clock), retired(retired_clock), blocks(config.memory, *this) {
+    memory.on_change([this] { memory_changed = true; });
+    if (retired) {
+        retired->on_earlier_deadline([this] {
+            for (SoftVcpu* vcpu : vcpus) vcpu->kick();
+        });
+    }
+}
+
+SoftEngine::~SoftEngine() = default;
+
+Result<std::unique_ptr<Vcpu>> SoftEngine::create_vcpu(VcpuId id) {
+    if (id.value != vcpus.size()) return fail("CPUs of the software engine are made in order");
+    auto vcpu = std::make_unique<SoftVcpu>(*this, id);
+    vcpus.push_back(vcpu.get());
+    return std::unique_ptr<Vcpu>(std::move(vcpu));
+}
+
+void SoftEngine::forget(SoftVcpu& vcpu) {
+    std::erase(vcpus, &vcpu);
+}
+
+void SoftEngine::set_a20(bool enabled) {
+    if (a20_enabled.exchange(enabled) == enabled) return;
+    for (SoftVcpu* vcpu : vcpus) vcpu->wake();
+}
+
+void SoftEngine::send(uint64_t address, uint32_t data) {
+    // SDM 3A, 11.11: destination in bits 19:12, mode in bit 2; with x2APIC ids above 255 nobody gets here.
+    message({.destination = static_cast<uint32_t>((address >> 12) & 0xFF),
+             .logical = (address & 4) != 0,
+             .mode = static_cast<Delivery>((data >> 8) & 7),
+             .vector = static_cast<uint8_t>(data),
+             .level = (data & 0x8000) != 0});
+}
+
+void SoftEngine::message(const Message& m) {
+    if (m.mode == Delivery::lowest_priority) {
+        // Among those that match the first takes it: a legal choice, and a repeatable one.
+        for (SoftVcpu* vcpu : vcpus) {
+            if (!vcpu->apic().matches(m.destination, m.logical, vcpu->cpu()) || !vcpu->apic().software_enabled())
+                continue;
+            return vcpu->apic().post(m.vector, m.level);
+        }
+        return;
+    }
+    for (SoftVcpu* vcpu : vcpus) {
+        if (m.except && vcpu->cpu().id == *m.except) continue;
+        if (!vcpu->apic().matches(m.destination, m.logical, vcpu->cpu())) continue;
+        switch (m.mode) {
+            case Delivery::fixed: vcpu->apic().post(m.vector, m.level); break;
+            case Delivery::nmi: vcpu->inject_nmi(); break;
+            case Delivery::init: vcpu->post_init(); break;
+            case Delivery::startup: vcpu->post_startup(m.vector); break;
+            case Delivery::external:
+            case Delivery::smi:
+            case Delivery::reserved:
+            case Delivery::lowest_priority: break;
+        }
+    }
+}
+
+void SoftEngine::set_ioapic_routes(std::span<const IoApicRoute>) {
+    // The trigger mode comes with each message.
+}
+
+EngineCounters SoftEngine::counters() const {
+    uint64_t instructions = 0;
+    for (const SoftVcpu* vcpu : vcpus) instructions += vcpu->instructions();
+    return {{"instructions", instructions},
+            {"faults", faults},
+            {"interrupts", interrupts},
+            {"blocks.decoded", blocks.decoded},
+            {"blocks.invalidated", blocks.invalidated}};
+}
+
+void SoftEngine::account_time(Cpu& cpu) {
+    const int64_t passed = cpu.slice_start - cpu.remaining;
+    if (passed <= 0) return;
+    cpu.slice_start = cpu.remaining;
+    cpu.retired += static_cast<uint64_t>(passed);
+    if (retired) retired->retire(static_cast<uint64_t>(passed));
+}
+
+VirtualTime SoftEngine::now(Cpu& cpu) {
+    account_time(cpu);
+    return clock.now();
+}
+
+uint64_t SoftEngine::tsc(Cpu& cpu) {
+    return ticks_in(now(cpu).ns, features.tsc_hertz);
+}
+
+}  // namespace soft
+
+namespace {
+Result<std::unique_ptr<Engine>> make(const EngineConfig& config, Clock& clock, VirtualClock* retired) {
+    auto engine = std::make_unique<soft::SoftEngine>(config, clock, retired);
+    engine->features = TRY(soft::make_features(config.cpu_model, config.cpus));
+    return std::unique_ptr<Engine>(std::move(engine));
+}
+}  // namespace
+
+Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, Clock& clock) {
+    return make(config, clock, nullptr);
+}
+
+Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, VirtualClock& clock) {
+    return make(config, clock, &clock);
+}
+
+}  // namespace viv

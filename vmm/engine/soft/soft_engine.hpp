@@ -1,0 +1,19 @@
+#pragma once
+
+#include <memory>
+
+#include "vmm/core/clock.hpp"
+#include "vmm/engine/engine.hpp"
+
+namespace viv {
+
+/// The software CPU. `clock` is guest time: for the time stamp counter and the local APICs' timers. Its CPUs take
+/// turns: one run() at a time does something, whatever thread it is called from.
+Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, Clock& clock);
+
+/// The same on virtual time: the engine retires its instructions into `clock`, before every callback into the host and
+/// at the end of every run(), and ends a run() with Stop::kicked when something was armed that is due earlier than
+/// what was due when it began. The machine only skips and runs what is due.
+Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, VirtualClock& clock);
+
+}  // namespace viv

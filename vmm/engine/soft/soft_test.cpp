@@ -1,0 +1,123 @@
+#include "vmm/engine/soft/soft_engine.hpp"
+
+#include <array>
+
+#include "vmm/core/catch.hpp"
+#include "vmm/engine/soft/test_machine.hpp"
+
+using namespace viv;
+using namespace viv::soft_test;
+
+TEST_CASE("Real mode runs from a state and halts") {
+    TestMachine m;
+    // mov ax, 1234h; add ax, 1; mov [2000h], ax; hlt
+    m.code(0x1000, {0xB8, 0x34, 0x12, 0x83, 0xC0, 0x01, 0xA3, 0x00, 0x20, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 0x1235);
+    CHECK(m.memory.load<uint16_t>(Gpa{0x2000}) == 0x1235);
+    CHECK(m.state().rip == 0x100A);
+}
+
+TEST_CASE("A loop counts its instructions") {
+    TestMachine m;
+    // mov cx, 1000; again: dec cx; jnz again; hlt
+    m.code(0x1000, {0xB9, 0xE8, 0x03, 0x49, 0x75, 0xFD, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.vcpu->instructions() == 1 + 2000 + 1);
+}
+
+TEST_CASE("A budget is kept to the instruction") {
+    TestMachine m;
+    m.code(0x1000, {0x40, 0x40, 0x40, 0x40, 0x40, 0xEB, 0xF9});  // inc ax x5; jmp
+    m.start_real(0x1000);
+    CHECK(m.run(13) == Stop::budget);
+    CHECK(m.vcpu->instructions() == 13);
+    CHECK(m.state().gpr[RAX] == 11);
+}
+
+TEST_CASE("INT goes through the vector table and IRET comes back") {
+    TestMachine m;
+    m.memory.store(Gpa{0x21 * 4}, uint32_t{0x00002000});
+    m.code(0x1000, {0xF9, 0xCD, 0x21, 0xF4});  // stc; int 21h; hlt
+    m.code(0x2000, {0xB0, 0x42, 0xF8, 0xCF});  // mov al, 42h; clc; iret
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 0x42);
+    CHECK((m.state().rflags & 1) == 1);
+    CHECK(m.state().gpr[RSP] == 0x8000);
+}
+
+TEST_CASE("Code that is written over runs as written") {
+    TestMachine m;
+    // mov byte [target+1], 7; target: mov al, 1; hlt -- the store changes the very next instruction.
+    m.code(0x1000, {0xC6, 0x06, 0x06, 0x10, 0x07, 0xB0, 0x01, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 7);
+}
+
+TEST_CASE("What a device writes into memory is executed as written") {
+    TestMachine m;
+    // again: mov al, 1; out 80h, al; jmp again -- the port's device changes the immediate.
+    m.code(0x1000, {0xB0, 0x01, 0xE6, 0x80, 0x3C, 0x09, 0x75, 0xF8, 0xF4});
+    m.on_port_write = [&](uint16_t, uint64_t) { m.memory.store(Gpa{0x1001}, uint8_t{9}); };
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK((m.state().gpr[RAX] & 0xFF) == 9);
+}
+
+TEST_CASE("REP MOVSB copies across pages and counts down") {
+    TestMachine m;
+    for (uint32_t n = 0; n < 0x3000; ++n) m.memory.store(Gpa{0x4000 + n}, static_cast<uint8_t>(n * 7));
+    // mov si,4000h; mov di,8100h; mov cx,2800h; rep movsb; hlt
+    m.code(0x1000, {0xBE, 0x00, 0x40, 0xBF, 0x00, 0x81, 0xB9, 0x00, 0x28, 0xF3, 0xA4, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RCX] == 0);
+    CHECK(m.state().gpr[RSI] == 0x6800);
+    bool same = true;
+    for (uint32_t n = 0; n < 0x2800; ++n) {
+        same = same && m.memory.load<uint8_t>(Gpa{0x8100 + n}) == static_cast<uint8_t>(n * 7);
+    }
+    CHECK(same);
+}
+
+TEST_CASE("A division by zero is exception 0 at the instruction itself") {
+    TestMachine m;
+    m.memory.store(Gpa{0}, uint32_t{0x00002000});
+    m.code(0x1000, {0x31, 0xC9, 0xF7, 0xF1, 0xF4});  // xor cx,cx; div cx
+    m.code(0x2000, {0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.memory.load<uint16_t>(Gpa{0x7FFA}) == 0x1002);
+}
+
+TEST_CASE("The interrupt wire is taken after STI and one more instruction") {
+    TestMachine m;
+    m.memory.store(Gpa{0x20 * 4}, uint32_t{0x00002000});
+    m.code(0x1000, {0xFB, 0x40, 0x40, 0xF4});  // sti; inc ax; inc ax
+    m.code(0x2000, {0xF4});
+    m.vector = 0x20;
+    m.start_real(0x1000);
+    m.vcpu->set_intr(true);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 1);
+    CHECK(m.memory.load<uint16_t>(Gpa{0x7FFA}) == 0x1002);
+}
+
+TEST_CASE("With the A20 gate closed the second megabyte is the first") {
+    TestMachine m;
+    m.memory.store(Gpa{0x500}, uint8_t{1});
+    m.memory.store(Gpa{0x100500}, uint8_t{2});
+    // mov ax, FFFFh; mov ds, ax; mov al, [510h]; hlt
+    m.code(0x1000, {0xB8, 0xFF, 0xFF, 0x8E, 0xD8, 0xA0, 0x10, 0x05, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK((m.state().gpr[RAX] & 0xFF) == 2);
+    m.engine->set_a20(false);
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK((m.state().gpr[RAX] & 0xFF) == 1);
+}

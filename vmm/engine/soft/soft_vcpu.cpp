@@ -1,0 +1,277 @@
+// The run loop, and what happens between two instructions (SDM 3A, 6.9: priority among events).
+#include "vmm/engine/soft/soft_vcpu.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/handlers.hpp"
+#include "vmm/engine/soft/host_call.hpp"
+#include "vmm/engine/soft/interrupts.hpp"
+#include "vmm/engine/soft/run.hpp"
+
+namespace viv::soft {
+
+SoftVcpu::SoftVcpu(SoftEngine& engine, VcpuId id)
+    : engine_(engine),
+      cpu_(std::make_unique<Cpu>()),
+      apic_(engine, id.value),
+      dirty_takes_(engine.memory.dirty_takes()) {
+    cpu_->engine = &engine;
+    cpu_->apic = &apic_;
+    cpu_->id = id.value;
+    cpu_->features = &engine.features;
+    cpu_->random ^= id.value;
+    load_cpu_state(*cpu_, reset_state(id.value == 0));
+    apic_.reset(*cpu_, false);
+}
+
+SoftVcpu::~SoftVcpu() {
+    engine_.forget(*this);
+}
+
+void SoftVcpu::wake() {
+    cpu_->attention.store(true);
+}
+void SoftVcpu::kick() {
+    kicked_ = true;
+    wake();
+}
+void SoftVcpu::set_intr(bool level) {
+    intr_ = level;
+    if (level) wake();
+}
+void SoftVcpu::inject_nmi() {
+    nmi_ = true;
+    wake();
+}
+void SoftVcpu::post_init() {
+    init_ = true;
+    wake();
+}
+void SoftVcpu::post_startup(uint8_t page) {
+    startup_ = page;
+    wake();
+}
+
+uint64_t SoftVcpu::instructions() const {
+    return cpu_->retired;
+}
+
+Stop SoftVcpu::run(VcpuHost& host, uint64_t budget) {
+    const std::lock_guard lock(engine_.running);
+    Cpu& cpu = *cpu_;
+    cpu.host = &host;
+    cpu.remaining = static_cast<int64_t>(std::min<uint64_t>(budget, std::numeric_limits<int64_t>::max() / 2));
+    cpu.slice_start = cpu.remaining;
+    engine_.native.enter_guest(cpu);
+    while (serve()) {
+        engine_.blocks.collect();
+        cpu.block = nullptr;
+        try {
+            const bool singly = cpu.interrupt_shadow || (cpu.eflags & (flag_tf | flag_rf)) || (cpu.dr7 & 0xFF);
+            if (singly) {
+                step();
+            } else {
+                run_blocks();
+            }
+        } catch (const Fault& fault) {
+            handle(fault);
+        }
+    }
+    engine_.account_time(cpu);
+    engine_.native.leave_guest(cpu);
+    cpu.host = nullptr;
+    return stop_;
+}
+
+/// Executes from one block on until something has to be looked at.
+void SoftVcpu::run_blocks() {
+    Cpu& cpu = *cpu_;
+    Block* block = fetch_block(cpu, cpu.rip, cpu.flavour);
+    if (cpu.remaining < block->count) return step();
+    cpu.block = block;
+    const Insn* i = enter(cpu, block, cpu.rip);
+    while (i) i = i->handler(cpu, i);
+}
+
+/// Executes exactly one instruction.
+void SoftVcpu::step() {
+    Cpu& cpu = *cpu_;
+    const bool trap = cpu.eflags & flag_tf;
+    const bool shadow = cpu.interrupt_shadow;
+    if (!(cpu.eflags & flag_rf) && !shadow) check_code_breakpoint(cpu);
+    Block* block = fetch_block(cpu, cpu.rip, cpu.flavour | Flavour::single);
+    cpu.trap_suppressed = false;
+    cpu.block = block;
+    cpu.gpr[17] = cpu.rip;
+    cpu.remaining -= 1;
+    cpu.interrupt_shadow = false;
+    cpu.eflags &= ~flag_rf;
+    cpu.attention.store(true, std::memory_order_relaxed);  // no way on from here into other blocks
+    const Insn* i = start(cpu, block->first());
+    while (i) i = i->handler(cpu, i);
+    if (trap && !cpu.trap_suppressed) cpu.debug_pending |= 0x4000;
+}
+
+void SoftVcpu::handle(const Fault& fault) {
+    Cpu& cpu = *cpu_;
+    ++engine_.faults;
+    if (cpu.block) {
+        refund(cpu, cpu.at);
+        cpu.rip = cpu.current_rip();
+        cpu.block = nullptr;
+    }
+    if (fault.vector == vector_db) cpu.eflags |= flag_rf;
+    deliver(cpu, fault);
+}
+
+void SoftVcpu::check_dirty_epoch() {
+    const uint64_t takes = engine_.memory.dirty_takes();
+    if (takes == dirty_takes_) return;
+    dirty_takes_ = takes;
+    // Pages that can be written directly may have been, since; the next write to each asks again.
+    for (Tlb& tlb : cpu_->tlbs) {
+        for (unsigned n = 0; n < tlb.used_count; ++n) {
+            TlbEntry& entry = tlb.entries[tlb.used[n]];
+            if (entry.write == TlbEntry::no_tag) continue;
+            engine_.memory.mark_dirty(Gpa{entry.physical}, 0x1000);
+            entry.write = TlbEntry::no_tag;
+        }
+    }
+}
+
+bool SoftVcpu::serve_reset_messages() {
+    Cpu& cpu = *cpu_;
+    if (init_.exchange(false)) {
+        // INIT keeps the caches, the x87 and SSE state and most MSRs (SDM 3A, table 10-1).
+        CpuState state = save_cpu_state(cpu);
+        const CpuState reset = reset_state(cpu.apic_base & 0x100);
+        state.gpr = reset.gpr;
+        state.gpr[RDX] = 0x306C3;
+        state.rip = reset.rip;
+        state.rflags = reset.rflags;
+        state.cs = reset.cs;
+        for (auto* s : {&state.ds, &state.es, &state.fs, &state.gs, &state.ss}) *s = reset.ds;
+        state.ldtr = reset.ldtr;
+        state.tr = reset.tr;
+        state.gdtr = reset.gdtr;
+        state.idtr = reset.idtr;
+        state.cr0 = 0x10 | (cpu.cr0 & (cr0_cd | cr0_nw));
+        state.cr2 = state.cr3 = state.cr4 = state.efer = 0;
+        state.dr = {};
+        state.dr6 = reset.dr6;
+        state.dr7 = reset.dr7;
+        state.activity = cpu.apic_base & 0x100 ? Activity::running : Activity::wait_for_sipi;
+        state.event_pending = state.nmi_pending = state.nmi_blocked = state.interrupt_shadow = false;
+        load_cpu_state(cpu, state);
+        apic_.reset(cpu, true);
+    }
+    const int page = startup_.exchange(-1);
+    if (page >= 0 && cpu.activity == Activity::wait_for_sipi) {
+        cpu.seg[CS].selector = static_cast<uint16_t>(page << 8);
+        cpu.seg[CS].base = static_cast<uint64_t>(page) << 12;
+        cpu.rip = 0;
+        cpu.activity = Activity::running;
+        update_mode(cpu);
+    }
+    return cpu.activity != Activity::wait_for_sipi;
+}
+
+bool SoftVcpu::interrupt_waits() {
+    if (!(cpu_->eflags & flag_if)) return false;
+    if (intr_.load() && apic_.passes_external(*cpu_)) return true;
+    return apic_.pending().has_value();
+}
+
+void SoftVcpu::take_interrupt() {
+    Cpu& cpu = *cpu_;
+    uint8_t vector = 0;
+    if (intr_.load() && apic_.passes_external(cpu)) {
+        const HostCall call(cpu);
+        vector = cpu.host->acknowledge_interrupt();
+    } else {
+        const auto pending = apic_.pending();
+        if (!pending) return;
+        vector = *pending;
+        apic_.accept(vector);
+    }
+    ++engine_.interrupts;
+    deliver(cpu, Fault{vector, false, 0, 0}, Source::external);
+    // What it interrupted may have been looked at with another stack or privilege; look again at once.
+    cpu.attention.store(true, std::memory_order_relaxed);
+}
+
+bool SoftVcpu::serve() {
+    Cpu& cpu = *cpu_;
+    const bool attention = cpu.attention.exchange(false);
+    const auto stop = [&](Stop reason) {
+        stop_ = reason;
+        return false;
+    };
+    if (kicked_.exchange(false)) {
+        cpu.attention = true;
+        return stop(Stop::kicked);
+    }
+    if (attention || cpu.remaining == cpu.slice_start) {
+        check_dirty_epoch();
+        if (engine_.memory_changed.exchange(false)) {
+            engine_.blocks.clear();
+            for (SoftVcpu* vcpu : engine_.vcpus) flush_tlb(vcpu->cpu());
+        }
+        static_cast<void>(engine_.blocks.memory_moved());
+        const uint64_t physical_mask = engine_.a20_enabled ? ~uint64_t{0} : ~uint64_t{0x100000};
+        if (cpu.physical_mask != physical_mask) {
+            cpu.physical_mask = physical_mask;
+            flush_tlb(cpu);
+        }
+    }
+    if (!serve_reset_messages()) return stop(Stop::halted);
+    if (cpu.shutdown) return stop(Stop::shutdown);
+    apic_.collect();
+    if (nmi_.exchange(false)) cpu.nmi_pending = true;
+    if (cpu.activity == Activity::halted) {
+        if (!(cpu.nmi_pending && !cpu.nmi_blocked) && !interrupt_waits()) return stop(Stop::halted);
+        cpu.activity = Activity::running;
+    }
+    if (cpu.event_pending) {
+        cpu.event_pending = false;
+        deliver(cpu, cpu.event, cpu.event_is_exception ? Source::exception : Source::external);
+    }
+    if (cpu.debug_pending != 0) {
+        cpu.dr6 |= cpu.debug_pending;
+        cpu.debug_pending = 0;
+        deliver(cpu, Fault{vector_db, false, 0, 0});
+    }
+    if (!cpu.interrupt_shadow) {
+        if (cpu.nmi_pending && !cpu.nmi_blocked) {
+            cpu.nmi_pending = false;
+            deliver(cpu, Fault{vector_nmi, false, 0, 0}, Source::external);
+            cpu.nmi_blocked = true;
+        } else if (interrupt_waits()) {
+            take_interrupt();
+        }
+    }
+    if (cpu.shutdown) return stop(Stop::shutdown);
+    if (cpu.remaining <= 0) return stop(Stop::budget);
+    return true;
+}
+
+Result<CpuState> SoftVcpu::state() {
+    CpuState state = save_cpu_state(*cpu_);
+    state.lapic = apic_.save(*cpu_);
+    state.nmi_pending = state.nmi_pending || nmi_.load();
+    return state;
+}
+
+Result<void> SoftVcpu::set_state(const CpuState& state) {
+    load_cpu_state(*cpu_, state);
+    apic_.load(*cpu_, state.lapic);
+    nmi_ = false;
+    init_ = false;
+    startup_ = -1;
+    wake();
+    return {};
+}
+
+}  // namespace viv::soft

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "vmm/engine/engine.hpp"
+#include "vmm/engine/soft/cpu.hpp"
+#include "vmm/engine/soft/lapic.hpp"
+
+namespace viv::soft {
+
+/// One CPU: the run loop around the blocks, and what may happen between two instructions.
+class SoftVcpu final : public Vcpu {
+  public:
+    SoftVcpu(SoftEngine& engine, VcpuId id);
+    ~SoftVcpu() override;
+
+    Stop run(VcpuHost& host, uint64_t budget) override;
+    void kick() override;
+    void set_intr(bool level) override;
+    void inject_nmi() override;
+    Result<CpuState> state() override;
+    Result<void> set_state(const CpuState& state) override;
+    [[nodiscard]] uint64_t instructions() const override;
+    [[nodiscard]] std::string failure() const override { return failure_; }
+
+    /// Makes the CPU look at its interrupts at the next block. From any thread.
+    void wake();
+    /// INIT and start-up messages (SDM 3A, 9.4.3). From any thread.
+    void post_init();
+    void post_startup(uint8_t page);
+    Cpu& cpu() { return *cpu_; }
+    LocalApic& apic() { return apic_; }
+
+  private:
+    /// What is due before the next instruction; false: the run ends with `stop_`.
+    bool serve();
+    bool serve_reset_messages();
+    bool interrupt_waits();
+    void take_interrupt();
+    void step();
+    void run_blocks();
+    void handle(const Fault& fault);
+    void after_single_step(bool trap);
+    void check_dirty_epoch();
+
+    SoftEngine& engine_;
+    std::unique_ptr<Cpu> cpu_;
+    LocalApic apic_;
+    std::atomic<bool> kicked_{false};
+    std::atomic<bool> intr_{false};
+    std::atomic<bool> nmi_{false};
+    std::atomic<bool> init_{false};
+    std::atomic<int> startup_{-1};
+    uint64_t dirty_takes_ = 0;
+    Stop stop_ = Stop::budget;
+    std::string failure_;
+};
+
+}  // namespace viv::soft
