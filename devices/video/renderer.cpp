@@ -31,11 +31,11 @@ bool is_blanked(const VgaState& state) {
 }
 
 uint32_t start_address(const VgaState& state) {
-    return state.cr(CR::start_address_high) << 8u | state.cr(CR::start_address_low);
+    return uint32_t{state.cr(CR::start_address_high)} << 8 | state.cr(CR::start_address_low);
 }
 
 uint32_t cursor_location(const VgaState& state) {
-    return state.cr(CR::cursor_location_high) << 8u | state.cr(CR::cursor_location_low);
+    return uint32_t{state.cr(CR::cursor_location_high)} << 8 | state.cr(CR::cursor_location_low);
 }
 
 unsigned maximum_scan_line(const VgaState& state) {

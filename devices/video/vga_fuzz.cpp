@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         const uint8_t bytes = sizes[what >> 6];
         const uint64_t value = input[2] * 0x0101'0101'0101'0101u >> (64 - 8 * bytes);
         const uint64_t port = input[1] % (Vga::port_count - 7);
-        const uint64_t address = (input[1] << 9 | input[2] << 1 | (what >> 5 & 1u)) % (0x20000u - 7);
+        const uint64_t address =
+            (uint64_t{input[1]} << 9 | uint64_t{input[2]} << 1 | (what >> 5 & 1u)) % (0x20000u - 7);
         switch (what % 8) {
             case 0:
             case 1:

@@ -179,6 +179,25 @@ TEST_CASE("a paste without end keeps a bounded part") {
     CHECK(std::get<PastedText>(out[0]).text.size() == TerminalKeys::paste_limit);
 }
 
+TEST_CASE("any bytes are survived, and keys work afterwards") {
+    constexpr std::string_view alphabet = "\x1B\x1B[O;:0159~uAMa<?$@ \r\x03\x7F\xC3\xA9\xE2\x96\x80\xFF";
+    uint32_t seed = 1;
+    const auto next = [&seed] { return (seed = seed * 1664525 + 1013904223) >> 8; };
+    for (int round = 0; round < 3000; ++round) {
+        TerminalKeys keys;
+        std::vector<TerminalInput> out;
+        for (uint32_t length = next() % 40; length > 0; --length) {
+            keys.feed(std::string(1, alphabet[next() % alphabet.size()]), out);
+            if (next() % 16 == 0) keys.expire(out);
+        }
+        keys.expire(out);
+        CHECK_FALSE(keys.waiting());
+        out.clear();
+        keys.feed("x", out);
+        CHECK(out == std::vector<TerminalInput>{KeyStroke{0, {Key::x}}});
+    }
+}
+
 struct FakeKeyboard final : KeyboardPort {
     bool press(Key key, Repeat) override {
         if (room == 0) return false;

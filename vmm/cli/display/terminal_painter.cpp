@@ -96,7 +96,8 @@ std::string TerminalPainter::begin() const {
 
 std::string TerminalPainter::end() const {
     std::string out = "\x1B[0m";
-    out += abilities_.linux_console ? "\x1B[?0c" : "\x1B[?2004l\x1B[0 q";
+    // The Linux console has no alternate screen to leave.
+    out += abilities_.linux_console ? "\x1B[2J\x1B[H\x1B[?0c" : "\x1B[?2004l\x1B[0 q";
     return out + "\x1B[?7h\x1B[?25h\x1B[?1049l";
 }
 

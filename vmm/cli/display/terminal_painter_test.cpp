@@ -94,7 +94,7 @@ TEST_CASE("entering and leaving undo each other") {
     CHECK(xterm.end() == "\x1B[0m\x1B[?2004l\x1B[0 q\x1B[?7h\x1B[?25h\x1B[?1049l");
     const TerminalPainter console({ColourDepth::sixteen, true});
     CHECK(console.begin() == "\x1B[?1049h\x1B[?7l\x1B[?25l\x1B[0m\x1B[2J");
-    CHECK(console.end() == "\x1B[0m\x1B[?0c\x1B[?7h\x1B[?25h\x1B[?1049l");
+    CHECK(console.end() == "\x1B[0m\x1B[2J\x1B[H\x1B[?0c\x1B[?7h\x1B[?25h\x1B[?1049l");
 }
 
 TEST_CASE("TERM and COLORTERM say what a terminal can do") {
