@@ -150,8 +150,9 @@ TEST_CASE("fw_cfg DMA takes one 64-bit write too, and forgets the high half afte
     CHECK(board.memory_at(0x2000, 4) == "disk");
     board.ports.write(0x514, 4, std::byteswap(1u));  // a high half for one transfer, to nowhere
     board.ports.write(0x518, 4, std::byteswap(0x1000u));
-    CHECK(board.dma(0x22u << 16 | dma_select | dma_read, 6, 0x2000) == 0);
-    CHECK(board.memory_at(0x2000, 6) == "loader");
+    board.memory.store({0x1000}, std::byteswap(0x00220000u | dma_select | dma_read));
+    board.ports.write(0x518, 4, std::byteswap(0x1000u));
+    CHECK(board.memory_at(0x2000, 4) == "load");
 }
 
 TEST_CASE("fw_cfg DMA reports errors: writes, ROM, no memory, and absurd lengths") {

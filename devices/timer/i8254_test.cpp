@@ -208,6 +208,25 @@ TEST_CASE("8254 mode 2 takes a new count at the end of the period") {
     CHECK_FALSE(board.status(2) & 0x40);
 }
 
+TEST_CASE("8254 mode 2 keeps a new count for the gate's rise when the gate has fallen") {
+    Pit board;
+    for (const bool gate_falls_first : {false, true}) {
+        board.gate2(true);
+        board.program(2, 2, 10);
+        board.ticks(1 + 3);
+        if (gate_falls_first) board.gate2(false);
+        board.load(2, 4);
+        board.gate2(false);
+        board.ticks(50);
+        CHECK(board.latched(2) == 7);
+        CHECK((board.status(2) & 0x40));
+        board.gate2(true);
+        board.ticks(1);
+        CHECK(board.latched(2) == 4);
+        CHECK_FALSE((board.status(2) & 0x40));
+    }
+}
+
 TEST_CASE("8254 mode 3 divides odd counts into halves that differ by one, counting by two") {
     Pit board;
     board.gate2(true);
@@ -430,6 +449,9 @@ TEST_CASE("8254 an expired timer that the host serves late still interrupts, onc
     CHECK(clock.run_due());
     CHECK(wire.rises == before + 1);
     CHECK(wire.level);  // the processor gets its time to see it
+    clock.time = {ns_of_ticks(1 + 1900, hertz)};
+    CHECK(clock.run_due());
+    CHECK(wire.level);
     CHECK_FALSE(board.in(0x61) & 0x20);
     clock.time = {ns_of_ticks(1 + 2000, hertz)};
     CHECK(clock.run_due());
@@ -444,6 +466,17 @@ TEST_CASE("8254 an expired timer that the host serves late still interrupts, onc
     clock.time = {ns_of_ticks(1 + 1'001'000, hertz)};
     CHECK(clock.run_due());
     CHECK(wire.rises == before + 4);
+
+    clock.time = {ns_of_ticks(1 + 1'002'400, hertz)};  // late again, and now the guest wants a short period
+    CHECK(clock.run_due());
+    board.out(control_word, 0x36);
+    board.out(0x40, 100);
+    board.out(0x40, 0);
+    for (const uint64_t tick : {2'401, 2'451}) {
+        clock.time = {ns_of_ticks(1'000'001 + tick, hertz)};
+        CHECK(clock.run_due());
+    }
+    CHECK_FALSE(wire.level);
 }
 
 TEST_CASE("8254 and 8259A: a masked CPU loses only the ticks that found one pending") {

@@ -310,6 +310,8 @@ TEST_CASE("MC146818 status registers ignore writes") {
     board.set(0x0C, 0xFF);
     board.set(0x0D, 0x00);
     board.set(0x0A, 0xA6);
+    board.set(0x00, 0xB0);  // bit 7 of the seconds too
+    CHECK(board.get(0x00) == 0x30);
     CHECK(board.get(0x0C) == 0x00);
     CHECK(board.get(0x0D) == 0x80);
     CHECK(board.get(0x0A) == 0x26);
