@@ -113,7 +113,9 @@ TEST_CASE("A driver sets the time: SET, divider reset, write, run; the next upda
         board.set(static_cast<uint8_t>(index), static_cast<uint8_t>(value));
     }
     board.set(0x0B, 0x02);
+    board.get(0x0C);
     board.set(0x0A, 0x26);
+    CHECK(board.get(0x0C) == 0x00);
     board.clock.advance(499ms);
     CHECK(board.time() == "20240102030405");
     board.clock.advance(1ms);
