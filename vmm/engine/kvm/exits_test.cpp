@@ -88,7 +88,7 @@ TEST_CASE("exits: an EOI goes to the IOAPIC and unknown MSRs are refused and cou
     f.page->run.eoi.vector = 0x51;
     CHECK(f.serve() == Next::resume);
     CHECK(f.host.ends == std::vector<uint8_t>{0x51});
-    for (const uint32_t reason : {KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR}) {
+    for (const uint32_t reason : {uint32_t{KVM_EXIT_X86_RDMSR}, uint32_t{KVM_EXIT_X86_WRMSR}}) {
         f.page->run.exit_reason = reason;
         f.page->run.msr.error = 0;
         CHECK(f.serve() == Next::resume);

@@ -89,14 +89,13 @@ class KvmEngine final : public Engine {
     [[nodiscard]] std::string_view name() const override { return "kvm"; }
     [[nodiscard]] std::vector<std::string> limits() const override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
-    void set_a20(bool enabled) override { note(vm_->slots.set_a20(enabled)); }
-    void sync_dirty(Gpa base) override { note(vm_->slots.sync_dirty(base)); }
+    void set_a20(bool enabled) override { vm_->note(vm_->slots.set_a20(enabled)); }
+    void sync_dirty(Gpa base) override { vm_->note(vm_->slots.sync_dirty(base)); }
     void send(uint64_t address, uint32_t data) override;
     void set_ioapic_routes(std::span<const IoApicRoute> routes) override;
     [[nodiscard]] EngineCounters counters() const override;
 
   private:
-    void note(Result<void> outcome);
     Result<void> make_irqchip();
 
     FileDescriptor kvm_;
@@ -138,7 +137,6 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     if (extension(KVM_CAP_X86_USER_SPACE_MSR)) {
         enable(vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN);
     }
-    if (extension(KVM_CAP_EXIT_ON_EMULATION_FAILURE)) enable(vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
 
     MsrIndexTable table;
     table.count = static_cast<uint32_t>(table.entries.size());
@@ -148,10 +146,7 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     TRY(vm_->slots.update());
     config.memory.on_change([weak = std::weak_ptr(vm_)] {
         if (const auto shared = weak.lock()) {
-            if (auto done = shared->slots.update(); !done) {
-                shared->memory_failure = done.error().message;
-                shared->memory_failed.store(true, std::memory_order_release);
-            }
+            shared->note(shared->slots.update());
         }
     });
     return {};
@@ -161,12 +156,6 @@ std::vector<std::string> KvmEngine::limits() const {
     std::vector<std::string> lines = vm_->limits.lines();
     lines.insert(lines.end(), cpuid_limits_.begin(), cpuid_limits_.end());
     return lines;
-}
-
-void KvmEngine::note(Result<void> outcome) {
-    if (outcome) return;
-    vm_->memory_failure = outcome.error().message;
-    vm_->memory_failed.store(true, std::memory_order_release);
 }
 
 /// Made with the first CPU: on some hosts the first memory slot after the irqchip costs 10 ms.
@@ -228,7 +217,7 @@ void KvmEngine::set_ioapic_routes(std::span<const IoApicRoute> routes) {
     table.count = static_cast<uint32_t>(routes_.size());
     std::ranges::copy(routes_, table.entries.begin());
     if (call(vm_->fd.get(), KVM_SET_GSI_ROUTING, &table) < 0) {
-        note(fail_errno("cannot set KVM's interrupt routes", errno));
+        vm_->note(fail_errno("cannot set KVM's interrupt routes", errno));
     }
 }
 

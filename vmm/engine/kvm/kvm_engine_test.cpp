@@ -87,7 +87,7 @@ TEST_CASE("kvm: a kick stops a CPU that halts, spins, or has not started") {
     VIV_KVM_RIG(rig);
     rig.load(0x1000, {0xFA, 0xF4});  // cli; hlt
     rig.load(0x1100, {0xEB, 0xFE});  // jmp $
-    for (const uint64_t rip : {0x1000, 0x1100}) {
+    for (const uint64_t rip : {uint64_t{0x1000}, uint64_t{0x1100}}) {
         std::thread other([&] {
             std::this_thread::sleep_for(std::chrono::milliseconds(20));
             rig.cpu().kick();

@@ -9,6 +9,12 @@
 #include "vmm/engine/kvm/kick.hpp"
 
 namespace viv::kvm {
+void Vm::note(const Result<void>& outcome) {
+    if (outcome || failed_.load()) return;
+    failure_ = outcome.error().message;
+    failed_.store(true, std::memory_order_release);
+}
+
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(std::shared_ptr<Vm> vm, VcpuId id, FileDescriptor fd) {
     void* page = mmap(nullptr, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     if (page == MAP_FAILED) return fail_errno(fmt::format("cannot map CPU {}'s run page", id.value), errno);
@@ -134,7 +140,7 @@ Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
 
 Stop KvmVcpu::run_until_stop(VcpuHost& host) {
     for (;;) {
-        if (vm_.memory_failed.load(std::memory_order_acquire)) return give_up(vm_.memory_failure);
+        if (const std::string* failure = vm_.failure()) return give_up(*failure);
         prepare_entry(host);
         const int error = enter();
         settle_in_flight(error);

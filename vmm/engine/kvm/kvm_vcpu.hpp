@@ -29,8 +29,18 @@ struct Vm {
     HostLimits limits;
     size_t run_size = 0;                // bytes of kvm_run to map
     std::deque<ExitCounters> counters;  // one a CPU; they stay when the CPU goes
-    std::atomic<bool> memory_failed = false;
-    std::string memory_failure;  // written before memory_failed is set
+
+    /// Keeps the first failure of a change that cannot be reported to whoever made it; the next run() ends with it.
+    /// Under the machine lock.
+    void note(const Result<void>& outcome);
+    /// The failure, or nullptr. From any thread.
+    [[nodiscard]] const std::string* failure() const {
+        return failed_.load(std::memory_order_acquire) ? &failure_ : nullptr;
+    }
+
+  private:
+    std::string failure_;  // written before failed_ is set
+    std::atomic<bool> failed_ = false;
 };
 
 class KvmVcpu final : public Vcpu {

@@ -8,8 +8,11 @@ namespace {
 
 constexpr auto busy_period = std::chrono::microseconds(1000);
 constexpr auto idle_period = std::chrono::microseconds(10'000);
-// About as long as one busy_period lasts.
-constexpr int steps_in_a_row = 200;
+// Steps take twenty times as long as running freely, so they come in bursts: the first finds the windows of common
+// idle loops, the longest those of a loop of 3200 instructions. Between bursts the CPU runs freely eight times as long.
+constexpr int first_burst = 200;  // about one busy_period
+constexpr int longest_burst = 3200;
+constexpr int free_share = 8;
 
 constexpr uint64_t cr0_protection = 1;
 constexpr uint64_t cr0_paging = 0x80000000;
@@ -67,7 +70,7 @@ void LimitedHost::set_idle(bool idle) {
 
 void LimitedHost::prepare(bool window_wanted) {
     if (window_wanted && !window_wanted_) {
-        steps_left_ = steps_in_a_row;
+        burst_ = steps_left_ = first_burst;
         // With LINT0 masked the local APIC passes no INTR, and no window will ever come.
         kvm_lapic_state lapic{};
         uint32_t lint0 = 0;
@@ -135,7 +138,10 @@ std::optional<uint8_t> LimitedHost::opcode_at(uint64_t address) const {
 }
 
 void LimitedHost::interrupted() {
-    steps_left_ = steps_in_a_row;
+    if (steps_left_ == 0 && --free_periods_ <= 0) {
+        burst_ = std::min(burst_ * 2, longest_burst);
+        steps_left_ = burst_;
+    }
     if (limits_.hangs_on_high_interrupts) {
         // The hang has cleared IF and nobody knows what it was; a program that calls its system had it set. At a
         // breakpoint, from the second time on, it is what it is.
@@ -153,7 +159,7 @@ void LimitedHost::interrupted() {
 
 void LimitedHost::debug_exit() {
     counters_.steps.add();
-    if (steps_left_ > 0) --steps_left_;
+    if (steps_left_ > 0 && --steps_left_ == 0) free_periods_ = free_share * burst_ / first_burst;
     // KVM drops the interrupt shadow when it steps over STI, and would deliver between the STI and HLT of an idle loop.
     constexpr uint8_t sti = 0xFB;
     constexpr uint8_t pop_ss = 0x17;

@@ -18,8 +18,9 @@ namespace viv::kvm {
 bool execute_real_mode_interrupt(kvm_regs& regs, kvm_sregs& sregs, MemorySlots& memory);
 
 /// What makes one CPU usable on a host of HostLimits::any(); a full host never makes one. It
-/// - steps single instructions while an interrupt waits for its window, in turns with running freely, so that code with
-///   interrupts disabled loses at most half of its speed;
+/// - steps single instructions while an interrupt waits for its window, in bursts, so that code with interrupts
+/// disabled
+///   loses a ninth of its speed;
 /// - looks every millisecond whether the CPU hangs on INT 80h to FFh, carries the instruction out, and keeps up to four
 ///   such places as breakpoints, so that the next time costs one exit.
 class LimitedHost {
@@ -68,6 +69,8 @@ class LimitedHost {
     bool debugging_stale_ = false;  // breakpoints_ are not what KVM has
     Stepping stepping_ = Stepping::off;
     int steps_left_ = 0;
+    int burst_ = 0;           // steps of the last burst
+    int free_periods_ = 0;    // of the timer until the next burst
     uint64_t step_from_ = 0;  // linear address of the instruction that a step executes
     bool lint0_open_ = false;
     bool window_wanted_ = false;
