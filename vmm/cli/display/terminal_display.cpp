@@ -27,6 +27,7 @@ namespace {
 
 using HostClockTime = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds refresh_interval{20};
+constexpr std::chrono::milliseconds picture_interval{40};  // scaling a picture costs some milliseconds
 constexpr std::chrono::milliseconds key_interval{10};
 
 /// Wakes a thread out of poll().
@@ -182,7 +183,7 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
             const auto now = HostClockTime::now();
             if (now >= next_refresh) {
                 feed_.request();
-                next_refresh = now + refresh_interval;
+                next_refresh = now + (shows_picture_ ? picture_interval : refresh_interval);
             }
             if (machine_->keys_waiting() && now >= next_keys_) {
                 loop_.post([machine = machine_] { machine->keys(); });
@@ -203,7 +204,8 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
             console_.forget();
         }
         if (auto update = feed_.take()) {
-            if (update->picture) {
+            shows_picture_ = static_cast<bool>(update->picture);
+            if (shows_picture_) {
                 console_.show(update->picture());
             } else {
                 console_.show(std::move(update->text));
@@ -232,7 +234,8 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
     }
 
     void send() {
-        while (!unsent_.empty()) {
+        // A signal handler may give the terminal back at any moment.
+        while (!unsent_.empty() && guard_->active()) {
             const ssize_t written = write(guard_->output(), unsent_.data(), unsent_.size());
             if (written < 0 && errno == EINTR) continue;
             if (written < 0) {
@@ -280,6 +283,7 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
     HostClockTime::time_point last_input_;
     HostClockTime::time_point next_keys_;
     std::string unsent_;
+    bool shows_picture_ = false;
     std::jthread thread_;
 };
 
