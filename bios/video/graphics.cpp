@@ -95,7 +95,7 @@ void draw_cga(FontPlace font, uint8_t color, uint8_t row, uint8_t column, uint8_
             far_write(0xB800, place, pixels);
         } else {
             const auto place = static_cast<uint16_t>(line + column);
-            uint8_t pixels = color & 1 ? bits : uint8_t{0};
+            uint8_t pixels = bits;  // the only colour there is, whatever was asked for
             if (color & exclusive_or) pixels ^= far_read<uint8_t>(0xB800, place);
             far_write(0xB800, place, pixels);
         }
