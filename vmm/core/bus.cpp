@@ -86,7 +86,7 @@ Bus::Region* Bus::find(uint64_t address) {
     return last_hit_ = region;
 }
 
-uint64_t Bus::read_unlocked(uint64_t address, uint8_t size) {
+uint64_t Bus::read_held(uint64_t address, uint8_t size) {
     ++counters_.reads;
     if (Region* region = find(address); region && size <= region->size - (address - region->base)) {
         ++region->accesses;
@@ -107,7 +107,7 @@ uint64_t Bus::read_unlocked(uint64_t address, uint8_t size) {
     return value;
 }
 
-void Bus::write_unlocked(uint64_t address, uint8_t size, uint64_t value) {
+void Bus::write_held(uint64_t address, uint8_t size, uint64_t value) {
     ++counters_.writes;
     if (Region* region = find(address); region && size <= region->size - (address - region->base)) {
         ++region->accesses;
@@ -126,12 +126,12 @@ void Bus::write_unlocked(uint64_t address, uint8_t size, uint64_t value) {
 
 uint64_t Bus::read(uint64_t address, uint8_t size) {
     const auto guard = hold(lock_);
-    return read_unlocked(address, size);
+    return read_held(address, size);
 }
 
 void Bus::write(uint64_t address, uint8_t size, uint64_t value) {
     const auto guard = hold(lock_);
-    write_unlocked(address, size, value);
+    write_held(address, size, value);
 }
 
 void Bus::read_block(uint64_t address, uint8_t element_size, std::span<std::byte> data) {
@@ -143,7 +143,7 @@ void Bus::read_block(uint64_t address, uint8_t element_size, std::span<std::byte
         return;
     }
     for (size_t at = 0; at + element_size <= data.size(); at += element_size) {
-        const uint64_t value = read_unlocked(address, element_size);
+        const uint64_t value = read_held(address, element_size);
         std::memcpy(data.data() + at, &value, element_size);
     }
 }
@@ -159,7 +159,7 @@ void Bus::write_block(uint64_t address, uint8_t element_size, std::span<const st
     for (size_t at = 0; at + element_size <= data.size(); at += element_size) {
         uint64_t value = 0;
         std::memcpy(&value, data.data() + at, element_size);
-        write_unlocked(address, element_size, value);
+        write_held(address, element_size, value);
     }
 }
 

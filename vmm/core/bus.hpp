@@ -69,6 +69,9 @@ class Bus {
     /// `size` is 1 to 8 bytes. Unmapped bytes read as FFh.
     uint64_t read(uint64_t address, uint8_t size);
     void write(uint64_t address, uint8_t size, uint64_t value);
+    /// As read() and write(), for callers that hold the machine lock already.
+    uint64_t read_held(uint64_t address, uint8_t size);
+    void write_held(uint64_t address, uint8_t size, uint64_t value);
     /// String I/O of data.size()/element_size elements at one address (element_size 1, 2 or 4).
     void read_block(uint64_t address, uint8_t element_size, std::span<std::byte> data);
     void write_block(uint64_t address, uint8_t element_size, std::span<const std::byte> data);
@@ -89,8 +92,6 @@ class Bus {
 
   private:
     Region* find(uint64_t address);
-    uint64_t read_unlocked(uint64_t address, uint8_t size);
-    void write_unlocked(uint64_t address, uint8_t size, uint64_t value);
 
     Kind kind_;
     std::mutex* lock_;

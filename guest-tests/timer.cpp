@@ -1,0 +1,143 @@
+// The 8254, port 61h and the real-time clock, from inside.
+
+#include "guest-tests/runtime/guest.hpp"
+
+using namespace guest;
+
+namespace {
+
+uint16_t read_counter(uint8_t counter) {
+    outb(0x43, static_cast<uint8_t>(counter << 6));
+    const uint8_t low = inb(static_cast<uint16_t>(0x40 + counter));
+    return static_cast<uint16_t>(low | inb(static_cast<uint16_t>(0x40 + counter)) << 8);
+}
+
+void set_counter(uint8_t counter, uint8_t mode, uint16_t count) {
+    outb(0x43, static_cast<uint8_t>(counter << 6 | 0x30 | mode << 1));
+    outb(static_cast<uint16_t>(0x40 + counter), static_cast<uint8_t>(count));
+    outb(static_cast<uint16_t>(0x40 + counter), static_cast<uint8_t>(count >> 8));
+}
+
+uint8_t cmos(uint8_t index) {
+    outb(0x70, index);
+    return inb(0x71);
+}
+
+void set_cmos(uint8_t index, uint8_t value) {
+    outb(0x70, index);
+    outb(0x71, value);
+}
+
+uint8_t seconds() {
+    while (cmos(0x0A) & 0x80) {
+    }
+    const uint8_t bcd = cmos(0x00);
+    return static_cast<uint8_t>((bcd >> 4) * 10 + (bcd & 15));
+}
+
+void test_tick() {
+    take_irq(0);
+    check(wait_irq(0, 2, 300), "IRQ0 ticks with the BIOS's setting");
+    const uint32_t before = irq_count[0];
+    delay_milliseconds(1000);
+    // 18.2 a second; a busy host may deliver one late.
+    check_between(irq_count[0] - before, 16, 20, "IRQ0 comes 18.2 times a second");
+    give_irq(0);
+}
+
+void test_rate() {
+    take_irq(0);
+    set_counter(0, 2, 11932);  // 100 Hz
+    const uint8_t start = seconds();
+    while (seconds() == start) {
+    }
+    const uint32_t first = irq_count[0];
+    const uint8_t next = seconds();
+    while (seconds() == next) {
+    }
+    check_between(irq_count[0] - first, 90, 110, "counter 0 at 11932 gives 100 interrupts in a second of the RTC");
+    set_counter(0, 3, 0);
+    give_irq(0);
+}
+
+void test_read_back() {
+    set_counter(2, 0, 0x4000);
+    outb(0x43, 0xE8);  // read-back: status of counter 2
+    const uint8_t status = inb(0x42);
+    check_equal(status & 0x3F, 0x30, "read-back gives counter 2's mode and access");
+    outb(0x61, inb(0x61) & ~1);
+    set_counter(2, 0, 0x4000);
+    const uint16_t stopped = read_counter(2);
+    delay_milliseconds(5);
+    check_equal(read_counter(2), stopped, "counter 2 stands still while its gate is low");
+    outb(0x61, (inb(0x61) & ~2) | 1);
+    delay_milliseconds(5);
+    check(read_counter(2) < stopped, "counter 2 counts while its gate is high");
+    check(!(inb(0x61) & 0x20), "mode 0 keeps OUT2 low until the count is done");
+    delay_milliseconds(20);
+    check(inb(0x61) & 0x20, "mode 0 raises OUT2 at terminal count");
+}
+
+void test_refresh_toggle() {
+    bool low = false, high = false;
+    Deadline deadline(200);
+    while (!(low && high) && !deadline.passed()) (inb(0x61) & 0x10 ? high : low) = true;
+    check(low && high, "the refresh bit of port 61h toggles");
+}
+
+void test_rtc() {
+    check_equal(cmos(0x0A) & 0x7F, 0x26, "the RTC runs at 32.768 kHz with a 1024 Hz rate");
+    check_equal(cmos(0x0B) & 0x06, 0x02, "the RTC counts in BCD and 24 hours");
+    check(cmos(0x0D) & 0x80, "the CMOS battery is good");
+    const uint8_t start = seconds();
+    Deadline deadline(2500);
+    uint8_t now = start;
+    while (now == start && !deadline.passed()) now = seconds();
+    check_equal(now, (start + 1) % 60, "the second advances by one");
+    check(cmos(0x32) == 0x20 || cmos(0x32) == 0x21, "the century is in CMOS 32h");
+}
+
+void test_rtc_interrupts() {
+    take_irq(8);
+    irq_action[8] = [] {
+        outb(0x70, 0x0C);
+        inb(0x71);
+    };
+    set_cmos(0x0A, 0x2D);  // 8 Hz
+    cmos(0x0C);
+    set_cmos(0x0B, cmos(0x0B) | 0x40);
+    check(wait_irq(8, 1, 500), "the periodic interrupt comes");
+    const uint32_t before = irq_count[8];
+    delay_milliseconds(1000);
+    check_between(irq_count[8] - before, 7, 9, "rate 13 gives 8 interrupts a second");
+    set_cmos(0x0B, (cmos(0x0B) & ~0x40) | 0x10);
+    cmos(0x0C);
+    irq_count[8] = 0;
+    check(wait_irq(8, 1, 1500), "the update-ended interrupt comes");
+    set_cmos(0x0B, cmos(0x0B) & ~0x10);
+    // An alarm that matches every second.
+    for (uint8_t index = 0x01; index <= 0x05; index += 2) set_cmos(index, 0xC0);
+    cmos(0x0C);
+    irq_count[8] = 0;
+    set_cmos(0x0B, cmos(0x0B) | 0x20);
+    check(wait_irq(8, 1, 1500), "the alarm interrupt comes");
+    set_cmos(0x0B, cmos(0x0B) & ~0x20);
+    cmos(0x0C);
+    irq_count[8] = 0;
+    delay_milliseconds(1200);
+    check_equal(irq_count[8], 0, "no RTC interrupt comes when all are off");
+    set_cmos(0x0A, 0x26);
+    give_irq(8);
+}
+
+}  // namespace
+
+extern "C" void guest_main() {
+    test_tick();
+    test_rate();
+    test_read_back();
+    test_refresh_toggle();
+    test_rtc();
+    test_rtc_interrupts();
+    finish();
+}

@@ -1,0 +1,213 @@
+// Round trips of a port write, a port read and an MMIO read: a bare KVM_RUN loop against the same guest code through
+// Vivarium's engine, buses and machine lock. Runs both in turns and prints the ratio of the medians.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "vmm/core/bus.hpp"
+#include "vmm/core/guest_memory.hpp"
+#include "vmm/engine/kvm/kvm_api.hpp"
+#include "vmm/engine/kvm/kvm_engine.hpp"
+
+namespace {
+
+using namespace viv;
+
+constexpr uint64_t code_address = 0x1000;
+constexpr uint16_t data_port = 0x300;
+constexpr uint16_t end_port = 0x301;
+constexpr uint32_t iterations = 20'000;
+constexpr size_t rounds = 9;
+
+struct Case {
+    std::string name;
+    std::vector<uint8_t> body;  // one exit
+};
+
+/// mov ecx, iterations; again: BODY; dec ecx; jnz again; mov dx, end_port; out dx, al; hlt - in real mode, DS = A000h.
+std::vector<uint8_t> program(const Case& which) {
+    std::vector<uint8_t> code = {0xBA, data_port & 0xFF, data_port >> 8, 0x66, 0xB9};
+    for (unsigned shift = 0; shift < 32; shift += 8) code.push_back(static_cast<uint8_t>(iterations >> shift));
+    const size_t again = code.size();
+    code.insert(code.end(), which.body.begin(), which.body.end());
+    code.insert(code.end(), {0x66, 0x49, 0x75});
+    code.push_back(static_cast<uint8_t>(again - (code.size() + 1)));
+    code.insert(code.end(), {0xBA, end_port & 0xFF, end_port >> 8, 0xEE, 0xF4});
+    return code;
+}
+
+double microseconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The least that any VMM must do: KVM_RUN, look at the reason, KVM_RUN again.
+class BareLoop {
+  public:
+    bool open() {
+        kvm_ = kvm::FileDescriptor(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+        if (!kvm_.valid()) return false;
+        vm_ = kvm::FileDescriptor(ioctl(kvm_.get(), KVM_CREATE_VM, 0));
+        ram_ = mmap(nullptr, ram_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        kvm_userspace_memory_region region{0, 0, 0, ram_size, reinterpret_cast<uint64_t>(ram_)};
+        if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0) return false;
+        vcpu_ = kvm::FileDescriptor(ioctl(vm_.get(), KVM_CREATE_VCPU, 0));
+        const auto size = static_cast<size_t>(ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0));
+        run_ = static_cast<kvm_run*>(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_.get(), 0));
+        return run_ != MAP_FAILED;
+    }
+    double measure(const std::vector<uint8_t>& code) {
+        std::memcpy(static_cast<uint8_t*>(ram_) + code_address, code.data(), code.size());
+        kvm_sregs sregs{};
+        ioctl(vcpu_.get(), KVM_GET_SREGS, &sregs);
+        sregs.cs.selector = 0;
+        sregs.cs.base = 0;
+        sregs.ds.selector = 0xA000;
+        sregs.ds.base = 0xA0000;
+        ioctl(vcpu_.get(), KVM_SET_SREGS, &sregs);
+        kvm_regs regs{};
+        regs.rip = code_address;
+        regs.rflags = 2;
+        ioctl(vcpu_.get(), KVM_SET_REGS, &regs);
+        const auto start = std::chrono::steady_clock::now();
+        while (true) {
+            if (ioctl(vcpu_.get(), KVM_RUN, 0) != 0 && errno != EINTR && errno != EAGAIN) return 0;
+            if (run_->exit_reason == KVM_EXIT_IO) {
+                if (run_->io.port == end_port) break;
+                if (run_->io.direction == KVM_EXIT_IO_IN) {
+                    *(reinterpret_cast<uint8_t*>(run_) + run_->io.data_offset) = 0;
+                }
+            } else if (run_->exit_reason == KVM_EXIT_MMIO) {
+                if (!run_->mmio.is_write) std::memset(run_->mmio.data, 0, sizeof(run_->mmio.data));
+            } else {
+                return 0;
+            }
+        }
+        return microseconds_since(start) / iterations;
+    }
+
+  private:
+    static constexpr size_t ram_size = 0x10000;
+    kvm::FileDescriptor kvm_, vm_, vcpu_;
+    void* ram_ = nullptr;
+    kvm_run* run_ = nullptr;
+};
+
+struct Sink final : BusDevice {
+    uint64_t read(Access) override { return 0; }
+    void write(Access, uint64_t) override {}
+};
+
+/// The same through the engine and the buses, as in a machine.
+class ThroughViv final : VcpuHost {
+  public:
+    Result<void> open() {
+        TRY(memory_.add(Gpa{0}, 0x10000, GuestMemory::Kind::ram, "RAM"));
+        engine_ = TRY(make_kvm_engine({.memory = memory_, .cpus = 1, .cpu_model = "max"}));
+        vcpu_ = TRY(engine_->create_vcpu(VcpuId{0}));
+        TRY(ports_.map(data_port, 1, sink_, "data"));
+        TRY(ports_.map(end_port, 1, end_, "end"));
+        TRY(memory_bus_.map(0xA0000, 0x1000, sink_, "mmio"));
+        end_.vcpu = vcpu_.get();
+        return {};
+    }
+    double measure(const std::vector<uint8_t>& code) {
+        memory_.write(Gpa{code_address}, std::as_bytes(std::span(code)));
+        CpuState state = reset_state(true);
+        state.cs.selector = 0;
+        state.cs.base = 0;
+        state.ds.selector = 0xA000;
+        state.ds.base = 0xA0000;
+        state.rip = code_address;
+        if (!vcpu_->set_state(state)) return 0;
+        end_.reached = false;
+        const auto start = std::chrono::steady_clock::now();
+        while (!end_.reached) {
+            if (vcpu_->run(*this, ~uint64_t{0}) == Stop::failed) return 0;
+        }
+        return microseconds_since(start) / iterations;
+    }
+
+  private:
+    struct End final : BusDevice {
+        uint64_t read(Access) override { return 0; }
+        void write(Access, uint64_t) override {
+            reached = true;
+            vcpu->kick();
+        }
+        Vcpu* vcpu = nullptr;
+        bool reached = false;
+    };
+    uint64_t port_read(uint16_t port, uint8_t size) override { return ports_.read(port, size); }
+    void port_write(uint16_t port, uint8_t size, uint64_t value) override { ports_.write(port, size, value); }
+    void port_read_block(uint16_t port, uint8_t size, std::span<std::byte> data) override {
+        ports_.read_block(port, size, data);
+    }
+    void port_write_block(uint16_t port, uint8_t size, std::span<const std::byte> data) override {
+        ports_.write_block(port, size, data);
+    }
+    uint64_t memory_read(Gpa address, uint8_t size) override { return memory_bus_.read(address.value, size); }
+    void memory_write(Gpa address, uint8_t size, uint64_t value) override {
+        memory_bus_.write(address.value, size, value);
+    }
+    uint8_t acknowledge_interrupt() override { return 0; }
+    void end_of_interrupt(uint8_t) override {}
+
+    std::mutex lock_;
+    GuestMemory memory_;
+    Bus ports_{Bus::Kind::ports, &lock_};
+    Bus memory_bus_{Bus::Kind::memory, &lock_};
+    Sink sink_;
+    End end_;
+    std::unique_ptr<Engine> engine_;
+    std::unique_ptr<Vcpu> vcpu_;
+};
+
+double median(std::vector<double> values) {
+    std::ranges::sort(values);
+    return values[values.size() / 2];
+}
+
+}  // namespace
+
+int main() {
+    const std::array<Case, 3> cases{{
+        {"port write", {0xEE}},             // out dx, al
+        {"port read", {0xEC}},              // in al, dx
+        {"MMIO read", {0xA0, 0x10, 0x00}},  // mov al, [0010h]
+    }};
+    BareLoop bare;
+    ThroughViv through;
+    if (!bare.open()) {
+        fmt::print(stderr, "bench exits: cannot open /dev/kvm\n");
+        return 1;
+    }
+    if (const auto opened = through.open(); !opened) {
+        fmt::print(stderr, "bench exits: {}\n", opened.error().message);
+        return 1;
+    }
+    fmt::print("{:<12}{:>16}{:>16}{:>10}\n", "exit", "bare KVM, us", "through viv, us", "ratio");
+    for (const Case& which : cases) {
+        const auto code = program(which);
+        std::vector<double> bare_times, viv_times;
+        for (size_t round = 0; round < rounds; ++round) {
+            bare_times.push_back(bare.measure(code));
+            viv_times.push_back(through.measure(code));
+        }
+        const double b = median(bare_times), v = median(viv_times);
+        if (b <= 0 || v <= 0) {
+            fmt::print(stderr, "bench exits: the guest did not run\n");
+            return 1;
+        }
+        fmt::print("{:<12}{:>16.2f}{:>16.2f}{:>10.3f}\n", which.name, b, v, v / b);
+    }
+    return 0;
+}

@@ -1,0 +1,56 @@
+#pragma once
+
+namespace viv::cli {
+
+// Each text fits a terminal of 80 by 24.
+inline constexpr const char* main_help = R"(Vivarium boots unmodified PC operating systems, each in a sealed machine.
+
+  viv IMAGE...               boot a floppy or disk image (short for viv run)
+  viv run [OPTIONS] IMAGE... boot with options; see viv run --help
+  viv board [OPTIONS]        print the machine that these options make, as DTS
+  viv --version | --help
+
+Examples:
+  viv freedos.img                        in this terminal; Ctrl-] opens a menu
+  viv run --snapshot --memory 256M disk.img
+  viv run dos.img --until 'A:\>' --type 'dir\n' --until 'bytes free'
+  viv run linux.img --display none --serial stdio
+  viv board > my.dts; viv run --board my.dts dos.img
+
+Exit codes: 0 done, 1 failure, 2 wrong usage, 3 the guest died,
+124 time-out; with --exit-port the code that the guest writes.
+)";
+
+inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; images are recognised by content
+ Machine  --memory SIZE (128M)  --cpus N (1)  --cpu MODEL[,+-FEATURE]
+          --engine auto|kvm     --board FILE (.dtb or .dts)
+ Drives   --floppy F  --disk F  --cdrom F      (repeat for more)
+          --read-only   refuse writes   --snapshot  forget writes at the end
+          --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
+ Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
+          unix:PATH[,server] tcp:HOST:PORT[,server]
+ Display  --display terminal|none     --screenshot FILE.png (at the end)
+ Script   --until TEXT   wait for text on the screen or a serial port
+          --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
+          steps run in the order given; exit code 0 when the last one is done
+          --timeout SECONDS   give up: exit code 124
+          --exit-port PORT    a byte written there ends the run with its value
+          --no-reboot         a triple fault ends the run: exit code 3
+          --json              print the result as JSON on stdout
+Examples:
+  viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60
+  viv run --snapshot --disk hd.img --serial stdio --display none
+)";
+
+inline constexpr const char* board_help =
+    R"(viv board [OPTIONS] [IMAGE...]   print the machine as device tree source
+
+Takes the machine, drive and serial options of viv run, and prints the tree
+that they make. viv run --board FILE runs it again, edited or not.
+
+Examples:
+  viv board > my.dts
+  viv board --memory 1G --cpus 4 | dtc -O dtb -o my.dtb
+)";
+
+}  // namespace viv::cli

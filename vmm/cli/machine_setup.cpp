@@ -1,0 +1,85 @@
+#include "vmm/cli/machine_setup.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "devices/storage/image/probe.hpp"
+#include "vmm/boards/board.hpp"
+#include "vmm/boards/board_edit.hpp"
+
+namespace viv::cli {
+namespace {
+
+DriveAccess drive_access(const MachineOptions& options) {
+    if (options.snapshot) return DriveAccess::snapshot;
+    return options.read_only ? DriveAccess::read_only : DriveAccess::writable;
+}
+
+Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {
+    const auto probe = TRY(probe_image(path));
+    switch (probe.kind) {
+        case ImageKind::floppy: return attach_floppy(board, path, access);
+        case ImageKind::hard_disk: return attach_disk(board, path, access);
+        case ImageKind::cdrom:
+            return fail_usage(
+                fmt::format("'{}' is a {}: this board has no CD-ROM drive yet; boot a floppy or disk image", path,
+                            probe.description));
+        case ImageKind::linux_kernel:
+        case ImageKind::pvh_kernel:
+        case ImageKind::multiboot_kernel:
+        case ImageKind::multiboot2_kernel:
+            return fail_usage(
+                fmt::format("'{}' is a {}: kernels are not booted directly yet; boot it with a boot loader from a "
+                            "floppy or disk image",
+                            path, probe.description));
+        case ImageKind::unsupported:
+        case ImageKind::unknown:
+            return fail_usage(fmt::format("'{}' is {}: {}", path, probe.description, probe.advice));
+    }
+    return {};
+}
+
+Result<void> set_boot(TreeNode& board, const std::vector<std::string>& boot) {
+    std::vector<std::string> order;
+    for (const std::string& name : boot) {
+        const std::string kind = name.substr(0, name.find_first_of("0123456789"));
+        if (name == "menu") {
+            board.ensure_child("chosen").set_flag("viv,boot-menu");
+        } else if (kind == "floppy" || kind == "disk" || kind == "cdrom") {
+            order.push_back(name);
+        } else {
+            return fail_usage(
+                fmt::format("--boot: '{}' is not a drive: use floppy, disk or cdrom, one of them by number "
+                            "(floppy1), or menu",
+                            name));
+        }
+    }
+    if (!order.empty()) set_boot_order(board, order);
+    return {};
+}
+
+}  // namespace
+
+Result<TreeNode> make_board(const MachineOptions& options) {
+    TreeNode board = options.board ? TRY(load_board(*options.board)) : default_board();
+    if (options.memory) TRY(set_memory_size(board, *options.memory));
+    if (options.cpus) TRY(set_cpus(board, *options.cpus));
+    if (options.cpu_model) board.ensure_child("chosen").set_string("viv,cpu-model", *options.cpu_model);
+    const DriveAccess access = drive_access(options);
+    for (const std::string& path : options.floppies) TRY(attach_floppy(board, path, access));
+    for (const std::string& path : options.disks) TRY(attach_disk(board, path, access));
+    for (const std::string& path : options.cdroms) {
+        return fail_usage(
+            fmt::format("--cdrom {}: this board has no CD-ROM drive yet; boot a floppy or disk image", path));
+    }
+    for (const std::string& path : options.images) TRY(attach_image(board, path, access));
+    for (size_t i = 0; i < options.serials.size(); ++i) {
+        TRY(set_serial(board, static_cast<uint32_t>(i), options.serials[i]));
+    }
+    TRY(set_boot(board, options.boot));
+    if (options.exit_port) TRY(add_exit_port(board, *options.exit_port));
+    return board;
+}
+
+}  // namespace viv::cli

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/core/result.hpp"
+
+namespace viv::cli {
+
+enum class EngineChoice { automatic, kvm, soft };
+enum class DisplayChoice { automatic, terminal, none };
+
+/// One step of a scripted run, in the order of the command line.
+struct Step {
+    enum class Kind { until, type };
+    Kind kind = Kind::until;
+    std::string text;
+    bool operator==(const Step&) const = default;
+};
+
+/// What describes the machine: `viv run` runs it, `viv board` prints it.
+struct MachineOptions {
+    std::vector<std::string> images;  // recognised by content
+    std::vector<std::string> floppies;
+    std::vector<std::string> disks;
+    std::vector<std::string> cdroms;
+    std::vector<std::string> serials;  // COM1 first
+    std::optional<std::string> board;
+    std::optional<uint64_t> memory;  // bytes
+    std::optional<uint32_t> cpus;
+    std::optional<std::string> cpu_model;
+    std::vector<std::string> boot;  // kinds or names of drives; "menu" asks for the boot menu
+    std::optional<uint16_t> exit_port;
+    bool read_only = false;
+    bool snapshot = false;
+};
+
+struct RunOptions {
+    MachineOptions machine;
+    EngineChoice engine = EngineChoice::automatic;
+    DisplayChoice display = DisplayChoice::automatic;
+    std::vector<Step> steps;
+    std::optional<double> timeout;  // seconds
+    std::optional<std::string> screenshot;
+    bool no_reboot = false;
+    bool json = false;
+};
+
+struct BoardOptions {
+    MachineOptions machine;
+};
+
+struct Command {
+    enum class Kind { run, board, help, version } kind = Kind::help;
+    std::string text;  // of help and version
+    RunOptions run;
+    BoardOptions board;
+};
+
+/// Reads the command line. `viv IMAGE...` means `viv run IMAGE...`. Errors are of kind usage and name the option.
+Result<Command> parse_command_line(const std::vector<std::string>& arguments);
+
+/// "64M", "2G", "512K", "1048576": bytes.
+Result<uint64_t> parse_size(const std::string& text);
+
+}  // namespace viv::cli

@@ -1,0 +1,90 @@
+#include "vmm/cli/options.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+#include "vmm/cli/help.hpp"
+#include "vmm/core/catch.hpp"
+
+using namespace viv;
+using namespace viv::cli;
+
+TEST_CASE("A bare image means run") {
+    const auto command = parse_command_line({"dos.img"});
+    REQUIRE(command);
+    CHECK(command->kind == Command::Kind::run);
+    CHECK(command->run.machine.images == std::vector<std::string>{"dos.img"});
+    CHECK(command->run.engine == EngineChoice::automatic);
+}
+
+TEST_CASE("Machine options are read, repeated ones in order") {
+    const auto command =
+        parse_command_line({"run", "a.img", "--memory", "64M", "--cpus", "4", "--floppy", "f1", "--floppy", "f2",
+                            "--boot", "disk,floppy", "--serial", "stdio", "--exit-port", "0x501", "--snapshot"});
+    REQUIRE(command);
+    const MachineOptions& machine = command->run.machine;
+    CHECK(machine.images == std::vector<std::string>{"a.img"});
+    CHECK(machine.memory == 64u << 20);
+    CHECK(machine.cpus == 4u);
+    CHECK(machine.floppies == std::vector<std::string>{"f1", "f2"});
+    CHECK(machine.boot == std::vector<std::string>{"disk", "floppy"});
+    CHECK(machine.serials == std::vector<std::string>{"stdio"});
+    CHECK(machine.exit_port == 0x501);
+    CHECK(machine.snapshot);
+}
+
+TEST_CASE("Steps keep the order of the command line") {
+    const auto command = parse_command_line({"run", "--until", "login:", "--type", "root\\n", "x.img", "--until", "#"});
+    REQUIRE(command);
+    CHECK(command->run.steps ==
+          std::vector<Step>{{Step::Kind::until, "login:"}, {Step::Kind::type, "root\\n"}, {Step::Kind::until, "#"}});
+    CHECK(command->run.machine.images == std::vector<std::string>{"x.img"});
+}
+
+TEST_CASE("A typed text may begin with a dash when it is joined by an equals sign") {
+    const auto command = parse_command_line({"run", "x.img", "--type=-v\\n"});
+    REQUIRE(command);
+    CHECK(command->run.steps == std::vector<Step>{{Step::Kind::type, "-v\\n"}});
+}
+
+TEST_CASE("Wrong options are usage errors that name the option") {
+    const auto refused = [](std::vector<std::string> words, std::string_view part) {
+        const auto command = parse_command_line(words);
+        REQUIRE_FALSE(command);
+        CHECK(command.error().kind == ErrorKind::usage);
+        INFO(command.error().message);
+        CHECK(command.error().message.find(part) != std::string::npos);
+    };
+    refused({"run", "--memroy", "64M"}, "--memroy");
+    refused({"run", "--memory", "lots"}, "'lots' is not a size");
+    refused({"run", "--engine", "tcg"}, "--engine");
+    refused({"run", "--exit-port", "0x12345"}, "--exit-port");
+    refused({"run", "--timeout", "0"}, "--timeout");
+    refused({"run", "--cpus"}, "--cpus");
+    refused({"run", "a", "--read-only", "--snapshot"}, "exclude");
+}
+
+TEST_CASE("Sizes have binary units and bounds") {
+    CHECK(parse_size("64M") == 64u << 20);
+    CHECK(parse_size("2G") == uint64_t{2} << 30);
+    CHECK(parse_size("512k") == 512u << 10);
+    CHECK(parse_size("4096") == 4096u);
+    CHECK_FALSE(parse_size(""));
+    CHECK_FALSE(parse_size("M"));
+    CHECK_FALSE(parse_size("10Q"));
+    CHECK_FALSE(parse_size("99999999T"));
+}
+
+TEST_CASE("Every help text fits a screen of 80 by 24") {
+    for (std::string_view text : {main_help, run_help, board_help}) {
+        CHECK(std::ranges::count(text, '\n') <= 24);
+        while (!text.empty()) {
+            const auto line = text.substr(0, text.find('\n'));
+            CHECK(line.size() <= 80);
+            text.remove_prefix(std::min(text.size(), line.size() + 1));
+        }
+    }
+    CHECK(parse_command_line({}).value().kind == Command::Kind::help);
+    CHECK(parse_command_line({"run", "--help"}).value().text == run_help);
+    CHECK(parse_command_line({"board", "-h"}).value().text == board_help);
+}

@@ -1,0 +1,268 @@
+#include "vmm/cli/run_command.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <cerrno>
+#include <ctime>
+#include <memory>
+
+#include "devices/input/keyboard_port.hpp"
+#include "devices/video/screen.hpp"
+#include "vmm/cli/display/terminal_display.hpp"
+#include "vmm/cli/machine_setup.hpp"
+#include "vmm/cli/screenshot.hpp"
+#include "vmm/cli/script.hpp"
+#include "vmm/core/log.hpp"
+#include "vmm/machine/engine_choice.hpp"
+#include "vmm/machine/machine.hpp"
+
+namespace viv::cli {
+namespace {
+
+/// SIGINT, SIGTERM and SIGHUP as events of the loop. Made before any thread, so that every thread blocks them.
+class SignalWatch {
+  public:
+    static Result<SignalWatch> create() {
+        sigset_t set;
+        sigemptyset(&set);
+        for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
+        pthread_sigmask(SIG_BLOCK, &set, nullptr);
+        // A reader that went away is seen by the write that fails, not by a signal.
+        signal(SIGPIPE, SIG_IGN);
+        SignalWatch watch;
+        watch.fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+        if (watch.fd_ < 0) return fail_errno("cannot watch for signals", errno);
+        return watch;
+    }
+    SignalWatch(SignalWatch&& other) noexcept : fd_(std::exchange(other.fd_, -1)), watch_(std::move(other.watch_)) {}
+    SignalWatch& operator=(SignalWatch&&) = delete;
+    ~SignalWatch() {
+        watch_.reset();
+        if (fd_ >= 0) close(fd_);
+    }
+    /// `handler` is called with the signal's number.
+    void start(EventLoop& loop, std::move_only_function<void(int)> handler) {
+        watch_ = loop.watch(fd_, EventLoop::Ready::read, [this, call = std::move(handler)]() mutable {
+            signalfd_siginfo info{};
+            if (read(fd_, &info, sizeof(info)) == sizeof(info)) call(static_cast<int>(info.ssi_signo));
+        });
+    }
+    void end() { watch_.reset(); }
+
+  private:
+    SignalWatch() = default;
+    int fd_ = -1;
+    std::unique_ptr<EventLoop::Watch> watch_;
+};
+
+enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted };
+
+/// What is told about a run, on stderr for people and on stdout as JSON.
+struct Report {
+    Ending ending = Ending::interrupted;
+    int exit_code = 0;
+    std::string message;  // empty when there is nothing to say
+    std::string screen;   // as text
+};
+
+const char* name_of(Ending ending) {
+    switch (ending) {
+        case Ending::script_done: return "done";
+        case Ending::guest_exit: return "guest-exit";
+        case Ending::powered_off: return "powered-off";
+        case Ending::died: return "died";
+        case Ending::time_out: return "time-out";
+        case Ending::interrupted: return "interrupted";
+    }
+    return "";
+}
+
+/// A run in progress: the machine, its script and what ends it.
+class Run {
+  public:
+    Run(const RunOptions& options, SignalWatch signals) : options_(options), signals_(std::move(signals)) {}
+
+    Result<void> prepare() {
+        TreeNode board = TRY(make_board(options_.machine));
+        const EngineKind kind = options_.engine == EngineChoice::kvm ? EngineKind::kvm : EngineKind::automatic;
+        machine_ = TRY(
+            Machine::create({std::move(board), [kind](const EngineConfig& config) { return make_engine(kind, config); },
+                             static_cast<int64_t>(std::time(nullptr)),
+                             options_.no_reboot || !options_.steps.empty() ? TripleFault::stop : TripleFault::reset}));
+        script_ = TRY(Script::create(machine_->clock(), machine_->services(), options_.steps));
+        return {};
+    }
+
+    Result<int> execute() {
+        TRY(open_display());
+        machine_->start();
+        {
+            const std::lock_guard hold(machine_->lock());
+            signals_.start(machine_->loop(), [this](int) {
+                end_ = Ending::interrupted;
+                machine_->stop({});
+            });
+            if (!options_.steps.empty()) {
+                script_->start([this] {
+                    end_ = Ending::script_done;
+                    machine_->stop({});
+                });
+            }
+        }
+        std::optional<Duration> at_most;
+        if (options_.timeout)
+            at_most = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*options_.timeout));
+        const auto outcome = machine_->wait(at_most);
+        if (!outcome) {
+            const std::lock_guard hold(machine_->lock());
+            end_ = Ending::time_out;
+            machine_->stop({});
+        }
+        // From here on the terminal is the person's again. Not under the lock: the display has a thread that may want
+        // it.
+        display_.reset();
+        const std::lock_guard hold(machine_->lock());
+        signals_.end();
+        const Report report = make_report(outcome);
+        if (options_.screenshot) TRY(take_screenshot(*options_.screenshot));
+        if (options_.json) {
+            print_json(report);
+        } else if (!report.message.empty()) {
+            log_line(report.message);
+        }
+        return report.exit_code;
+    }
+
+  private:
+    [[nodiscard]] bool wants_display() const {
+        if (options_.display != DisplayChoice::automatic) return options_.display == DisplayChoice::terminal;
+        const auto& serials = options_.machine.serials;
+        const bool stdout_taken = options_.json || std::ranges::count(serials, "stdio") > 0;
+        // A script in a pipe answers with its exit code; without one, the screen is what the pipe is for.
+        return !stdout_taken && (isatty(STDOUT_FILENO) || options_.steps.empty());
+    }
+
+    Result<void> open_display() {
+        if (!wants_display()) return {};
+        if (std::ranges::count(options_.machine.serials, "stdio")) {
+            return fail_usage(
+                "--serial stdio and --display terminal both want the terminal: use --display none or --serial pty");
+        }
+        Services& services = machine_->services();
+        Screen* screen = services.find<Screen>();
+        if (!screen) return fail_usage("--display terminal: this board has no display adapter");
+        DisplayActions actions;
+        actions.reset = [this] { machine_->reset("the display's menu"); };
+        actions.toggle_pause = [this] {
+            machine_->phase() == Phase::paused ? machine_->resume() : machine_->pause();
+            return machine_->phase() == Phase::paused;
+        };
+        actions.quit = [this] { machine_->stop({}); };
+        actions.type = [this](std::string_view typing) { return script_->type(typing); };
+        actions.save_screenshot = [this](const Image& picture) { return save_numbered_screenshot(picture); };
+        display_ =
+            TRY(open_terminal_display({*screen, services.find<KeyboardPort>(), machine_->loop(), std::move(actions)}));
+        return {};
+    }
+
+    /// "viv-1.png" and so on: the first name that is free in the current folder.
+    static Result<std::string> save_numbered_screenshot(const Image& picture) {
+        std::string name;
+        for (unsigned number = 1; name.empty() || access(name.c_str(), F_OK) == 0; ++number)
+            name = fmt::format("viv-{}.png", number);
+        TRY(write_png(picture, name));
+        return name;
+    }
+
+    [[nodiscard]] std::string screen_text() const {
+        const Screen* screen = machine_->services().find<Screen>();
+        return screen ? screen->text().plain() : std::string();
+    }
+
+    Report make_report(const std::optional<Outcome>& outcome) const {
+        Report report;
+        report.screen = screen_text();
+        report.ending = end_;
+        const bool unfinished = !options_.steps.empty() && !script_->done();
+        const std::string waiting = unfinished ? fmt::format(" while waiting for {}", script_->waiting_for()) : "";
+        if (outcome && outcome->kind != Outcome::Kind::stopped) {
+            switch (outcome->kind) {
+                case Outcome::Kind::guest_exit:
+                    report.ending = Ending::guest_exit;
+                    report.exit_code = outcome->exit_code;
+                    return report;
+                case Outcome::Kind::powered_off:
+                    report.ending = Ending::powered_off;
+                    if (unfinished) {
+                        report.exit_code = exit_guest_died;
+                        report.message = "the guest powered off" + waiting;
+                    }
+                    return report;
+                case Outcome::Kind::died:
+                    report.ending = Ending::died;
+                    report.exit_code = exit_guest_died;
+                    report.message = outcome->text;
+                    return report;
+                case Outcome::Kind::stopped: break;
+            }
+        }
+        if (end_ == Ending::time_out) {
+            report.exit_code = exit_time_out;
+            report.message =
+                fmt::format("time-out after {} s{}; the screen shows:\n{}", *options_.timeout, waiting, report.screen);
+        } else if (end_ == Ending::interrupted && unfinished) {
+            report.exit_code = 1;
+            report.message = "interrupted" + waiting;
+        }
+        return report;
+    }
+
+    Result<void> take_screenshot(const std::string& path) {
+        const Screen* screen = machine_->services().find<Screen>();
+        if (!screen) return fail_usage("--screenshot: this board has no display adapter");
+        return write_png(screen->pixels(), path);
+    }
+
+    void print_json(const Report& report) const {
+        boost::json::object out;
+        out["outcome"] = name_of(report.ending);
+        out["exit_code"] = report.exit_code;
+        out["message"] = report.message;
+        out["engine"] = std::string(machine_->engine().name());
+        boost::json::array limits;
+        for (const std::string& limit : machine_->engine().limits()) limits.emplace_back(limit);
+        out["engine_limits"] = std::move(limits);
+        out["guest_seconds"] = static_cast<double>(machine_->clock().now().ns) / 1e9;
+        out["resets"] = machine_->resets();
+        out["screen"] = report.screen;
+        boost::json::object counters;
+        for (const auto& [name, value] : machine_->engine().counters()) counters[name] = value;
+        for (const auto& region : machine_->ports().regions()) {
+            if (region.accesses) counters["ports." + region.name] = region.accesses;
+        }
+        out["counters"] = std::move(counters);
+        fmt::print("{}\n", boost::json::serialize(out));
+    }
+
+    const RunOptions& options_;
+    std::unique_ptr<Machine> machine_;
+    SignalWatch signals_;  // goes before the loop that it watches on
+    std::unique_ptr<Script> script_;
+    std::unique_ptr<TerminalDisplay> display_;
+    Ending end_ = Ending::interrupted;
+};
+
+}  // namespace
+
+Result<int> run_command(const RunOptions& options) {
+    Run run(options, TRY(SignalWatch::create()));
+    TRY(run.prepare());
+    return run.execute();
+}
+
+}  // namespace viv::cli

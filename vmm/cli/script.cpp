@@ -1,0 +1,123 @@
+#include "vmm/cli/script.hpp"
+
+#include <fmt/format.h>
+
+#include "devices/serial/char_backend.hpp"
+#include "devices/system/firmware_disk.hpp"
+
+namespace viv::cli {
+namespace {
+constexpr Duration look_period = std::chrono::milliseconds(20);
+constexpr size_t serial_history = 64 * 1024;
+
+/// The rows with the blanks at their ends, in which "# " can be found too.
+std::string padded(const TextScreen& screen) {
+    std::string text;
+    for (unsigned row = 0; row < screen.rows; ++row) text += screen.line(row) + std::string(screen.columns, ' ') + '\n';
+    return text;
+}
+}  // namespace
+
+Script::Script(Clock& clock, std::vector<Step> steps)
+    : steps_(std::move(steps)), clock_(clock), timer_(clock, [this](VirtualTime deadline) { look(deadline); }) {}
+
+Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& services, std::vector<Step> steps) {
+    std::unique_ptr<Script> script(new Script(clock, std::move(steps)));
+    script->screen_ = services.find<Screen>();
+    KeyboardPort* keyboard = services.find<KeyboardPort>();
+    for (const Step& step : script->steps_) {
+        if (step.kind == Step::Kind::until && step.text.empty()) return fail_usage("--until needs a text to wait for");
+        if (step.kind != Step::Kind::type) continue;
+        if (!keyboard) return fail_usage("--type: this board has no keyboard");
+        if (auto keys = parse_typing(step.text); !keys) return add_context(keys.error(), "--type");
+    }
+    if (keyboard) {
+        script->typist_ = std::make_unique<Typist>(clock, *keyboard);
+        script->typist_->on_done([self = script.get()] { self->typed(); });
+        if (FirmwarePort* firmware = services.find<FirmwarePort>()) {
+            firmware->on_key([typist = script->typist_.get()](rom::KeyReport report) {
+                report == rom::KeyReport::dropped ? typist->on_key_dropped() : typist->on_key_stored();
+            });
+        }
+    }
+    for (size_t port = 0; port < script->serial_.size(); ++port) {
+        if (SerialTap* tap = services.find<SerialTap>(fmt::format("serial{}", port))) {
+            tap->on_output([self = script.get(), port](uint8_t byte) { self->receive(port, byte); });
+        }
+    }
+    return script;
+}
+
+void Script::start(std::move_only_function<void()> on_done) {
+    on_done_ = std::move(on_done);
+    started_ = true;
+    position_ = 0;
+    begin_step();
+}
+
+void Script::begin_step() {
+    if (done()) {
+        on_done_();
+        return;
+    }
+    for (std::string& text : serial_) text.clear();
+    seen_on_serial_ = false;
+    looked_ = false;
+    const Step& step = steps_[position_];
+    if (step.kind == Step::Kind::until) {
+        timer_.arm(clock_.now());
+        return;
+    }
+    const auto accepted = typist_->type(step.text);
+    VIV_ASSERT(accepted.has_value());  // create() has parsed it
+    typed();                           // an empty text is done at once
+}
+
+void Script::typed() {
+    // What ended may also be typing that is no step of the script: a person's paste.
+    if (!started_ || done() || steps_[position_].kind != Step::Kind::type || !typist_->done()) return;
+    ++position_;
+    begin_step();
+}
+
+bool Script::is_on_screen(const std::string& text) {
+    if (!screen_) return false;
+    const uint64_t generation = screen_->generation();
+    if (looked_ && generation == generation_) return false;
+    looked_ = true;
+    generation_ = generation;
+    const TextScreen shown = screen_->text();
+    return shown.plain().find(text) != std::string::npos || padded(shown).find(text) != std::string::npos;
+}
+
+void Script::look(VirtualTime deadline) {
+    if (seen_on_serial_ || is_on_screen(steps_[position_].text)) {
+        ++position_;
+        begin_step();
+        return;
+    }
+    timer_.arm(deadline + look_period);
+}
+
+void Script::receive(size_t port, uint8_t byte) {
+    if (!started_ || done() || steps_[position_].kind != Step::Kind::until) return;
+    std::string& text = serial_[port];
+    text += static_cast<char>(byte);
+    if (text.size() > 2 * serial_history) text.erase(0, serial_history);
+    // The guest is inside its OUT now, so the next look acts on it.
+    if (text.ends_with(steps_[position_].text)) seen_on_serial_ = true;
+}
+
+std::string Script::waiting_for() const {
+    if (!started_ || done()) return "nothing";
+    const Step& step = steps_[position_];
+    return fmt::format("{} '{}'", step.kind == Step::Kind::until ? "the text" : "the guest to take the keys",
+                       step.text);
+}
+
+Result<void> Script::type(std::string_view text) {
+    if (!typist_) return {};
+    return typist_->type(text);
+}
+
+}  // namespace viv::cli

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/input/typist.hpp"
+#include "devices/video/screen.hpp"
+#include "vmm/cli/options.hpp"
+#include "vmm/core/clock.hpp"
+#include "vmm/core/services.hpp"
+
+namespace viv::cli {
+
+/// Works through the steps of a run: waits for text on the screen or a serial port, and types. Everything happens under
+/// the machine lock, in guest time, so that a deterministic run takes the same course every time.
+class Script {
+  public:
+    /// Errors: a step that cannot work on this machine (no keyboard; a key name that does not exist).
+    static Result<std::unique_ptr<Script>> create(Clock& clock, const Services& services, std::vector<Step> steps);
+
+    /// Begins with the first step; `on_done` is called after the last one (at once when there is none).
+    void start(std::move_only_function<void()> on_done);
+    [[nodiscard]] bool done() const { return position_ == steps_.size(); }
+    /// What it waits for, in words: "text 'A:\>'", for messages.
+    [[nodiscard]] std::string waiting_for() const;
+    /// Types outside the steps, for a person's paste. Without a keyboard nothing happens.
+    Result<void> type(std::string_view text);
+
+  private:
+    Script(Clock& clock, std::vector<Step> steps);
+    void begin_step();
+    void typed();
+    void look(VirtualTime deadline);
+    [[nodiscard]] bool is_on_screen(const std::string& text);
+    void receive(size_t port, uint8_t byte);
+
+    std::vector<Step> steps_;
+    size_t position_ = 0;
+    Screen* screen_ = nullptr;
+    std::unique_ptr<Typist> typist_;
+    std::array<std::string, 4> serial_;  // what each port sent since the step began, bounded
+    bool seen_on_serial_ = false;
+    uint64_t generation_ = 0;
+    bool looked_ = false;
+    bool started_ = false;
+    std::move_only_function<void()> on_done_;
+    Clock& clock_;
+    Timer timer_;
+};
+
+}  // namespace viv::cli

@@ -1,0 +1,160 @@
+#include "vmm/cli/script.hpp"
+
+#include "devices/serial/char_backend.hpp"
+#include "vmm/core/catch.hpp"
+
+using namespace viv;
+using namespace viv::cli;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct FakeScreen final : Screen {
+    TextScreen text() const override {
+        TextScreen screen;
+        screen.columns = static_cast<unsigned>(line.size());
+        screen.rows = 1;
+        for (char c : line)
+            screen.cells.push_back({.character = static_cast<uint8_t>(c), .foreground = {}, .background = {}});
+        return screen;
+    }
+    std::move_only_function<Image()> freeze() const override {
+        return [] { return Image{}; };
+    }
+    uint64_t generation() const override { return changes; }
+    void show(std::string text) {
+        line = std::move(text);
+        ++changes;
+    }
+    std::string line = " ";
+    uint64_t changes = 1;
+};
+
+/// A keyboard whose guest takes each key at once, and remembers what was pressed.
+struct FakeKeyboard final : KeyboardPort {
+    bool press(Key key, Repeat) override {
+        pressed.push_back(key);
+        return true;
+    }
+    void release(Key) override {}
+    bool idle() const override { return true; }
+    void on_idle(std::move_only_function<void()>) override {}
+    uint64_t discarded() const override { return 0; }
+    KeyboardLeds leds() const override { return {}; }
+    std::vector<Key> pressed;
+};
+
+struct FakeSerial final : SerialTap {
+    void on_output(std::move_only_function<void(uint8_t)> listener) override {
+        listeners.push_back(std::move(listener));
+    }
+    size_t inject(std::span<const uint8_t> bytes) override { return bytes.size(); }
+    size_t injected_pending() const override { return 0; }
+    std::string description() const override { return {}; }
+    void send(std::string_view text) {
+        for (char c : text) {
+            for (auto& listener : listeners) listener(static_cast<uint8_t>(c));
+        }
+    }
+    std::vector<std::move_only_function<void(uint8_t)>> listeners;
+};
+
+struct Rig {
+    ManualClock clock;
+    Services services;
+    FakeScreen screen;
+    FakeKeyboard keyboard;
+    FakeSerial com1;
+    std::unique_ptr<Script> script;
+    int done = 0;
+
+    explicit Rig(std::vector<Step> steps) {
+        services.provide<Screen>(screen);
+        services.provide<KeyboardPort>(keyboard);
+        services.provide<SerialTap>(com1, "serial0");
+        auto made = Script::create(clock, services, std::move(steps));
+        REQUIRE(made);
+        script = std::move(*made);
+        script->start([this] { ++done; });
+    }
+};
+
+constexpr auto until = Step::Kind::until;
+constexpr auto type = Step::Kind::type;
+
+}  // namespace
+
+TEST_CASE("An empty script is done at once") {
+    CHECK(Rig({}).done == 1);
+}
+
+TEST_CASE("Text on the screen ends a wait, also when it was there before") {
+    Rig rig({{until, "A:\\>"}, {until, "A:"}});
+    rig.clock.advance(1s);
+    CHECK(rig.done == 0);
+    CHECK(rig.script->waiting_for() == "the text 'A:\\>'");
+    rig.screen.show("A:\\>");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
+    CHECK(rig.script->waiting_for() == "nothing");
+}
+
+TEST_CASE("A blank at the end of the text is found at the end of a line too") {
+    Rig rig({{until, "# "}});
+    rig.screen.show("#");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("Text on a serial port ends a wait, also when it came in pieces and more follows") {
+    Rig rig({{until, "login:"}});
+    rig.com1.send("Welcome\r\nlog");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 0);
+    rig.com1.send("in: \r\n");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("What a serial port said before a step does not count for it") {
+    Rig rig({{until, "one"}, {until, "two"}});
+    rig.com1.send("two one");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 0);
+    rig.com1.send("tw");
+    rig.com1.send("o");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("Steps run in order: typing waits for the text before it") {
+    Rig rig({{until, "A:\\>"}, {type, "dir\\n"}, {until, "free"}});
+    rig.clock.advance(1s);
+    CHECK(rig.keyboard.pressed.empty());
+    rig.screen.show("A:\\>");
+    rig.clock.advance(5s);
+    CHECK(rig.keyboard.pressed == std::vector<Key>{Key::d, Key::i, Key::r, Key::enter});
+    CHECK(rig.done == 0);
+    rig.screen.show("1 bytes free");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("Typing outside the script moves no step on") {
+    Rig rig({{until, "never"}});
+    REQUIRE(rig.script->type("x"));
+    rig.clock.advance(5s);
+    CHECK(rig.keyboard.pressed == std::vector<Key>{Key::x});
+    CHECK(rig.done == 0);
+    CHECK_FALSE(rig.script->done());
+}
+
+TEST_CASE("Steps that cannot work are refused before the run") {
+    ManualClock clock;
+    Services none;
+    CHECK(Script::create(clock, none, {{type, "x"}}).error().kind == ErrorKind::usage);
+    CHECK(Script::create(clock, none, {{until, ""}}).error().kind == ErrorKind::usage);
+    FakeKeyboard keyboard;
+    none.provide<KeyboardPort>(keyboard);
+    CHECK(Script::create(clock, none, {{type, "<nokey>"}}).error().message.starts_with("--type"));
+}

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "devices/storage/drive_registry.hpp"
+#include "devices/system/nvram.hpp"
+#include "vmm/core/bus.hpp"
+#include "vmm/core/guest_memory.hpp"
+#include "vmm/core/result.hpp"
+#include "vmm/engine/cpu_state.hpp"
+
+/// Power-on self test, done by the host: everything a PC's BIOS does before it looks for a boot sector. Afterwards the
+/// machine is in the state that an operating system finds on a real PC, and the bootstrap CPU stands at the ROM's boot
+/// entry.
+namespace viv::firmware {
+
+/// What the power-on needs of the machine. All calls are made under the machine lock, with every CPU stopped.
+struct Board {
+    GuestMemory& memory;
+    Bus& ports;
+    Bus& memory_bus;
+    Nvram& nvram;
+    const DriveRegistry& drives;
+    uint64_t memory_size = 0;  // bytes of RAM
+    uint32_t cpus = 1;
+};
+
+/// Puts our ROMs at C0000h, F0000h and below 4 GiB. Once, before the first power_on(). Errors: the range is taken.
+Result<void> install_roms(GuestMemory& memory);
+
+/// Programs the chips, fills CMOS, IVT, BDA and EBDA, sets video mode 3; returns the state of the bootstrap CPU.
+/// The devices must have been reset.
+CpuState power_on(const Board& board);
+
+/// What happens when only the CPU is reset: the shutdown code in CMOS byte 0Fh may ask to go on at the address in 40:67
+/// (IBM PC AT Technical Reference, BIOS listing TEST1; the way 80286 programs left protected mode). Otherwise nothing:
+/// the board restarts.
+std::optional<CpuState> resume_after_cpu_reset(const Board& board);
+
+/// Where RAM lies: [0, 640K), [1M, below_4g), [4G, 4G + above_4g).
+struct MemoryLayout {
+    uint64_t below_4g = 0;  // end of the RAM below 4 GiB
+    uint64_t above_4g = 0;  // bytes
+};
+MemoryLayout memory_layout(uint64_t memory_size);
+
+}  // namespace viv::firmware

@@ -1,0 +1,119 @@
+#include "vmm/machine/builder.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "vmm/machine/registry.hpp"
+
+namespace viv {
+namespace {
+
+enum class BusKind { root, isa };
+
+bool is_enabled(const TreeNode& node) {
+    const auto status = node.string("status");
+    return !status || *status == "okay" || *status == "ok";
+}
+
+/// `reg` on the ISA bus: <space address size>, where bit 0 of space means I/O ports. At the root: two cells each.
+Result<std::vector<DeviceRange>> parse_ranges(const TreeNode& node, const std::string& path, BusKind bus) {
+    const auto cells = node.cells("reg");
+    const size_t step = bus == BusKind::isa ? 3 : 4;
+    if (cells.size() % step) {
+        return fail_usage(fmt::format("{}: `reg` has {} cells; on this bus an entry has {}", path, cells.size(), step));
+    }
+    std::vector<DeviceRange> ranges;
+    for (size_t i = 0; i < cells.size(); i += step) {
+        DeviceRange range;
+        if (bus == BusKind::isa) {
+            range.space = cells[i] & 1 ? DeviceRange::Space::ports : DeviceRange::Space::memory;
+            range.base = cells[i + 1];
+            range.size = cells[i + 2];
+        } else {
+            range.space = DeviceRange::Space::memory;
+            range.base = uint64_t{cells[i]} << 32 | cells[i + 1];
+            range.size = uint64_t{cells[i + 2]} << 32 | cells[i + 3];
+        }
+        if (range.size == 0) return fail_usage(fmt::format("{}: range {} of `reg` is empty", path, i / step));
+        ranges.push_back(range);
+    }
+    return ranges;
+}
+
+Result<std::vector<IrqPin*>> parse_interrupts(const TreeNode& node, const std::string& path, IsaIrqs& irqs) {
+    std::vector<IrqPin*> pins;
+    for (uint32_t irq : node.cells("interrupts")) {
+        if (irq >= irqs.pins.size()) {
+            return fail_usage(fmt::format("{}: `interrupts` names IRQ {}; the ISA bus has 0 to 15", path, irq));
+        }
+        pins.push_back(&irqs.pins[irq]);
+    }
+    return pins;
+}
+
+class Builder {
+  public:
+    explicit Builder(const BuildEnvironment& environment) : env_(environment) {}
+
+    Result<void> walk(const TreeNode& parent, const std::string& prefix, BusKind bus) {
+        for (const TreeNode& node : parent.children) {
+            const std::string path = prefix + "/" + node.name;
+            const auto names = node.strings("compatible");
+            const bool described_elsewhere =
+                bus == BusKind::root &&
+                (node.name == "cpus" || node.name == "chosen" || node.name == "aliases" || node.has("device_type"));
+            if (described_elsewhere || !is_enabled(node)) continue;
+            if (names.empty()) return fail_usage(fmt::format("{}: property `compatible` is missing", path));
+            if (std::ranges::count(names, "isa")) {
+                TRY(walk(node, path, BusKind::isa));
+            } else {
+                TRY(make(node, path, names, bus));
+            }
+        }
+        return {};
+    }
+
+    std::vector<BuiltDevice> take() { return std::move(built_); }
+
+  private:
+    Result<void> make(const TreeNode& node, const std::string& path, const std::vector<std::string>& names,
+                      BusKind bus) {
+        DeviceMaker maker = nullptr;
+        for (const std::string& name : names) {
+            if ((maker = env_.find_maker(name))) break;
+        }
+        if (!maker) {
+            return fail_usage(fmt::format("{}: no device is compatible with \"{}\"; known are: {}", path,
+                                          fmt::join(names, "\", \""), fmt::join(known_devices(), ", ")));
+        }
+        DeviceContext context{node,
+                              path,
+                              TRY(parse_ranges(node, path, bus)),
+                              TRY(parse_interrupts(node, path, env_.isa_irqs)),
+                              env_.ports,
+                              env_.memory_bus,
+                              env_.memory,
+                              env_.clock,
+                              env_.loop,
+                              env_.services,
+                              env_.system,
+                              env_.wall_time};
+        built_.push_back({path, TRY(maker(context))});
+        return {};
+    }
+
+    const BuildEnvironment& env_;
+    std::vector<BuiltDevice> built_;
+};
+
+}  // namespace
+
+Result<std::vector<BuiltDevice>> build_devices(const TreeNode& board, const BuildEnvironment& environment) {
+    Builder builder(environment);
+    TRY(builder.walk(board, "", BusKind::root));
+    return builder.take();
+}
+
+}  // namespace viv

@@ -1,0 +1,283 @@
+#include "vmm/machine/machine.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "devices/system/firmware_disk.hpp"
+#include "vmm/boards/board_edit.hpp"
+#include "vmm/firmware/fw_cfg_items.hpp"
+#include "vmm/firmware/power_on.hpp"
+#include "vmm/machine/registry.hpp"
+
+namespace viv {
+
+Machine::Machine() : ports_(Bus::Kind::ports, &lock_), memory_bus_(Bus::Kind::memory, &lock_), loop_(lock_) {
+    clock_.pause();
+    clock_.set({0});
+}
+
+Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config) {
+    std::unique_ptr<Machine> machine(new Machine());
+    TRY(machine->build(std::move(config)));
+    return machine;
+}
+
+Result<void> Machine::add_ram(uint64_t size) {
+    const auto layout = firmware::memory_layout(size);
+    constexpr uint64_t low_end = 0xA0000, high_start = 0x100000;
+    TRY(memory_.add(Gpa{0}, low_end, GuestMemory::Kind::ram, "RAM below 640 KiB"));
+    if (layout.below_4g > high_start) {
+        TRY(memory_.add(Gpa{high_start}, layout.below_4g - high_start, GuestMemory::Kind::ram, "RAM above 1 MiB"));
+    }
+    if (layout.above_4g) {
+        TRY(memory_.add(Gpa{uint64_t{1} << 32}, layout.above_4g, GuestMemory::Kind::ram, "RAM above 4 GiB"));
+    }
+    return {};
+}
+
+Result<void> Machine::build(MachineConfig config) {
+    board_ = std::move(config.board);
+    on_triple_fault_ = config.on_triple_fault;
+    memory_size_ = TRY(memory_size(board_));
+    const uint32_t cpus = cpu_count(board_);
+    if (cpus < 1 || cpus > 16)
+        return fail_usage(fmt::format("/cpus: a machine has 1 to 16 CPUs, the board has {}", cpus));
+    TRY(add_ram(memory_size_));
+    TRY(firmware::install_roms(memory_));
+
+    std::string model = "max";
+    if (const TreeNode* chosen = board_.child("chosen")) model = chosen->string("viv,cpu-model").value_or(model);
+    engine_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = model}));
+    for (uint32_t i = 0; i < cpus; ++i) cpus_.push_back(TRY(engine_->create_vcpu(VcpuId{i})));
+
+    services_.provide(isa_irqs_);
+    services_.provide(drives_);
+    // No thread runs yet, but devices may look at the clock and the loop: they are made under the lock as they will
+    // live.
+    const std::lock_guard hold(lock_);
+    devices_ = TRY(
+        build_devices(board_, {ports_, memory_bus_, memory_, clock_, loop_, services_,
+                               static_cast<SystemControl&>(*this), isa_irqs_, config.wall_time, find_device_maker}));
+    nvram_ = services_.find<Nvram>();
+    if (!nvram_) return fail_usage("the board has no real-time clock (motorola,mc146818), which power-on needs");
+    pic_ = services_.find<InterruptController>();
+    if (pic_) pic_->connect_intr(*this, 0);
+    ioapic_ = services_.find<IoApicControl>();
+    if (ioapic_) {
+        ioapic_->connect(*engine_);
+        ioapic_->on_route_change([this] { forward_ioapic_routes(); });
+    }
+    firmware::fill_fw_cfg(services_, memory_size_, cpus);
+    set_boot_choices();
+    return {};
+}
+
+void Machine::set_boot_choices() {
+    FirmwarePort* firmware = services_.find<FirmwarePort>();
+    const TreeNode* chosen = board_.child("chosen");
+    if (!firmware || !chosen) return;
+    if (chosen->has("viv,boot-order")) firmware->set_boot_order(chosen->strings("viv,boot-order"));
+    firmware->set_boot_menu(
+        chosen->has("viv,boot-menu") ? FirmwarePort::BootMenu::always : FirmwarePort::BootMenu::on_f12,
+        chosen->u32("viv,boot-menu-wait").value_or(0));
+}
+
+Machine::~Machine() {
+    {
+        const std::lock_guard hold(lock_);
+        stop({});
+    }
+    cpu_threads_.clear();  // joins
+    loop_.stop();
+    if (loop_thread_.joinable()) loop_thread_.join();
+    // Devices let go of watches and timers under the lock, like any other time.
+    const std::lock_guard hold(lock_);
+    while (!devices_.empty()) devices_.pop_back();
+}
+
+void Machine::start() {
+    {
+        const std::lock_guard hold(lock_);
+        VIV_ASSERT(phase_ == Phase::created);
+        power_on(ResetKind::power_on);
+        phase_ = Phase::running;
+        clock_.resume();
+        loop_.drive(clock_);
+    }
+    loop_thread_ = std::jthread([this] { loop_.run(); });
+    for (size_t i = 0; i < cpus_.size(); ++i) {
+        cpu_threads_.emplace_back([this, i] { run_cpu(i); });
+    }
+}
+
+void Machine::pause() {
+    if (phase_ != Phase::running) return;
+    phase_ = Phase::paused;
+    clock_.pause();
+    kick_cpus();
+}
+
+void Machine::resume() {
+    if (phase_ != Phase::paused) return;
+    phase_ = Phase::running;
+    clock_.resume();
+    loop_.clock_changed();
+    cpus_may_run_.notify_all();
+}
+
+void Machine::reset(std::string_view source) {
+    request_reset(source);
+}
+
+void Machine::stop(Outcome outcome) {
+    if (phase_ == Phase::stopped) return;
+    phase_ = Phase::stopped;
+    clock_.pause();
+    outcome_ = std::move(outcome);
+    kick_cpus();
+    cpus_may_run_.notify_all();
+    ended_.notify_all();
+    if (on_stopped_) on_stopped_();
+}
+
+std::optional<Outcome> Machine::wait(std::optional<Duration> at_most) {
+    std::unique_lock hold(lock_);
+    const auto has_ended = [this] { return outcome_.has_value(); };
+    if (at_most) {
+        ended_.wait_for(hold, *at_most, has_ended);
+    } else {
+        ended_.wait(hold, has_ended);
+    }
+    return outcome_;
+}
+
+void Machine::kick_cpus() {
+    for (auto& cpu : cpus_) cpu->kick();
+}
+
+void Machine::power_on(ResetKind kind) {
+    for (BuiltDevice& built : devices_) built.device->reset(kind);
+    set_cpu_states(firmware::power_on(
+        {memory_, ports_, memory_bus_, *nvram_, drives_, memory_size_, static_cast<uint32_t>(cpus_.size())}));
+}
+
+void Machine::set_cpu_states(const CpuState& bootstrap) {
+    for (size_t i = 0; i < cpus_.size(); ++i) {
+        auto done = cpus_[i]->set_state(i == 0 ? bootstrap : reset_state(false));
+        if (!done) {
+            stop({Outcome::Kind::died, 0, fmt::format("cannot reset CPU {}: {}", i, done.error().message)});
+            return;
+        }
+    }
+}
+
+void Machine::carry_out_requests() {
+    if (phase_ == Phase::stopped) return;
+    if (std::exchange(pending_cpu_init_, false) && !pending_reset_) {
+        const auto resumed = firmware::resume_after_cpu_reset(
+            {memory_, ports_, memory_bus_, *nvram_, drives_, memory_size_, static_cast<uint32_t>(cpus_.size())});
+        if (resumed) {
+            set_cpu_states(*resumed);
+        } else {
+            pending_reset_ = true;
+        }
+    }
+    if (std::exchange(pending_reset_, false)) {
+        ++resets_;
+        power_on(ResetKind::hard);
+    }
+    cpus_may_run_.notify_all();
+}
+
+void Machine::run_cpu(size_t index) {
+    Vcpu& cpu = *cpus_[index];
+    std::unique_lock hold(lock_);
+    while (true) {
+        ++parked_;
+        // The last one to come to rest does what needs them all at rest.
+        if (parked_ == cpus_.size()) carry_out_requests();
+        cpus_may_run_.wait(hold,
+                           [this] { return phase_ == Phase::stopped || (phase_ == Phase::running && !is_busy()); });
+        --parked_;
+        if (phase_ == Phase::stopped) return;
+        hold.unlock();
+        const Stop reason = cpu.run(*this, ~uint64_t{0});
+        hold.lock();
+        handle_stop(cpu, reason);
+    }
+}
+
+void Machine::handle_stop(Vcpu& cpu, Stop reason) {
+    switch (reason) {
+        case Stop::budget:
+        case Stop::kicked:
+        case Stop::halted: break;
+        case Stop::shutdown:
+            if (on_triple_fault_ == TripleFault::stop) {
+                const auto state = cpu.state();
+                stop({Outcome::Kind::died, 0,
+                      "the guest's CPU shut down (triple fault)\n" + (state ? to_text(*state) : std::string())});
+            } else {
+                request_reset("triple fault");
+            }
+            break;
+        case Stop::failed: stop({Outcome::Kind::died, 0, cpu.failure()}); break;
+    }
+}
+
+void Machine::request_reset(std::string_view source) {
+    if (phase_ == Phase::stopped) return;
+    pending_reset_ = true;
+    last_reset_source_ = source;
+    if (parked_ == cpus_.size() && phase_ == Phase::paused) {
+        carry_out_requests();
+    } else {
+        kick_cpus();
+    }
+}
+
+void Machine::request_cpu_init(std::string_view source) {
+    if (phase_ == Phase::stopped) return;
+    pending_cpu_init_ = true;
+    last_reset_source_ = source;
+    kick_cpus();
+}
+
+void Machine::request_power_off(std::string_view source) {
+    stop({Outcome::Kind::powered_off, 0, std::string(source)});
+}
+
+void Machine::request_exit(uint8_t code) {
+    stop({Outcome::Kind::guest_exit, code, {}});
+}
+
+void Machine::set_a20(A20Gate gate, bool enabled) {
+    a20_gates_[gate == A20Gate::port_92] = enabled;
+    engine_->set_a20(a20());
+}
+
+uint8_t Machine::acknowledge_interrupt() {
+    const std::lock_guard hold(lock_);
+    return pic_->acknowledge();
+}
+
+void Machine::end_of_interrupt(uint8_t vector) {
+    const std::lock_guard hold(lock_);
+    if (ioapic_) ioapic_->end_of_interrupt(vector);
+}
+
+void Machine::set_irq_level(unsigned, bool level) {
+    if (!cpus_.empty()) cpus_.front()->set_intr(level);
+}
+
+void Machine::forward_ioapic_routes() {
+    std::array<Engine::IoApicRoute, IoApicControl::pin_count> copy;
+    const auto routes = ioapic_->routes();
+    for (size_t i = 0; i < copy.size(); ++i) {
+        copy[i] = {routes[i].address, routes[i].data, routes[i].level, routes[i].masked};
+    }
+    engine_->set_ioapic_routes(copy);
+}
+
+}  // namespace viv

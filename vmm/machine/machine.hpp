@@ -1,0 +1,164 @@
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "devices/interrupt/interrupt_controller.hpp"
+#include "devices/interrupt/ioapic_control.hpp"
+#include "devices/interrupt/isa_irqs.hpp"
+#include "devices/storage/drive_registry.hpp"
+#include "devices/system/nvram.hpp"
+#include "vmm/core/bus.hpp"
+#include "vmm/core/clock.hpp"
+#include "vmm/core/event_loop.hpp"
+#include "vmm/core/guest_memory.hpp"
+#include "vmm/core/services.hpp"
+#include "vmm/core/system_control.hpp"
+#include "vmm/engine/engine.hpp"
+#include "vmm/machine/builder.hpp"
+
+namespace viv {
+
+/// Created: made, not yet powered on. Stopped is final.
+enum class Phase { created, running, paused, stopped };
+
+/// How a run ended.
+struct Outcome {
+    enum class Kind {
+        guest_exit,   // through the exit port
+        powered_off,  // by the guest
+        died,         // the engine could not go on, or a triple fault that was to end the run
+        stopped,      // by the host
+    };
+    Kind kind = Kind::stopped;
+    uint8_t exit_code = 0;  // of guest_exit
+    std::string text;       // the reason, for died
+};
+
+enum class TripleFault { reset, stop };
+
+struct MachineConfig {
+    TreeNode board;
+    std::function<Result<std::unique_ptr<Engine>>(const EngineConfig&)> make_engine;
+    int64_t wall_time = 0;  // Unix time at power-on, seconds
+    TripleFault on_triple_fault = TripleFault::reset;
+};
+
+/// One PC: memory, buses, devices and CPUs made from a board, and the threads that run them: one per CPU, and one for
+/// the event loop. All control calls are made under lock(), which handlers of the event loop hold anyway; they ask, and
+/// return at once.
+class Machine final : private SystemControl, private VcpuHost, private IrqSink {
+  public:
+    /// Errors: a wrong board (usage), or what the host refuses.
+    static Result<std::unique_ptr<Machine>> create(MachineConfig config);
+    ~Machine() override;
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    /// Powers on and runs. Not under the lock; once.
+    void start();
+    void pause();
+    void resume();
+    /// RESET# of the whole board, then power-on.
+    void reset(std::string_view source);
+    /// Ends the run with this outcome; the first outcome stays.
+    void stop(Outcome outcome);
+    [[nodiscard]] Phase phase() const { return phase_; }
+    /// Blocks until the run has ended, or for so long (host time): then nothing is returned. Not under the lock.
+    std::optional<Outcome> wait(std::optional<Duration> at_most = std::nullopt);
+    /// Called under the lock when the run has ended.
+    void on_stopped(std::move_only_function<void()> listener) { on_stopped_ = std::move(listener); }
+
+    [[nodiscard]] std::mutex& lock() { return lock_; }
+    [[nodiscard]] EventLoop& loop() { return loop_; }
+    [[nodiscard]] Clock& clock() { return clock_; }
+    [[nodiscard]] Services& services() { return services_; }
+    [[nodiscard]] GuestMemory& memory() { return memory_; }
+    [[nodiscard]] Engine& engine() { return *engine_; }
+    [[nodiscard]] const Bus& ports() const { return ports_; }
+    [[nodiscard]] const Bus& memory_bus() const { return memory_bus_; }
+    [[nodiscard]] uint64_t resets() const { return resets_; }
+    [[nodiscard]] const std::string& last_reset_source() const { return last_reset_source_; }
+
+  private:
+    Machine();
+    Result<void> build(MachineConfig config);
+    Result<void> add_ram(uint64_t size);
+    void set_boot_choices();
+    void power_on(ResetKind kind);
+    void set_cpu_states(const CpuState& bootstrap);
+    [[nodiscard]] bool is_busy() const { return pending_reset_ || pending_cpu_init_; }
+    void kick_cpus();
+    void carry_out_requests();
+    void run_cpu(size_t index);
+    void handle_stop(Vcpu& cpu, Stop reason);
+    void forward_ioapic_routes();
+
+    // SystemControl
+    void request_reset(std::string_view source) override;
+    void request_power_off(std::string_view source) override;
+    void request_exit(uint8_t code) override;
+    void set_a20(A20Gate gate, bool enabled) override;
+    [[nodiscard]] bool a20() const override { return a20_gates_[0] || a20_gates_[1]; }
+    void request_cpu_init(std::string_view source) override;
+    // VcpuHost
+    uint64_t port_read(uint16_t port, uint8_t size) override { return ports_.read(port, size); }
+    void port_write(uint16_t port, uint8_t size, uint64_t value) override { ports_.write(port, size, value); }
+    void port_read_block(uint16_t port, uint8_t size, std::span<std::byte> data) override {
+        ports_.read_block(port, size, data);
+    }
+    void port_write_block(uint16_t port, uint8_t size, std::span<const std::byte> data) override {
+        ports_.write_block(port, size, data);
+    }
+    uint64_t memory_read(Gpa address, uint8_t size) override { return memory_bus_.read(address.value, size); }
+    void memory_write(Gpa address, uint8_t size, uint64_t value) override {
+        memory_bus_.write(address.value, size, value);
+    }
+    uint8_t acknowledge_interrupt() override;
+    void end_of_interrupt(uint8_t vector) override;
+    // IrqSink: INTR of the 8259A pair
+    void set_irq_level(unsigned pin, bool level) override;
+
+    std::mutex lock_;  // the machine lock: everything below but the CPUs' insides
+    std::condition_variable cpus_may_run_;
+    std::condition_variable ended_;
+    HostClock clock_;
+    GuestMemory memory_;
+    Bus ports_;
+    Bus memory_bus_;
+    EventLoop loop_;
+    Services services_;
+    IsaIrqs isa_irqs_;
+    DriveRegistry drives_;
+    TreeNode board_;
+    uint64_t memory_size_ = 0;
+    TripleFault on_triple_fault_ = TripleFault::reset;
+    std::unique_ptr<Engine> engine_;
+    std::vector<std::unique_ptr<Vcpu>> cpus_;
+    std::vector<BuiltDevice> devices_;
+    InterruptController* pic_ = nullptr;
+    IoApicControl* ioapic_ = nullptr;
+    Nvram* nvram_ = nullptr;
+
+    Phase phase_ = Phase::created;
+    size_t parked_ = 0;  // CPU threads that wait
+    bool pending_reset_ = false;
+    bool pending_cpu_init_ = false;
+    std::array<bool, 2> a20_gates_{};
+    uint64_t resets_ = 0;
+    std::string last_reset_source_;
+    std::optional<Outcome> outcome_;
+    std::move_only_function<void()> on_stopped_;
+    std::vector<std::jthread> cpu_threads_;
+    std::jthread loop_thread_;
+};
+
+}  // namespace viv

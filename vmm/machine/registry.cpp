@@ -1,0 +1,63 @@
+#include "vmm/machine/registry.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "devices/input/i8042.hpp"
+#include "devices/interrupt/i8259.hpp"
+#include "devices/interrupt/ioapic.hpp"
+#include "devices/serial/ns16550a.hpp"
+#include "devices/storage/i82077aa.hpp"
+#include "devices/storage/ide.hpp"
+#include "devices/system/debug_console.hpp"
+#include "devices/system/exit_port.hpp"
+#include "devices/system/firmware_disk.hpp"
+#include "devices/system/fw_cfg.hpp"
+#include "devices/system/i8237.hpp"
+#include "devices/system/piix_reset.hpp"
+#include "devices/system/port92.hpp"
+#include "devices/timer/i8254.hpp"
+#include "devices/timer/mc146818.hpp"
+#include "devices/video/vga.hpp"
+
+namespace viv {
+namespace {
+
+struct Entry {
+    std::string_view compatible;
+    DeviceMaker make;
+};
+
+constexpr std::array entries{
+    Entry{"ibm,vga", make_vga},
+    Entry{"intel,82077aa", make_i82077aa},
+    Entry{"intel,i8042", make_i8042},
+    Entry{"intel,i8237", make_i8237},
+    Entry{"intel,i8254", make_i8254},
+    Entry{"intel,i8259", make_i8259},
+    Entry{"intel,ioapic", make_ioapic},
+    Entry{"intel,piix-ide", make_piix_ide},
+    Entry{"intel,piix-reset", make_piix_reset},
+    Entry{"motorola,mc146818", make_mc146818},
+    Entry{"ns16550a", make_ns16550a},
+    Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
+    Entry{"viv,debug-console", make_debug_console},
+    Entry{"viv,exit-port", make_exit_port},
+    Entry{"viv,firmware", make_firmware_disk},
+    Entry{"viv,port92", make_port92},
+};
+
+}  // namespace
+
+DeviceMaker find_device_maker(std::string_view compatible) {
+    const auto at = std::ranges::find(entries, compatible, &Entry::compatible);
+    return at == entries.end() ? nullptr : at->make;
+}
+
+std::vector<std::string_view> known_devices() {
+    std::vector<std::string_view> names;
+    for (const Entry& entry : entries) names.push_back(entry.compatible);
+    return names;
+}
+
+}  // namespace viv
