@@ -233,11 +233,11 @@ TEST_CASE("The board's node makes the drives that have images and registers them
     TestBoard board;
     DriveRegistry drives;
     board.services.provide<DriveRegistry>(drives);
+    board.node.ensure_child("drive@0");
     TreeNode& slave = board.node.ensure_child("drive@1");
     slave.set_string("viv,image", file.path());
     slave.set_flag("viv,snapshot");
     slave.set_string("viv,serial", "S/N 42");
-    board.node.ensure_child("drive@0");
     board.make(make_piix_ide, {{DeviceRange::Space::ports, 0x170, 8}, {DeviceRange::Space::ports, 0x376, 1}}, {15});
     REQUIRE(drives.entries().size() == 1);
     const auto& entry = drives.entries().front();
