@@ -2,6 +2,7 @@
 
 #include "devices/storage/i82077aa_rig_test.hpp"
 #include "devices/storage/image/temporary_file_test.hpp"
+#include "devices/system/i8237.hpp"
 #include "devices/test_board.hpp"
 
 using namespace viv;
@@ -327,4 +328,68 @@ TEST_CASE("What cannot be a floppy is refused by name and with advice") {
     CHECK(refusal().find("No such file") != std::string::npos);
     board.node.set_u32("viv,dma", 5);
     CHECK(refusal().find("8-bit DMA channel") != std::string::npos);
+}
+
+TEST_CASE("A driver reads a sector through the board's own DMA controller") {
+    const TemporaryFile medium(numbered_sectors(2880));
+    TestBoard board;
+    DriveRegistry drives;
+    board.services.provide<DriveRegistry>(drives);
+    REQUIRE(board.memory.add(Gpa{0}, 0x100000, GuestMemory::Kind::ram, "ram"));
+    board.make(make_i8237, {{DeviceRange::Space::ports, 0x00, 0x10},
+                            {DeviceRange::Space::ports, 0x80, 0x10},
+                            {DeviceRange::Space::ports, 0xC0, 0x20}});
+    board.node.set_u32("viv,dma", 2);
+    board.node.ensure_child("drive@0").set_string("viv,image", medium.path());
+    board.make(make_i82077aa, {{DeviceRange::Space::ports, 0x3F0, 6}, {DeviceRange::Space::ports, 0x3F7, 1}}, {6});
+    // What POST leaves: channel 4 cascades.
+    board.out(0xD6, 0xC0);
+    board.out(0xD4, 0x00);
+    const auto program = [&](uint8_t mode, uint32_t address, uint16_t bytes) {
+        board.out(0x0A, 0x06);
+        board.out(0x0C, 0);
+        board.out(0x0B, mode);
+        board.out(0x04, static_cast<uint8_t>(address));
+        board.out(0x04, static_cast<uint8_t>(address >> 8));
+        board.out(0x81, static_cast<uint8_t>(address >> 16));
+        board.out(0x05, static_cast<uint8_t>(bytes - 1));
+        board.out(0x05, static_cast<uint8_t>((bytes - 1) >> 8));
+        board.out(0x0A, 0x02);
+    };
+    const auto command = [&](std::initializer_list<uint8_t> bytes) {
+        for (const uint8_t byte : bytes) {
+            REQUIRE((board.in(0x3F4) & 0xC0) == 0x80);
+            board.out(0x3F5, byte);
+        }
+    };
+    const auto result = [&] {
+        Bytes bytes;
+        while ((board.in(0x3F4) & 0xD0) == 0xD0) bytes.push_back(board.in(0x3F5));
+        return bytes;
+    };
+    board.out(0x3F2, 0x1C);
+    board.clock.advance(std::chrono::milliseconds(1));
+    for (int i = 0; i < 4; ++i) {
+        command({0x08});
+        CHECK(result() == Bytes{0xC0 | i, 0});
+    }
+    board.out(0x3F7, 0);
+    program(0x46, 0x12000, 1024);
+    command({0xE6, 0x00, 0, 0, 5, 2, 18, 0x1B, 0xFF});
+    board.clock.advance(std::chrono::milliseconds(5));
+    CHECK(board.isa.pins[6].level());
+    CHECK(result() == Bytes{0, 0, 0, 0, 0, 7, 2});
+    CHECK(board.memory.load<uint32_t>(Gpa{0x12000}) == 4);
+    CHECK(board.memory.load<uint32_t>(Gpa{0x12200}) == 5);
+    CHECK(board.memory.load<uint32_t>(Gpa{0x12400}) == 0);
+    board.memory.store<uint32_t>(Gpa{0x12000}, 0xCAFEF00D);
+    program(0x4A, 0x12000, 512);
+    command({0x45, 0x00, 0, 0, 9, 2, 18, 0x1B, 0xFF});
+    board.clock.advance(std::chrono::milliseconds(5));
+    CHECK(result()[0] == 0);
+    program(0x46, 0x20000, 512);
+    command({0x46, 0x00, 0, 0, 9, 2, 18, 0x1B, 0xFF});
+    board.clock.advance(std::chrono::milliseconds(5));
+    CHECK(result()[0] == 0);
+    CHECK(board.memory.load<uint32_t>(Gpa{0x20000}) == 0xCAFEF00D);
 }
