@@ -58,7 +58,6 @@ void print_drive(uint8_t drive) {
     } else if (drive < 2) {
         print(text_floppy);
         print_character(static_cast<char>('A' + drive));
-        print_character(':');
     } else {
         print(text_device);
         print_number(drive);

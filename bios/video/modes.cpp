@@ -150,7 +150,7 @@ void set_mode(uint8_t mode_and_flags) {
     const VideoParameters p = find_parameters(mode);
     program(p);
     fill_data_area(mode, p, keep_memory);
-    if (!(get(bda::video_flags) & 0x08)) load_dac(mode, p.attribute[16]);
+    if (!(get(bda::video_flags) & 0x08)) load_dac(mode);
     if (layout_of(mode) == Layout::text) rom_font(p.character_height, 0);
     if (!keep_memory) clear_memory(mode);
     point_fonts(p.character_height);

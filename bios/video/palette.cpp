@@ -122,7 +122,7 @@ void grey_dac(uint16_t first, uint16_t count) {
     }
 }
 
-void load_dac(uint8_t mode, uint8_t) {
+void load_dac(uint8_t mode) {
     if (mode == 0x13) {
         load(linear_palette);
     } else if (mode == 7 || mode == 0x0F) {

@@ -50,7 +50,7 @@ void write_attribute(uint8_t index, uint8_t value);
 uint8_t read_attribute(uint8_t index);
 void write_dac(uint8_t index, Rgb color);
 void grey_dac(uint16_t first, uint16_t count);
-void load_dac(uint8_t mode, uint8_t attribute_16);
+void load_dac(uint8_t mode);
 void int10_0b_cga_palette(Registers& r);
 void int10_10_palette(Registers& r);
 
