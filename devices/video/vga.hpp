@@ -1,3 +1,9 @@
+// Models: IBM VGA: sequencer, CRT controller, graphics and attribute controller, DAC, 256 KiB in four maps.
+// Not modelled: the vertical retrace interrupt, light pen, feature connector, horizontal skew, the diagnostic bits of
+//   input status 1, palette accesses that collide with the screen's, vertical timing doubled by CR17 bit 2.
+// Ignored bits: SR4 bit 1 (memory is always 256 KiB), CR3 bit 7, misc bits 5-7 (page select, sync polarities), feature
+//   control.
+// Reference: IBM Personal System/2 Hardware Interface Technical Reference: Video Subsystems (1991), VGA Function.
 #pragma once
 
 #include <cstdint>

@@ -329,8 +329,9 @@ class PlainDisplay final : public TerminalDisplay {
 }  // namespace
 
 Result<std::unique_ptr<TerminalDisplay>> open_terminal_display(TerminalDisplaySetup setup) {
-    if (!isatty(setup.output)) return std::make_unique<PlainDisplay>(std::move(setup));
-    const TerminalAbilities abilities = terminal_abilities(environment("TERM"), environment("COLORTERM"));
+    const std::string_view term = environment("TERM");
+    if (!isatty(setup.output) || term == "dumb") return std::make_unique<PlainDisplay>(std::move(setup));
+    const TerminalAbilities abilities = terminal_abilities(term, environment("COLORTERM"));
     const TerminalPainter painter(abilities);
     auto guard = TRY(TerminalGuard::take(setup.input, setup.output, painter.begin(), painter.end()));
     return std::make_unique<FullDisplay>(std::move(setup), abilities, std::move(guard));

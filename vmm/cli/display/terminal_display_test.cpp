@@ -30,6 +30,7 @@ struct Pty {
         name = ptsname(master);
         slave = open(name.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC);
         REQUIRE(slave >= 0);
+        REQUIRE(setenv("TERM", "xterm-256color", 1) == 0);  // not what the tests happen to run in
         const winsize size{25, 80, 0, 0};
         REQUIRE(ioctl(slave, TIOCSWINSZ, &size) == 0);
     }
