@@ -1,25 +1,68 @@
 #include "vmm/cli/options.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <ranges>
 
 #include "vmm/cli/help.hpp"
 
 namespace viv::cli {
 namespace {
 
-const std::map<std::string, EngineChoice> engines{{"auto", EngineChoice::automatic}, {"kvm", EngineChoice::kvm}};
-const std::map<std::string, DisplayChoice> displays{
+template <class Choice>
+using Choices = std::map<std::string, Choice>;
+const Choices<EngineChoice> engines{{"auto", EngineChoice::automatic}, {"kvm", EngineChoice::kvm}};
+const Choices<DisplayChoice> displays{
     {"auto", DisplayChoice::automatic}, {"terminal", DisplayChoice::terminal}, {"none", DisplayChoice::none}};
+
+[[noreturn]] void refuse(const char* option, const std::string& why) {
+    throw CLI::ValidationError(option, why);
+}
+
+template <class Choice>
+void choice_option(CLI::App& app, const char* name, const Choices<Choice>& choices, Choice& value) {
+    app.add_option_function<std::string>(name, [name, &choices, &value](const std::string& text) {
+        const auto at = choices.find(text);
+        if (at == choices.end()) {
+            refuse(name, fmt::format("there is no '{}'; use {}", text, fmt::join(std::views::keys(choices), ", ")));
+        }
+        value = at->second;
+    });
+}
+
+void cpus_option(CLI::App& app, std::optional<uint32_t>& value) {
+    app.add_option_function<std::string>("--cpus", [&value](const std::string& text) {
+        uint32_t number = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+        if (error != std::errc() || end != text.data() + text.size()) {
+            refuse("--cpus", fmt::format("'{}' is not a number of CPUs (try 2)", text));
+        }
+        value = number;
+    });
+}
+
+void timeout_option(CLI::App& app, std::optional<double>& value) {
+    app.add_option_function<std::string>("--timeout", [&value](const std::string& text) {
+        constexpr double longest = 1e9;  // thirty years; what is longer does not fit the clock in nanoseconds
+        double seconds = 0;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+        if (error != std::errc() || end != text.data() + text.size() || !(seconds > 0 && seconds <= longest)) {
+            refuse("--timeout", fmt::format("'{}' is not a time in seconds above 0 (try 60 or 0.5)", text));
+        }
+        value = seconds;
+    });
+}
 
 void size_option(CLI::App& app, std::optional<uint64_t>& value) {
     app.add_option_function<std::string>("--memory,-m", [&value](const std::string& text) {
         auto size = parse_size(text);
-        if (!size) throw CLI::ValidationError("--memory", size.error().message);
+        if (!size) refuse("--memory", size.error().message);
         value = *size;
     });
 }
@@ -32,7 +75,7 @@ void port_option(CLI::App& app, std::optional<uint16_t>& value) {
         uint16_t port = 0;
         const auto [end, error] = std::from_chars(first, last, port, hexadecimal ? 16 : 10);
         if (error != std::errc() || end != last || first == last) {
-            throw CLI::ValidationError("--exit-port", fmt::format("'{}' is not an I/O port (try 0x501)", text));
+            refuse("--exit-port", fmt::format("'{}' is not an I/O port (try 0x501)", text));
         }
         value = port;
     });
@@ -46,7 +89,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--serial", options.serials)->allow_extra_args(false);
     app.add_option("--board", options.board);
     size_option(app, options.memory);
-    app.add_option("--cpus", options.cpus);
+    cpus_option(app, options.cpus);
     app.add_option("--cpu", options.cpu_model);
     app.add_option("--boot", options.boot)->delimiter(',')->allow_extra_args(false);
     port_option(app, options.exit_port);
@@ -68,15 +111,81 @@ void add_step(CLI::App& app, const char* name, Step::Kind kind, std::vector<Step
 
 void add_run_options(CLI::App& app, RunOptions& options) {
     add_machine_options(app, options.machine);
-    app.add_option("--engine", options.engine)->transform(CLI::CheckedTransformer(engines).description("auto or kvm"));
-    app.add_option("--display", options.display)
-        ->transform(CLI::CheckedTransformer(displays).description("terminal or none"));
+    choice_option(app, "--engine", engines, options.engine);
+    choice_option(app, "--display", displays, options.display);
     add_step(app, "--until", Step::Kind::until, options.steps);
     add_step(app, "--type", Step::Kind::type, options.steps);
-    app.add_option("--timeout", options.timeout)->check(CLI::PositiveNumber);
+    timeout_option(app, options.timeout);
     app.add_option("--screenshot", options.screenshot);
     app.add_flag("--no-reboot", options.no_reboot);
     app.add_flag("--json", options.json);
+}
+
+/// In how many places two words differ: letters changed, added, left out, or two swapped.
+size_t distance(std::string_view one, std::string_view other) {
+    std::vector<std::vector<size_t>> rows(one.size() + 1, std::vector<size_t>(other.size() + 1));
+    for (size_t i = 0; i <= one.size(); ++i) {
+        for (size_t j = 0; j <= other.size(); ++j) {
+            size_t& here = rows[i][j];
+            if (i == 0 || j == 0) {
+                here = i + j;
+                continue;
+            }
+            const bool same = one[i - 1] == other[j - 1];
+            here = std::min({rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (same ? 0 : 1)});
+            const bool swapped = i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1];
+            if (swapped) here = std::min(here, rows[i - 2][j - 2] + 1);
+        }
+    }
+    return rows[one.size()][other.size()];
+}
+
+/// " (did you mean --memory?)", or nothing when no name is near.
+std::string suggestion(std::string_view word, const std::vector<std::string>& names) {
+    constexpr size_t near = 2;
+    const auto distance_to_word = [word](const std::string& name) { return distance(word, name); };
+    const auto best = std::ranges::min_element(names, {}, distance_to_word);
+    if (best == names.end() || distance_to_word(*best) > near) return {};
+    return fmt::format(" (did you mean {}?)", *best);
+}
+
+std::string unknown_option(const CLI::App& app, const std::string& word) {
+    const std::string option = word.substr(0, word.find('='));
+    std::vector<std::string> names;
+    for (const CLI::Option* known : app.get_options()) {
+        for (const std::string& name : known->get_lnames()) names.push_back("--" + name);
+    }
+    // What was cut short has one good reading, or it is a guess.
+    if (option.size() > 3) {
+        const auto longer = [&option](const std::string& name) { return name.starts_with(option); };
+        if (std::ranges::count_if(names, longer) == 1) {
+            return fmt::format("unknown option {} (did you mean {}?)", option, *std::ranges::find_if(names, longer));
+        }
+    }
+    return fmt::format("unknown option {}{}", option, suggestion(option, names));
+}
+
+std::string describe(const CLI::ParseError& error, const CLI::App& app) {
+    const std::string message = error.what();
+    if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
+        for (const std::string& word : app.remaining()) {
+            if (word.starts_with('-')) return unknown_option(app, word);
+        }
+    }
+    if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) {
+        const std::string option = message.substr(0, message.find(':'));
+        if (const CLI::Option* known = app.get_option_no_throw(option)) {
+            return fmt::format("{} {}", option, known->count() > 1 ? "is given more than once" : "needs a value");
+        }
+    }
+    return message;
+}
+
+/// "viv bord": a word that is no file, but nearly a command.
+std::string mistaken_command(const std::string& word) {
+    const std::string meant = suggestion(word, {"run", "board", "help"});
+    if (meant.empty() || access(word.c_str(), F_OK) == 0) return {};
+    return fmt::format("there is no command and no image '{}'{}; see viv --help", word, meant);
 }
 
 }  // namespace
@@ -107,7 +216,10 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
     }
     if (words[0] == "--version" || words[0] == "-V")
         return Command{Command::Kind::version, "viv " VIV_VERSION "\n", {}, {}};
-    if (words[0] != "run" && words[0] != "board") words.insert(words.begin(), "run");
+    if (words[0] != "run" && words[0] != "board") {
+        if (const std::string mistake = mistaken_command(words[0]); !mistake.empty()) return fail_usage(mistake);
+        words.insert(words.begin(), "run");
+    }
     if (wants("--help", "-h")) {
         command.text = words[0] == "run" ? run_help : board_help;
         return command;
@@ -122,10 +234,11 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
     add_run_options(run, command.run);
     add_machine_options(board, command.board.machine);
     try {
-        std::ranges::reverse(words);  // CLI11 takes the words from the back
-        app.parse(words);
+        // CLI11 takes the words from the back.
+        app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
     } catch (const CLI::ParseError& error) {
-        return fail_usage(fmt::format("{} (see viv {} --help)", error.what(), run.parsed() ? "run" : "board"));
+        CLI::App& sub = run.parsed() ? run : board;
+        return fail_usage(fmt::format("{}; see viv {} --help", describe(error, sub), sub.get_name()));
     }
     command.kind = run.parsed() ? Command::Kind::run : Command::Kind::board;
     const MachineOptions& machine = run.parsed() ? command.run.machine : command.board.machine;

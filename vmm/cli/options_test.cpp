@@ -55,12 +55,22 @@ TEST_CASE("Wrong options are usage errors that name the option") {
         INFO(command.error().message);
         CHECK(command.error().message.find(part) != std::string::npos);
     };
-    refused({"run", "--memroy", "64M"}, "--memroy");
+    refused({"run", "--memroy", "64M"}, "unknown option --memroy (did you mean --memory?)");
+    refused({"run", "--memory=64M", "--mem=64M"}, "unknown option --mem (did you mean --memory?)");
+    refused({"run", "--verbose"}, "unknown option --verbose; see viv run --help");
+    refused({"board", "--timeout", "5"}, "see viv board --help");
+    refused({"bord"}, "did you mean board?");
     refused({"run", "--memory", "lots"}, "'lots' is not a size");
-    refused({"run", "--engine", "tcg"}, "--engine");
+    refused({"run", "--engine", "tcg"}, "--engine: there is no 'tcg'; use auto, kvm");
+    refused({"run", "--display", "gtk"}, "--display: there is no 'gtk'; use auto, none, terminal");
+    refused({"run", "--cpus", "two"}, "--cpus: 'two' is not a number");
     refused({"run", "--exit-port", "0x12345"}, "--exit-port");
     refused({"run", "--timeout", "0"}, "--timeout");
-    refused({"run", "--cpus"}, "--cpus");
+    refused({"run", "--timeout", "1e99"}, "--timeout");
+    refused({"run", "--timeout", "5s"}, "'5s' is not a time in seconds");
+    refused({"run", "--cpus"}, "--cpus needs a value");
+    refused({"run", "--cpus="}, "--cpus needs a value");
+    refused({"run", "--memory", "1M", "--memory", "2M"}, "--memory is given more than once");
     refused({"run", "a", "--read-only", "--snapshot"}, "exclude");
 }
 
