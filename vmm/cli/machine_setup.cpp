@@ -18,7 +18,8 @@ DriveAccess drive_access(const MachineOptions& options) {
 
 Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {
     const auto probe = TRY(probe_image(path));
-    switch (probe.kind) {
+    // No board has a CD-ROM drive, so a hybrid is what else it can be.
+    switch (probe.hybrid.value_or(probe.kind)) {
         case ImageKind::floppy: return attach_floppy(board, path, access);
         case ImageKind::hard_disk: return attach_disk(board, path, access);
         case ImageKind::cdrom:

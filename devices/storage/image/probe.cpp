@@ -167,6 +167,15 @@ std::optional<unsigned> partitions(Bytes head) {
     return used;
 }
 
+ImageProbe probe_iso(DiskImage& image, Bytes head) {
+    if (!has_text(head, 510, "\x55\xAA")) return {ImageKind::cdrom, "ISO 9660 CD-ROM", {}};
+    // The size alone decides: tools put a partition table on floppies of this kind, too.
+    if (floppy_format_of_image(image.size(), head)) {
+        return {ImageKind::cdrom, "ISO 9660 CD-ROM that is also a floppy", {}, ImageKind::floppy};
+    }
+    return {ImageKind::cdrom, "ISO 9660 CD-ROM that is also a hard disk", {}, ImageKind::hard_disk};
+}
+
 ImageProbe probe_boot_sector(DiskImage& image, Bytes head) {
     if (has_text(head, 512, "EFI PART")) return {ImageKind::hard_disk, "hard disk with a GUID partition table", {}};
     const auto used = partitions(head);
@@ -184,9 +193,7 @@ ImageProbe probe_boot_sector(DiskImage& image, Bytes head) {
 ImageProbe probe_image(DiskImage& image) {
     const auto head = read_at(image, 0, std::min(image.size(), head_size));
     const bool boot_signature = has_text(head, 510, "\x55\xAA");
-    if (has_text(head, 0x8001, "CD001")) {
-        return {ImageKind::cdrom, boot_signature ? "ISO 9660 CD-ROM that is also a hard disk" : "ISO 9660 CD-ROM", {}};
-    }
+    if (has_text(head, 0x8001, "CD001")) return probe_iso(image, head);
     if (has_text(head, 0x8001, "BEA01")) return {ImageKind::cdrom, "UDF CD-ROM", {}};
     if (has_text(head, 0,
                  "\x7F"
