@@ -177,9 +177,11 @@ Stop KvmVcpu::stop(Next next) {
                 if (const auto why = limited_->explain_shutdown()) return give_up(*why);
             }
             return Stop::shutdown;
+        case Next::emulate:
+            if (!vm_.limits.emulates_kernel_code) break;
+            return give_up(describe_exit(*run_) + "; run it on a host with VT-x or AMD-V");
         case Next::resume:
         case Next::debug:
-        case Next::emulate:
         case Next::failed: break;
     }
     return give_up(describe_exit(*run_));

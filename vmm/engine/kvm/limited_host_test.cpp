@@ -70,3 +70,17 @@ TEST_CASE("kvm: a high INT in real mode wraps its stack and clears IF and TF") {
     CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFE}) == 0);
     CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFC}) == 0x1004);
 }
+
+TEST_CASE("kvm: an instruction that the host cannot execute is reported with its bytes and what to do") {
+    VIV_KVM_RIG(rig);
+    rig.load(0x1000, {0xF3, 0x0F, 0xB8, 0xC3, 0xE6, 0xF4});  // popcnt eax,ebx; out F4h,al
+    REQUIRE(rig.cpu().set_state(Rig::protected_mode()));
+    const Stop stop = rig.cpu().run(rig.host(), ~uint64_t{0});
+    if (stop == Stop::kicked) VIV_SKIP("this host executes it");
+    CHECK(stop == Stop::failed);
+    const std::string failure = rig.cpu().failure();
+    CHECK(failure.find("instruction bytes f3 0f b8 c3 e6 f4") != std::string::npos);
+    CHECK(failure.find("VT-x or AMD-V") != std::string::npos);
+    CHECK(failure.find("rip 0000000000001000") != std::string::npos);
+    CHECK(failure.find("last exits:") != std::string::npos);
+}
