@@ -110,7 +110,24 @@ int15_system:
 
 .globl boot_entry
 boot_entry:
-    int $0x19
+    # The floppy controller comes out of reset some microseconds after power-on, and says so once for each of four
+    # drives. POST takes these reports, so that no IRQ6 is left for the guest. FFh: there is no controller.
+    movw $0x3F4, %dx
+    movw $0x1000, %cx
+1:  inb %dx, %al
+    cmpb $0xFF, %al
+    je 3f
+    cmpb $0x80, %al
+    loopne 1b
+    jne 3f
+    movw $4, %cx
+2:  movw $0x3F5, %dx
+    movb $0x08, %al         # SENSE INTERRUPT STATUS: ST0 and the cylinder
+    outb %al, %dx
+    inb %dx, %al
+    inb %dx, %al
+    loop 2b
+3:  int $0x19
 
 # INT 19h never returns, so it takes the stack below the boot sector and forgets what was on the service stacks.
 .globl int19_boot

@@ -11,6 +11,9 @@ constexpr uint8_t not_supported = 0x86;
 constexpr uint32_t smap = 0x534D4150;  // 'SMAP'
 constexpr uint16_t port_a20 = 0x92;
 constexpr uint8_t a20_open = 0x02;
+constexpr uint16_t keyboard_data = 0x60, keyboard_status = 0x64;
+constexpr uint8_t keyboard_input_full = 0x02;
+constexpr uint8_t keyboard_write_output_port = 0xD1;
 
 void succeed(Registers& r) {
     r.ah() = 0;
@@ -24,12 +27,36 @@ void fail(Registers& r, uint8_t code) {
 
 // ---- Memory --------------------------------------------------------------------------------------------------------
 
+// Either gate opens A20, so only memory knows: the word that 1 MiB + 4F0h shares with 4F0h when it is closed.
+bool a20_is_open() {
+    const auto low = far_read<uint16_t>(0, 0x4F0);
+    const auto high = far_read<uint16_t>(0xFFFF, 0x500);
+    if (low != high) return true;
+    far_write(0xFFFF, 0x500, static_cast<uint16_t>(~high));
+    const bool open = far_read<uint16_t>(0, 0x4F0) == low;
+    far_write(0xFFFF, 0x500, high);
+    return open;
+}
+
+void keyboard_write(uint16_t port, uint8_t value) {
+    for (uint16_t tries = 0xFFFF; tries != 0 && (in_byte(keyboard_status) & keyboard_input_full); --tries) {
+    }
+    out_byte(port, value);
+}
+
+void close_a20() {
+    out_byte(port_a20, in_byte(port_a20) & 0xFC);
+    if (!a20_is_open()) return;
+    keyboard_write(keyboard_status, keyboard_write_output_port);
+    keyboard_write(keyboard_data, 0xDD);  // everything but A20
+}
+
 void int15_24_a20(Registers& r) {
     const uint8_t value = in_byte(port_a20);
     switch (r.al()) {
-        case 0x00: out_byte(port_a20, value & 0xFC); break;
+        case 0x00: close_a20(); break;
         case 0x01: out_byte(port_a20, static_cast<uint8_t>((value | a20_open) & 0xFE)); break;
-        case 0x02: r.al() = (value & a20_open) >> 1; break;
+        case 0x02: r.al() = a20_is_open() ? 1 : 0; break;
         case 0x03: r.bx() = 0x0003; break;  // through the 8042 and through port 92h
         default: return fail(r, not_supported);
     }

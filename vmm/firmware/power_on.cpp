@@ -115,7 +115,7 @@ void fill_bda(const Board& board) {
     SegmentWriter area(board.memory, rom::bda_segment);
     for (uint16_t offset = 0; offset < 0x100; ++offset) {
         // 40:72 says how the machine came here (1234h: Ctrl-Alt-Del) and outlives the reset; POST clears the rest.
-        area.set_byte(offset, 0);
+        if (offset != bda::reset_flag.offset && offset != bda::reset_flag.offset + 1) area.set_byte(offset, 0);
     }
     const auto serial = serial_ports(board.ports);
     for (size_t i = 0; i < serial.size(); ++i) area.set_word(static_cast<uint16_t>(i * 2), serial[i]);
