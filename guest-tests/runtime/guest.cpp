@@ -38,10 +38,15 @@ Vector* vector_entry(uint8_t irq) {
     return reinterpret_cast<Vector*>(address);
 }
 
-uint16_t read_counter_0() {
-    outb(0x43, 0x00);
+// How far counter 0 is in its period of 65536 ticks. In mode 3 it falls by two, once with OUT high and once with OUT
+// low.
+uint16_t counter_0_position() {
+    outb(0x43, 0xC2);  // read-back: status and count of the same moment
+    const uint8_t status = inb(0x40);
     const uint8_t low = inb(0x40);
-    return static_cast<uint16_t>(low | inb(0x40) << 8);
+    const auto fallen = static_cast<uint16_t>(-(low | inb(0x40) << 8));
+    if ((status & 0x06) != 0x06) return fallen;
+    return static_cast<uint16_t>(fallen / 2 + (status & 0x80 ? 0 : 0x8000));
 }
 
 void begin_point(bool passed) {
@@ -150,26 +155,35 @@ bool wait_irq(uint8_t irq, uint32_t count, uint32_t milliseconds) {
     return true;
 }
 
-// Counter 0 runs with a count of 65536: in mode 3 it falls by two a tick and starts anew after 27 ms, in mode 2 by one. Polls
-// that are closer together than that see every step.
-Deadline::Deadline(uint32_t milliseconds) : last_(read_counter_0()) {
-    outb(0x43, 0xE2);  // read-back: status of counter 0
-    const bool by_two = (inb(0x40) & 0x06) == 0x06;
-    left_ = milliseconds * (by_two ? 2386 : 1193);
-}
+Stopwatch::Stopwatch() : last_(counter_0_position()) {}
 
-bool Deadline::passed() {
-    const uint16_t now = read_counter_0();
-    const auto fallen = static_cast<uint16_t>(last_ - now);
+uint32_t Stopwatch::ticks() {
+    const uint16_t now = counter_0_position();
+    passed_ += static_cast<uint16_t>(now - last_);
     last_ = now;
-    left_ = fallen >= left_ ? 0 : left_ - fallen;
-    return left_ == 0;
+    return passed_;
 }
 
 void delay_milliseconds(uint32_t milliseconds) {
     Deadline deadline(milliseconds);
     while (!deadline.passed()) {
     }
+}
+
+bool wait_second() {
+    const auto second = [] {
+        outb(0x70, 0x0A);
+        while (inb(0x71) & 0x80) {
+        }
+        outb(0x70, 0x00);
+        return inb(0x71);
+    };
+    const uint8_t start = second();
+    // No deadline by the PIT, which may be what is being tested.
+    for (uint32_t polls = 0; polls < 8'000'000; ++polls) {
+        if (second() != start) return true;
+    }
+    return false;
 }
 
 }  // namespace guest

@@ -116,19 +116,35 @@ void give_irq(uint8_t irq);
 // Waits for `count` of a taken IRQ to come, at most so many milliseconds; whether it came.
 bool wait_irq(uint8_t irq, uint32_t count, uint32_t milliseconds);
 
-// Time by polling counter 0 of the PIT, which must have the BIOS's setting; interrupts stay as they are.
-void delay_milliseconds(uint32_t milliseconds);
+// Time since it was made, by polling counter 0 of the PIT, which must have the BIOS's setting: 65536 in mode 3 (or 2).
+// Interrupts stay as they are. Polls more than 55 ms apart, as on a busy host, lose time: what was measured may have
+// taken longer, never less.
+class Stopwatch {
+  public:
+    Stopwatch();
+    uint32_t ticks();  // of 1193182 Hz
+    uint32_t milliseconds() { return ticks() / 1193; }
+
+  private:
+    uint16_t last_;
+    uint32_t passed_ = 0;
+};
 
 // A time limit that is checked by polling.
 class Deadline {
   public:
-    explicit Deadline(uint32_t milliseconds);
-    bool passed();
+    explicit Deadline(uint32_t milliseconds) : limit_(milliseconds * 1193) {}
+    bool passed() { return watch_.ticks() >= limit_; }
 
   private:
-    uint16_t last_;
-    uint32_t left_;  // steps of the counter
+    Stopwatch watch_;
+    uint32_t limit_;
 };
+
+void delay_milliseconds(uint32_t milliseconds);
+
+// Waits for the next second of the real-time clock; whether it came. Counter 0 may have any setting.
+bool wait_second();
 
 }  // namespace guest
 
