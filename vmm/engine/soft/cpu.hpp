@@ -185,7 +185,8 @@ struct Cpu {
     uint64_t microcode = 0;
 
     FxImage fx;
-    bool fpu_live = false;  // the x87 registers are in the host's FPU, not in fx
+    std::array<uint8_t, 6> unit_faults{};  // by Unit: 0, or the exception its instructions raise
+    bool fpu_live = false;                 // the x87 registers are in the host's FPU, not in fx
     alignas(32) std::array<Xmm, 16> vector_registers{};
     alignas(64) std::array<uint8_t, 64> scratch{};
 
@@ -257,6 +258,8 @@ struct Cpu {
 void update_mode(Cpu& cpu);
 /// After a change of one segment register.
 void update_segment(Cpu& cpu, Seg which);
+/// Works out Cpu::unit_faults (vector.cpp); part of update_mode().
+void update_units(Cpu& cpu);
 /// Voids all links between blocks and the jump cache.
 void new_code_epoch(Cpu& cpu);
 

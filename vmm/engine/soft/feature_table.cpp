@@ -18,6 +18,7 @@ bool has_instruction(const CpuFeatureSet& features, const ZydisDecodedInstructio
         case ZYDIS_ISA_SET_FAT_NOP:
         case ZYDIS_ISA_SET_PAUSE:
         case ZYDIS_ISA_SET_PREFETCH_NOP:
+        case ZYDIS_ISA_SET_PREFETCHWT1:
         case ZYDIS_ISA_SET_RDPMC: return true;
         case ZYDIS_ISA_SET_CET:  // without it they are NOPs of two operands
         case ZYDIS_ISA_SET_MPX:

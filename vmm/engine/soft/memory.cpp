@@ -104,6 +104,7 @@ HostCall::HostCall(Cpu& cpu) : cpu_(cpu) {
 }
 
 HostCall::~HostCall() {
+    cpu_.engine->native.resume(cpu_);
     if (cpu_.engine->blocks.memory_moved()) cpu_.attention.store(true, std::memory_order_relaxed);
 }
 

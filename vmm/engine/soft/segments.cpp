@@ -77,6 +77,7 @@ void update_mode(Cpu& cpu) {
         kind = tlb_supervisor_smap;
     }
     cpu.tlb = &cpu.tlbs[kind];
+    update_units(cpu);
     cpu.code_tag = (cpu.code_tag & ~uint64_t{0xFFFFFFFF}) | (cpu.seg_base[CS] & 0xFFFFFFFF);
 }
 

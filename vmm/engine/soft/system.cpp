@@ -311,6 +311,7 @@ void smsw(Cpu& cpu, const Insn& i) {
 void clts(Cpu& cpu, const Insn&) {
     need_cpl0(cpu);
     cpu.cr0 &= ~cr0_ts;
+    update_units(cpu);
 }
 
 void invlpg(Cpu& cpu, const Insn& i) {

@@ -339,6 +339,16 @@ class Translator {
         return set_ending(loop_handler(kind));
     }
 
+    /// A REP prefix decides over the opcode, as processors do and no manual says.
+    LoopKind loop_kind() const {
+        LoopKind kind = d_.z.opcode == 0xE1 ? LoopKind::loope : LoopKind::loopne;
+        for (unsigned n = 0; n < d_.z.raw.prefix_count; ++n) {
+            if (d_.z.raw.prefixes[n].value == 0xF2) kind = LoopKind::loopne;
+            if (d_.z.raw.prefixes[n].value == 0xF3) kind = LoopKind::loope;
+        }
+        return kind;
+    }
+
     bool branches(ZydisMnemonic m) {
         const int condition = condition_of(m, jump_mnemonics);
         if (condition >= 0) {
@@ -368,8 +378,8 @@ class Translator {
             case ZYDIS_MNEMONIC_JECXZ:
             case ZYDIS_MNEMONIC_JRCXZ: return loop(LoopKind::jcxz);
             case ZYDIS_MNEMONIC_LOOP: return loop(LoopKind::loop);
-            case ZYDIS_MNEMONIC_LOOPE: return loop(LoopKind::loope);
-            case ZYDIS_MNEMONIC_LOOPNE: return loop(LoopKind::loopne);
+            case ZYDIS_MNEMONIC_LOOPE:
+            case ZYDIS_MNEMONIC_LOOPNE: return loop(loop_kind());
             case ZYDIS_MNEMONIC_INT: out_.imm = d_.op(0).imm.value.u; return set_ending(ending<int_n>);
             case ZYDIS_MNEMONIC_INT3: return set_ending(ending<int3>);
             case ZYDIS_MNEMONIC_INT1: return set_ending(ending<int1>);
@@ -436,14 +446,20 @@ class Translator {
 
     bool plain(ZydisMnemonic m) {
         switch (m) {
-            case ZYDIS_MNEMONIC_NOP:
             case ZYDIS_MNEMONIC_PAUSE:
+                if (d_.z.raw.rex.B == 0) return set(simple<nop>);
+                // F3 REX.B 90 is an exchange of R8 with the accumulator.
+                out_.dst = R8 * 8;
+                out_.src = RAX * 8;
+                return set(xchg_handler(Form::rr, out_.size));
+            case ZYDIS_MNEMONIC_NOP:
             case ZYDIS_MNEMONIC_LFENCE:
             case ZYDIS_MNEMONIC_SFENCE:
             case ZYDIS_MNEMONIC_MFENCE:
             case ZYDIS_MNEMONIC_PREFETCH:
             case ZYDIS_MNEMONIC_PREFETCHW:
             case ZYDIS_MNEMONIC_PREFETCHNTA:
+            case ZYDIS_MNEMONIC_PREFETCHWT1:
             case ZYDIS_MNEMONIC_PREFETCHT0:
             case ZYDIS_MNEMONIC_PREFETCHT1:
             case ZYDIS_MNEMONIC_PREFETCHT2:

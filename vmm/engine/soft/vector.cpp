@@ -1,0 +1,189 @@
+// Instructions that the host executes for the guest, with the guest's faults around them.
+#include "vmm/engine/soft/vector.hpp"
+
+#include "vmm/engine/soft/engine_impl.hpp"
+
+namespace viv::soft {
+namespace {
+
+bool uses_fpu(Unit unit) {
+    return unit == Unit::x87 || unit == Unit::mmx || unit == Unit::sse_mmx;
+}
+
+/// What executing an operation under unmasked exceptions may have to take back.
+struct Backup {
+    explicit Backup(const Cpu& cpu) : gpr(cpu.gpr), arith(cpu.arith), vectors(cpu.vector_registers) {}
+    void restore(Cpu& cpu) const {
+        cpu.gpr = gpr;
+        cpu.arith = arith;
+        cpu.vector_registers = vectors;
+    }
+    std::array<uint64_t, 18> gpr;
+    uint16_t arith;
+    std::array<Xmm, 16> vectors;
+};
+
+/// With unmasked SIMD exceptions: nothing is changed when one of them occurs (SDM 1, 11.5).
+void execute_simd_carefully(Cpu& cpu, const NativeOp& op, void* memory) {
+    sync_mxcsr(cpu);
+    const Backup backup(cpu);
+    const uint32_t before = cpu.fx.mxcsr;
+    std::array<std::byte, 64> target{};
+    void* to = op.writes_memory ? target.data() : memory;
+    load_mxcsr(cpu, before & ~0x3Fu);
+    op.code(&cpu, to);
+    sync_mxcsr(cpu);
+    const uint32_t raised = cpu.fx.mxcsr & 0x3F;
+    load_mxcsr(cpu, before | raised);
+    // Denormal, invalid and division exceptions come before the result; with one of them unmasked the others that
+    // depend on the result are not reported.
+    if (raised & ~(before >> 7) & 0x3F) {
+        backup.restore(cpu);
+        raise(cpu.cr4 & cr4_osxmmexcpt ? vector_xm : vector_ud);
+    }
+    if (op.writes_memory) std::memcpy(memory, target.data(), op.memory_size);
+}
+
+/// With unmasked x87 exceptions: the invalid, denormal and division ones leave the registers as they were; the pending
+/// bits make the next waiting instruction fault (SDM 1, 8.7).
+bool execute_x87_carefully(Cpu& cpu, const NativeOp& op, void* memory) {
+    unload_fpu(cpu);
+    const FxImage before = cpu.fx;
+    cpu.fx.fsw &= 0x7F00;
+    load_fpu(cpu);
+    op.code(&cpu, memory);
+    unload_fpu(cpu);
+    const auto raised = static_cast<uint16_t>(cpu.fx.fsw & 0x7F);
+    const bool stops = raised & ~before.fcw & 7;
+    if (stops) {
+        const auto condition = static_cast<uint16_t>(cpu.fx.fsw & 0x200);
+        cpu.fx = before;
+        cpu.fx.fsw = static_cast<uint16_t>((before.fsw & ~0x200u) | condition | raised);
+    } else {
+        cpu.fx.fsw = static_cast<uint16_t>(cpu.fx.fsw | (before.fsw & 0x7F));
+    }
+    return !stops;
+}
+
+template <bool loads, bool stores, bool fpu>
+const Insn* native(Cpu& cpu, const Insn* i) {
+    const auto& op = *static_cast<const NativeOp*>(i->extra);
+    cpu.at = i;
+    if (cpu.unit_faults[static_cast<unsigned>(op.unit)] != 0) [[unlikely]]
+        check_unit(cpu, op.unit);
+    if constexpr (fpu) check_x87_exception(cpu);
+    void* memory = cpu.scratch.data();
+    uint64_t linear = 0;
+    bool in_place = false;
+    if constexpr (loads || stores) {
+        linear = operand_address < stores ? Access::write : Access::read > (cpu, i, op.memory_size);
+        if (linear & (op.alignment - 1u)) raise_gp();
+        std::byte* at = direct < stores ? Access::write : Access::read > (cpu, linear, op.memory_size);
+        in_place = at;
+        if (at) {
+            memory = at;
+        } else {
+            if constexpr (stores) probe_write(cpu, i, linear, op.memory_size, i->seg);
+            if constexpr (loads) load_bytes(cpu, i, linear, memory, op.memory_size, i->seg);
+        }
+    }
+    if constexpr (fpu) {
+        if (op.unit == Unit::x87) {
+            cpu.fx.fip = cpu.current_rip();
+            cpu.fx.fop = static_cast<uint16_t>(i->opcode);
+            if constexpr (loads || stores) cpu.fx.fdp = effective_address(cpu, i);
+        }
+        if (op.arithmetic && (cpu.fx.fcw & 0x3F) != 0x3F) [[unlikely]] {
+            if (!execute_x87_carefully(cpu, op, memory)) return next(cpu, i);
+        } else {
+            load_fpu(cpu);
+            op.code(&cpu, memory);
+        }
+    } else if (op.arithmetic && (cpu.fx.mxcsr & 0x1F80) != 0x1F80) [[unlikely]] {
+        execute_simd_carefully(cpu, op, memory);
+    } else {
+        op.code(&cpu, memory);
+    }
+    if constexpr (stores) {
+        if (!in_place) store_bytes(cpu, i, linear, memory, op.memory_size, i->seg);
+    }
+    return next(cpu, i);
+}
+
+/// A load or store of selected elements: the others do not fault.
+void masked_move(Cpu& cpu, const Insn& i) {
+    const auto& op = *static_cast<const NativeOp*>(i.extra);
+    check_unit(cpu, op.unit);
+    const unsigned size = op.element_size;
+    const uint64_t start = (effective_address(cpu, &i) + cpu.seg_base[i.seg]) & cpu.linear_mask;
+    std::memset(cpu.scratch.data(), 0, op.memory_size);
+    const auto selected = [&](unsigned at) {
+        return cpu.vector_registers[op.mask_register].bytes[at + size - 1] & 0x80;
+    };
+    for (unsigned at = 0; at < op.memory_size; at += size) {
+        if (!selected(at)) continue;
+        const uint64_t linear = (start + at) & cpu.linear_mask;
+        if (op.writes_memory) {
+            probe_write(cpu, &i, linear, size, i.seg);
+        } else {
+            load_bytes(cpu, &i, linear, cpu.scratch.data() + at, size, i.seg);
+        }
+    }
+    if (!op.writes_memory) return op.code(&cpu, cpu.scratch.data());
+    for (unsigned at = 0; at < op.memory_size; at += size) {
+        if (!selected(at)) continue;
+        const uint8_t* from = cpu.vector_registers[op.source_register].bytes.data() + at;
+        store_bytes(cpu, &i, (start + at) & cpu.linear_mask, from, size, i.seg);
+    }
+}
+
+template <bool fpu>
+Handler pick(const NativeOp& op) {
+    if (op.reads_memory && op.writes_memory) return native<true, true, fpu>;
+    if (op.reads_memory) return native<true, false, fpu>;
+    if (op.writes_memory) return native<false, true, fpu>;
+    return native<false, false, fpu>;
+}
+
+}  // namespace
+
+Handler native_handler(const NativeOp& op) {
+    if (op.element_size != 0) return simple<masked_move>;
+    return uses_fpu(op.unit) ? pick<true>(op) : pick<false>(op);
+}
+
+void update_units(Cpu& cpu) {
+    const uint8_t not_available = cpu.cr0 & cr0_ts ? vector_nm : 0;
+    const bool emulated = cpu.cr0 & cr0_em;
+    const auto set = [&](Unit unit, uint8_t fault) { cpu.unit_faults[static_cast<unsigned>(unit)] = fault; };
+    set(Unit::general, 0);
+    set(Unit::x87, emulated ? uint8_t{vector_nm} : not_available);
+    set(Unit::mmx, emulated ? uint8_t{vector_ud} : not_available);
+    const uint8_t sse = emulated || !(cpu.cr4 & cr4_osfxsr) ? uint8_t{vector_ud} : not_available;
+    set(Unit::sse, sse);
+    set(Unit::sse_mmx, sse);
+    const bool avx = (cpu.cr4 & cr4_osxsave) && (cpu.xcr0 & 6) == 6 && !cpu.real_or_vm86();
+    set(Unit::avx, avx ? not_available : uint8_t{vector_ud});
+}
+
+void check_unit(Cpu& cpu, Unit unit) {
+    const uint8_t fault = cpu.unit_faults[static_cast<unsigned>(unit)];
+    if (fault != 0) raise(fault);
+}
+
+uint16_t status_word(const Cpu& cpu) {
+    uint16_t status = cpu.fx.fsw;
+    if (cpu.fpu_live) asm volatile("fnstsw %0" : "=a"(status));
+    status &= 0x7F7F;
+    if (status & ~cpu.fx.fcw & 0x3F) status |= 0x8080;
+    return status;
+}
+
+void check_x87_exception(Cpu& cpu) {
+    if ((cpu.fx.fcw & 0x3F) == 0x3F) return;
+    if (!(status_word(cpu) & 0x80)) return;
+    // With CR0.NE clear a PC reports through IRQ 13; that wire is not part of this engine.
+    raise(vector_mf);
+}
+
+}  // namespace viv::soft

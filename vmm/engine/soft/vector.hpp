@@ -1,0 +1,40 @@
+#pragma once
+
+#include "vmm/engine/soft/handlers.hpp"
+#include "vmm/engine/soft/native_code.hpp"
+
+namespace viv::soft {
+
+/// Executes the NativeOp of i->extra: faults of its unit, memory operand, floating point exceptions.
+Handler native_handler(const NativeOp& op);
+
+/// #UD or #NM when CR0, CR4 and XCR0 do not let the unit be used, #MF for a pending x87 exception.
+void check_unit(Cpu& cpu, Unit unit);
+/// #MF, or what stands for it, when an unmasked x87 exception is pending.
+void check_x87_exception(Cpu& cpu);
+/// The x87 status word with ES and B.
+uint16_t status_word(const Cpu& cpu);
+
+// Instructions about the state itself.
+void ldmxcsr(Cpu& cpu, const Insn& i);
+void stmxcsr(Cpu& cpu, const Insn& i);
+void fxsave(Cpu& cpu, const Insn& i);  // size 8: the REX.W form
+void fxrstor(Cpu& cpu, const Insn& i);
+void xsave(Cpu& cpu, const Insn& i);
+void xrstor(Cpu& cpu, const Insn& i);
+void vzeroupper(Cpu& cpu, const Insn& i);
+void vzeroall(Cpu& cpu, const Insn& i);
+void maskmov(Cpu& cpu, const Insn& i);  // size: 8 for MMX; dst and src: register numbers
+
+void fninit(Cpu& cpu, const Insn& i);
+void fnclex(Cpu& cpu, const Insn& i);
+void fnstcw(Cpu& cpu, const Insn& i);
+void fldcw(Cpu& cpu, const Insn& i);
+void fnstsw(Cpu& cpu, const Insn& i);
+void fnstenv(Cpu& cpu, const Insn& i);
+void fldenv(Cpu& cpu, const Insn& i);
+void fnsave(Cpu& cpu, const Insn& i);
+void frstor(Cpu& cpu, const Insn& i);
+void fwait(Cpu& cpu, const Insn& i);
+
+}  // namespace viv::soft
