@@ -23,7 +23,8 @@ Exit codes: 0 done, 1 failure, 2 wrong usage, 3 the guest died,
 
 inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; images are recognised by content
  Machine  --memory SIZE (128M)  --cpus N (1)  --cpu MODEL[,+-FEATURE]
-          --engine auto|kvm     --board FILE (.dtb or .dts)
+          --engine auto|kvm|soft  --board FILE (.dtb or .dts)
+          --clock host|virtual  --mips N (100): virtual time, repeatable
  Drives   --floppy F  --disk F  --cdrom F      (repeat for more)
           --read-only   refuse writes   --snapshot  forget writes at the end
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu

@@ -17,7 +17,9 @@ namespace {
 
 template <class Choice>
 using Choices = std::map<std::string, Choice>;
-const Choices<EngineChoice> engines{{"auto", EngineChoice::automatic}, {"kvm", EngineChoice::kvm}};
+const Choices<EngineChoice> engines{
+    {"auto", EngineChoice::automatic}, {"kvm", EngineChoice::kvm}, {"soft", EngineChoice::soft}};
+const Choices<bool> clocks{{"host", false}, {"virtual", true}};
 const Choices<DisplayChoice> displays{
     {"auto", DisplayChoice::automatic}, {"terminal", DisplayChoice::terminal}, {"none", DisplayChoice::none}};
 
@@ -112,6 +114,8 @@ void add_step(CLI::App& app, const char* name, Step::Kind kind, std::vector<Step
 void add_run_options(CLI::App& app, RunOptions& options) {
     add_machine_options(app, options.machine);
     choice_option(app, "--engine", engines, options.engine);
+    choice_option(app, "--clock", clocks, options.virtual_time);
+    app.add_option("--mips", options.mips)->check(CLI::Range(1, 100'000));
     choice_option(app, "--display", displays, options.display);
     add_step(app, "--until", Step::Kind::until, options.steps);
     add_step(app, "--type", Step::Kind::type, options.steps);

@@ -40,6 +40,8 @@ struct MachineOptions {
 struct RunOptions {
     MachineOptions machine;
     EngineChoice engine = EngineChoice::automatic;
+    bool virtual_time = false;  // --clock virtual
+    uint64_t mips = 100;        // of virtual time
     DisplayChoice display = DisplayChoice::automatic;
     std::vector<Step> steps;
     std::optional<double> timeout;  // seconds

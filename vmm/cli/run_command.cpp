@@ -60,6 +60,18 @@ class SignalWatch {
     std::unique_ptr<EventLoop::Watch> watch_;
 };
 
+/// The date of power-on when time is virtual: 2026-01-01 00:00 UTC.
+constexpr int64_t virtual_epoch = 1'767'225'600;
+
+EngineKind engine_kind(EngineChoice choice) {
+    switch (choice) {
+        case EngineChoice::automatic: return EngineKind::automatic;
+        case EngineChoice::kvm: return EngineKind::kvm;
+        case EngineChoice::soft: return EngineKind::soft;
+    }
+    return EngineKind::automatic;
+}
+
 enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted };
 
 /// What is told about a run, on stderr for people and on stdout as JSON.
@@ -89,11 +101,20 @@ class Run {
 
     Result<void> prepare() {
         TreeNode board = TRY(make_board(options_.machine));
-        const EngineKind kind = options_.engine == EngineChoice::kvm ? EngineKind::kvm : EngineKind::automatic;
-        machine_ = TRY(
-            Machine::create({std::move(board), [kind](const EngineConfig& config) { return make_engine(kind, config); },
-                             static_cast<int64_t>(std::time(nullptr)),
-                             options_.no_reboot || !options_.steps.empty() ? TripleFault::stop : TripleFault::reset}));
+        const EngineKind kind = engine_kind(options_.engine);
+        MachineConfig config;
+        config.board = std::move(board);
+        config.make_engine = [kind](const EngineConfig& engine, EngineClock clock) {
+            return make_engine(kind, engine, clock);
+        };
+        config.clock = {options_.virtual_time, options_.mips};
+        // A run on virtual time depends on nothing but its inputs: the date is one of them.
+        config.wall_time = options_.virtual_time ? virtual_epoch : static_cast<int64_t>(std::time(nullptr));
+        config.on_triple_fault = options_.no_reboot || !options_.steps.empty() ? TripleFault::stop : TripleFault::reset;
+        machine_ = TRY(Machine::create(std::move(config)));
+        if (!machine_->engine_reason().empty()) {
+            log_line(fmt::format("running on the {} engine: {}", machine_->engine().name(), machine_->engine_reason()));
+        }
         script_ = TRY(Script::create(machine_->clock(), machine_->services(), options_.steps));
         return {};
     }
@@ -238,6 +259,8 @@ class Run {
         for (const std::string& limit : machine_->engine().limits()) limits.emplace_back(limit);
         out["engine_limits"] = std::move(limits);
         out["guest_seconds"] = static_cast<double>(machine_->clock().now().ns) / 1e9;
+        out["engine_reason"] = machine_->engine_reason();
+        out["instructions"] = machine_->instructions();
         out["resets"] = machine_->resets();
         out["screen"] = report.screen;
         boost::json::object counters;

@@ -129,6 +129,10 @@ void EventLoop::poll() {
     impl_->context.poll();
 }
 
+void EventLoop::wait() {
+    impl_->context.run_one();
+}
+
 void EventLoop::stop() {
     impl_->context.stop();
 }

@@ -40,8 +40,10 @@ class EventLoop {
 
     /// Serves until stop(); for the I/O thread.
     void run();
-    /// Serves what is ready now and returns; for deterministic runs. Not with the lock held.
+    /// Serves what is ready now and returns; for machines that run in one loop. Not with the lock held.
     void poll();
+    /// Sleeps until something is ready, serves it and returns. Not with the lock held.
+    void wait();
     void stop();
 
   private:

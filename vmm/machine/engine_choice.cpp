@@ -1,15 +1,42 @@
 #include "vmm/machine/engine_choice.hpp"
 
+#include <fmt/format.h>
+
 #include "vmm/engine/kvm/kvm_engine.hpp"
+#include "vmm/engine/soft/soft_engine.hpp"
 
 namespace viv {
+namespace {
 
-Result<std::unique_ptr<Engine>> make_engine(EngineKind kind, const EngineConfig& config) {
+Result<ChosenEngine> make_soft(const EngineConfig& config, EngineClock clock, std::string reason) {
+    auto engine = std::visit([&](auto* kind) { return make_soft_engine(config, *kind); }, clock);
+    if (!engine) return std::unexpected(engine.error());
+    return ChosenEngine{std::move(*engine), true, std::move(reason)};
+}
+
+Result<ChosenEngine> make_kvm(const EngineConfig& config) {
+    return ChosenEngine{TRY(make_kvm_engine(config)), false, {}};
+}
+
+}  // namespace
+
+Result<ChosenEngine> make_engine(EngineKind kind, const EngineConfig& config, EngineClock clock) {
+    const bool virtual_time = std::holds_alternative<VirtualClock*>(clock);
     switch (kind) {
-        case EngineKind::automatic:
-        case EngineKind::kvm: return make_kvm_engine(config);
+        case EngineKind::soft: return make_soft(config, clock, {});
+        case EngineKind::kvm:
+            if (virtual_time) {
+                return fail_usage(
+                    "--engine kvm cannot run on virtual time: it does not count instructions; use --engine soft");
+            }
+            return make_kvm(config);
+        case EngineKind::automatic: break;
     }
-    return fail("unknown engine");
+    if (virtual_time) return make_soft(config, clock, "virtual time needs the software CPU");
+    auto kvm = make_kvm(config);
+    if (!kvm) return make_soft(config, clock, kvm.error().message);
+    if (const auto limits = kvm->engine->limits(); !limits.empty()) return make_soft(config, clock, limits.front());
+    return kvm;
 }
 
 }  // namespace viv

@@ -12,10 +12,7 @@
 
 namespace viv {
 
-Machine::Machine() : ports_(Bus::Kind::ports, &lock_), memory_bus_(Bus::Kind::memory, &lock_), loop_(lock_) {
-    clock_.pause();
-    clock_.set({0});
-}
+Machine::Machine() : ports_(Bus::Kind::ports, &lock_), memory_bus_(Bus::Kind::memory, &lock_), loop_(lock_) {}
 
 Result<std::unique_ptr<Machine>> Machine::create(MachineConfig config) {
     std::unique_ptr<Machine> machine(new Machine());
@@ -48,7 +45,20 @@ Result<void> Machine::build(MachineConfig config) {
 
     std::string model = "max";
     if (const TreeNode* chosen = board_.child("chosen")) model = chosen->string("viv,cpu-model").value_or(model);
-    engine_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = model}));
+    EngineClock engine_clock;
+    if (config.clock.virtual_time) {
+        virtual_clock_ = std::make_unique<VirtualClock>(config.clock.mips);
+        clock_ = virtual_clock_.get();
+        engine_clock = virtual_clock_.get();
+    } else {
+        host_clock_ = std::make_unique<HostClock>();
+        host_clock_->pause();
+        host_clock_->set({0});
+        clock_ = host_clock_.get();
+        engine_clock = host_clock_.get();
+    }
+    chosen_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = model}, engine_clock));
+    engine_ = chosen_.engine.get();
     for (uint32_t i = 0; i < cpus; ++i) cpus_.push_back(TRY(engine_->create_vcpu(VcpuId{i})));
 
     services_.provide(isa_irqs_);
@@ -57,7 +67,7 @@ Result<void> Machine::build(MachineConfig config) {
     // live.
     const std::lock_guard hold(lock_);
     devices_ = TRY(
-        build_devices(board_, {ports_, memory_bus_, memory_, clock_, loop_, services_,
+        build_devices(board_, {ports_, memory_bus_, memory_, *clock_, loop_, services_,
                                static_cast<SystemControl&>(*this), isa_irqs_, config.wall_time, find_device_maker}));
     nvram_ = services_.find<Nvram>();
     if (!nvram_) return fail_usage("the board has no real-time clock (motorola,mc146818), which power-on needs");
@@ -102,8 +112,12 @@ void Machine::start() {
         VIV_ASSERT(phase_ == Phase::created);
         power_on(ResetKind::power_on);
         phase_ = Phase::running;
-        clock_.resume();
-        loop_.drive(clock_);
+        resume_clock();
+        if (host_clock_) loop_.drive(*host_clock_);
+    }
+    if (chosen_.one_loop) {
+        cpu_threads_.emplace_back([this] { run_one_loop(); });
+        return;
     }
     loop_thread_ = std::jthread([this] { loop_.run(); });
     for (size_t i = 0; i < cpus_.size(); ++i) {
@@ -114,14 +128,14 @@ void Machine::start() {
 void Machine::pause() {
     if (phase_ != Phase::running) return;
     phase_ = Phase::paused;
-    clock_.pause();
+    pause_clock();
     kick_cpus();
 }
 
 void Machine::resume() {
     if (phase_ != Phase::paused) return;
     phase_ = Phase::running;
-    clock_.resume();
+    resume_clock();
     loop_.clock_changed();
     cpus_may_run_.notify_all();
 }
@@ -133,7 +147,7 @@ void Machine::reset(std::string_view source) {
 void Machine::stop(Outcome outcome) {
     if (phase_ == Phase::stopped) return;
     phase_ = Phase::stopped;
-    clock_.pause();
+    pause_clock();
     outcome_ = std::move(outcome);
     kick_cpus();
     cpus_may_run_.notify_all();
@@ -154,6 +168,22 @@ std::optional<Outcome> Machine::wait(std::optional<Duration> at_most) {
 
 void Machine::kick_cpus() {
     for (auto& cpu : cpus_) cpu->kick();
+    // The single loop may be asleep with all CPUs halted.
+    if (chosen_.one_loop) loop_.post([] {});
+}
+
+void Machine::pause_clock() {
+    if (host_clock_) host_clock_->pause();
+}
+
+void Machine::resume_clock() {
+    if (host_clock_) host_clock_->resume();
+}
+
+uint64_t Machine::instructions() const {
+    uint64_t total = 0;
+    for (const auto& cpu : cpus_) total += cpu->instructions();
+    return total;
 }
 
 void Machine::power_on(ResetKind kind) {

@@ -24,6 +24,7 @@
 #include "vmm/core/system_control.hpp"
 #include "vmm/engine/engine.hpp"
 #include "vmm/machine/builder.hpp"
+#include "vmm/machine/engine_choice.hpp"
 
 namespace viv {
 
@@ -45,9 +46,16 @@ struct Outcome {
 
 enum class TripleFault { reset, stop };
 
+/// What drives guest time.
+struct ClockChoice {
+    bool virtual_time = false;
+    uint64_t mips = 100;  // of virtual time: instructions a microsecond
+};
+
 struct MachineConfig {
     TreeNode board;
-    std::function<Result<std::unique_ptr<Engine>>(const EngineConfig&)> make_engine;
+    std::function<Result<ChosenEngine>(const EngineConfig&, EngineClock)> make_engine;
+    ClockChoice clock;
     int64_t wall_time = 0;  // Unix time at power-on, seconds
     TripleFault on_triple_fault = TripleFault::reset;
 };
@@ -79,10 +87,14 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
 
     [[nodiscard]] std::mutex& lock() { return lock_; }
     [[nodiscard]] EventLoop& loop() { return loop_; }
-    [[nodiscard]] Clock& clock() { return clock_; }
+    [[nodiscard]] Clock& clock() { return *clock_; }
     [[nodiscard]] Services& services() { return services_; }
     [[nodiscard]] GuestMemory& memory() { return memory_; }
     [[nodiscard]] Engine& engine() { return *engine_; }
+    /// Why it is this engine, when it was chosen and not asked for.
+    [[nodiscard]] const std::string& engine_reason() const { return chosen_.reason; }
+    /// Instructions that all CPUs have retired, where the engine counts them; else 0.
+    [[nodiscard]] uint64_t instructions() const;
     [[nodiscard]] const Bus& ports() const { return ports_; }
     [[nodiscard]] const Bus& memory_bus() const { return memory_bus_; }
     [[nodiscard]] uint64_t resets() const { return resets_; }
@@ -99,6 +111,10 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void kick_cpus();
     void carry_out_requests();
     void run_cpu(size_t index);
+    void run_one_loop();
+    bool run_round(std::unique_lock<std::mutex>& hold);
+    void pause_clock();
+    void resume_clock();
     void handle_stop(Vcpu& cpu, Stop reason);
     void forward_ioapic_routes();
 
@@ -130,7 +146,9 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     std::mutex lock_;  // the machine lock: everything below but the CPUs' insides
     std::condition_variable cpus_may_run_;
     std::condition_variable ended_;
-    HostClock clock_;
+    std::unique_ptr<HostClock> host_clock_;  // one of the two
+    std::unique_ptr<VirtualClock> virtual_clock_;
+    Clock* clock_ = nullptr;  // that one
     GuestMemory memory_;
     Bus ports_;
     Bus memory_bus_;
@@ -141,7 +159,8 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     TreeNode board_;
     uint64_t memory_size_ = 0;
     TripleFault on_triple_fault_ = TripleFault::reset;
-    std::unique_ptr<Engine> engine_;
+    ChosenEngine chosen_;
+    Engine* engine_ = nullptr;  // of chosen_
     std::vector<std::unique_ptr<Vcpu>> cpus_;
     std::vector<BuiltDevice> devices_;
     InterruptController* pic_ = nullptr;
@@ -157,7 +176,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     std::string last_reset_source_;
     std::optional<Outcome> outcome_;
     std::move_only_function<void()> on_stopped_;
-    std::vector<std::jthread> cpu_threads_;
+    std::vector<std::jthread> cpu_threads_;  // or the single one
     std::jthread loop_thread_;
 };
 

@@ -87,10 +87,12 @@ struct Rig {
 
     explicit Rig(TreeNode board = default_board(), TripleFault triple_fault = TripleFault::reset) {
         auto made = Machine::create({std::move(board),
-                                     [this](const EngineConfig&) -> Result<std::unique_ptr<Engine>> {
-                                         return std::make_unique<FakeEngine>(fake);
+                                     [this](const EngineConfig&, EngineClock) -> Result<ChosenEngine> {
+                                         return ChosenEngine{std::make_unique<FakeEngine>(fake), false, {}};
                                      },
-                                     1'700'000'000, triple_fault});
+                                     {},
+                                     1'700'000'000,
+                                     triple_fault});
         INFO((made ? std::string() : made.error().message));
         REQUIRE(made);
         machine = std::move(*made);
@@ -305,10 +307,13 @@ TEST_CASE("Either A20 gate opens the line") {
 TEST_CASE("A board without what power-on needs, or with a wrong CPU count, is refused") {
     FakeState fake;
     const auto create = [&](TreeNode board) {
-        return Machine::create(
-            {std::move(board),
-             [&](const EngineConfig&) -> Result<std::unique_ptr<Engine>> { return std::make_unique<FakeEngine>(fake); },
-             0, TripleFault::reset});
+        return Machine::create({std::move(board),
+                                [&](const EngineConfig&, EngineClock) -> Result<ChosenEngine> {
+                                    return ChosenEngine{std::make_unique<FakeEngine>(fake), false, {}};
+                                },
+                                {},
+                                0,
+                                TripleFault::reset});
     };
     TreeNode board = default_board();
     board.find("/isa/rtc@70")->set_string("status", "disabled");

@@ -1,0 +1,56 @@
+// The machine as one loop: CPUs in turn, devices' timers and host events between their slices. The software CPU runs
+// like this; on virtual time the run depends on nothing but its inputs.
+
+#include <algorithm>
+
+#include "vmm/machine/machine.hpp"
+
+namespace viv {
+namespace {
+/// Instructions of one turn of a CPU. Long enough that the work between turns does not show, short enough that on host
+/// time a timer or a key waits for well under a millisecond.
+constexpr uint64_t slice = 20'000;
+}  // namespace
+
+/// Gives each CPU one turn. Returns whether all of them are halted.
+bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
+    bool all_halted = true;
+    for (auto& cpu : cpus_) {
+        uint64_t budget = slice;
+        if (virtual_clock_) {
+            virtual_clock_->run_due();
+            if (const auto deadline = virtual_clock_->next_deadline()) {
+                budget = std::clamp<uint64_t>(virtual_clock_->instructions_until(*deadline), 1, slice);
+            }
+        }
+        parked_ = 0;
+        hold.unlock();
+        const Stop reason = cpu->run(*this, budget);
+        hold.lock();
+        parked_ = cpus_.size();
+        handle_stop(*cpu, reason);
+        all_halted = all_halted && reason == Stop::halted;
+        if (is_busy() || phase_ != Phase::running) return false;
+    }
+    return all_halted;
+}
+
+void Machine::run_one_loop() {
+    std::unique_lock hold(lock_);
+    parked_ = cpus_.size();
+    while (phase_ != Phase::stopped) {
+        if (is_busy()) carry_out_requests();
+        bool idle = phase_ == Phase::paused;
+        if (phase_ == Phase::running && run_round(hold)) {
+            const auto deadline = clock_->next_deadline();
+            idle = !virtual_clock_ || !deadline;
+            if (!idle) virtual_clock_->skip_to(*deadline);
+        }
+        if (phase_ == Phase::stopped) return;
+        hold.unlock();
+        idle ? loop_.wait() : loop_.poll();
+        hold.lock();
+    }
+}
+
+}  // namespace viv
