@@ -36,7 +36,7 @@ class VcpuHost {
 
 /// Why Vcpu::run() came back.
 enum class Stop {
-    budget,    // the instructions of the budget are used up (soft engine)
+    budget,    // the instructions of the budget are used up
     kicked,    // kick() was called, or the host's callback asked for a stop
     halted,    // HLT with nothing pending (soft engine; KVM waits inside)
     shutdown,  // triple fault
@@ -48,9 +48,8 @@ class Vcpu {
   public:
     virtual ~Vcpu() = default;
 
-    /// Runs guest code until one of the reasons of Stop. `budget` bounds the instructions where the engine can count
-    /// them
-    /// (~0: no bound).
+    /// Runs guest code until one of the reasons of Stop. `budget` bounds the instructions (~0: no bound); with one, KVM
+    /// steps, which is slow.
     virtual Stop run(VcpuHost& host, uint64_t budget) = 0;
     /// Makes a run() that is under way, or else the next one, come back soon. From any thread.
     virtual void kick() = 0;
@@ -64,7 +63,7 @@ class Vcpu {
     virtual Result<CpuState> state() = 0;
     virtual Result<void> set_state(const CpuState& state) = 0;
 
-    /// Retired instructions, where the engine counts them; else 0.
+    /// Retired instructions that the engine counted: KVM those of runs with a budget, the others all.
     [[nodiscard]] virtual uint64_t instructions() const = 0;
     /// After Stop::failed: the reason in words, with the exit's details (reason, instruction bytes, last exits).
     [[nodiscard]] virtual std::string failure() const = 0;

@@ -56,6 +56,34 @@ TEST_CASE("kvm: INS and OUTS move every element") {
           std::vector<Write>{{0x1F0, 2, 0x0201}, {0x1F0, 2, 0x0403}, {0x1F0, 2, 0x0605}, {0xF4, 1, 0}});
 }
 
+TEST_CASE("kvm: a budget counts instructions and ends the run after them") {
+    VIV_KVM_RIG(rig);
+    // mov cx,5; again: in al,60h; out 80h,al; loop again; nop; jmp here
+    rig.load(0x1000, {0xB9, 0x05, 0x00, 0xE4, 0x60, 0xE6, 0x80, 0xE2, 0xFA, 0x90, 0xEB, 0xFE});
+    REQUIRE(rig.cpu().set_state(Rig::real_mode()));
+    CHECK(rig.cpu().run(rig.host(), 0) == Stop::budget);
+    CHECK(rig.cpu().run(rig.host(), 12) == Stop::budget);
+    CHECK(rig.cpu().instructions() == 12);
+    CHECK(rig.host().port_writes.size() == 4);
+    CHECK(rig.cpu().state()->rip == 0x1007);
+    CHECK(rig.cpu().run(rig.host(), 5) == Stop::budget);
+    CHECK(rig.cpu().instructions() == 17);
+    CHECK(rig.cpu().state()->rip == 0x100A);
+
+    // mov eax,[F0000000h]; mov [F0000004h],ax; inc dword [F0000008h]; out F4h,al
+    rig.load(0x1000, {0xA1, 0x00, 0x00, 0x00, 0xF0, 0x66, 0xA3, 0x04, 0x00, 0x00, 0xF0, 0xFF, 0x05, 0x08, 0x00, 0x00,
+                      0xF0, 0xE6, 0xF4});
+    REQUIRE(rig.cpu().set_state(Rig::protected_mode()));
+    CHECK(rig.cpu().run(rig.host(), 3) == Stop::budget);
+    CHECK(rig.cpu().instructions() == 20);
+    CHECK(rig.cpu().state()->rip == 0x1011);
+    CHECK(rig.host().memory_writes.size() == 2);
+
+    // Without a budget nothing is counted.
+    CHECK(rig.cpu().run(rig.host(), ~uint64_t{0}) == Stop::kicked);
+    CHECK(rig.cpu().instructions() == 20);
+}
+
 TEST_CASE("kvm: the 8259A's interrupt is taken when the guest allows it") {
     VIV_KVM_RIG(rig);
     rig.memory.store<uint32_t>(Gpa{0x20 * 4}, 0x2000);       // vector 20h -> 0:2000h

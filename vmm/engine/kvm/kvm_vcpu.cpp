@@ -93,7 +93,7 @@ void KvmVcpu::prepare_entry(VcpuHost& host) {
         run_->request_interrupt_window = 0;
     }
     if (limited_) limited_->prepare(run_->request_interrupt_window != 0);
-    if (kick_.load()) set_immediate_exit(true);
+    if (kick_.load() || completing_) set_immediate_exit(true);
 }
 
 int KvmVcpu::enter() {
@@ -129,21 +129,39 @@ bool KvmVcpu::serve_from_slots() {
     return served;
 }
 
-Stop KvmVcpu::run(VcpuHost& host, uint64_t) {
+/// KVM counts nothing, but it comes back after each instruction when asked to.
+void KvmVcpu::count_instructions(bool wanted) {
+    if (wanted == counting_) return;
+    counting_ = wanted;
+    if (limited_) {
+        limited_->step_always(wanted);
+        return;
+    }
+    kvm_guest_debug debug{};
+    if (wanted) debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+    if (call(fd_.get(), KVM_SET_GUEST_DEBUG, &debug) < 0) {
+        vm_.note(fail_errno("cannot count instructions: KVM has no single-stepping here", errno));
+    }
+}
+
+Stop KvmVcpu::run(VcpuHost& host, uint64_t budget) {
+    count_instructions(budget != ~uint64_t{0});
+    if (budget == 0) return Stop::budget;
     thread_.store(bind_kick(run_));
     if (limited_) limited_->start();
-    const Stop stop = run_until_stop(host);
+    const Stop stop = run_until_stop(host, counting_ ? instructions_ + budget : ~uint64_t{0});
     if (limited_) limited_->stop();
     unbind_kick();
     return stop;
 }
 
-Stop KvmVcpu::run_until_stop(VcpuHost& host) {
-    for (;;) {
+Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
+    while (instructions_ < last_instruction) {
         if (const std::string* failure = vm_.failure()) return give_up(*failure);
         prepare_entry(host);
         const int error = enter();
         settle_in_flight(error);
+        if (error == EINTR && std::exchange(completing_, false)) ++instructions_;
         if (error == EINTR) {
             if (kick_.exchange(false)) {
                 counters_.kicks.add();
@@ -160,13 +178,18 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host) {
             if (run_->exit_reason == KVM_EXIT_MMIO && !vm_.slots.a20()) run_->mmio.phys_addr &= ~uint64_t{0x100000};
         }
         const Next next = serve_exit(*run_, host, counters_);
-        if (next == Next::debug && limited_) {
-            limited_->debug_exit();
+        if (next == Next::debug && (limited_ || counting_)) {
+            if (counting_) ++instructions_;
+            completing_ = false;
+            if (limited_) limited_->debug_exit();
             continue;
         }
+        // Some of these instructions end with a step's exit and some without.
+        completing_ = counting_;
         if (limited_) limited_->progressed();
         if (next != Next::resume) return stop(next);
     }
+    return Stop::budget;
 }
 
 Stop KvmVcpu::stop(Next next) {

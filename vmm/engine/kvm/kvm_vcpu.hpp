@@ -55,7 +55,9 @@ class KvmVcpu final : public Vcpu {
     void inject_nmi() override;
     Result<CpuState> state() override;
     Result<void> set_state(const CpuState& state) override;
-    [[nodiscard]] uint64_t instructions() const override { return 0; }
+    /// Those of the runs with a budget, which step one instruction at a time; a string instruction counts for each of
+    /// its repetitions. KVM counts no others.
+    [[nodiscard]] uint64_t instructions() const override { return instructions_; }
     [[nodiscard]] std::string failure() const override { return failure_; }
 
   private:
@@ -68,7 +70,8 @@ class KvmVcpu final : public Vcpu {
           counters_(vm_.counters.emplace_back()) {}
 
     void interrupt_thread();
-    Stop run_until_stop(VcpuHost& host);
+    Stop run_until_stop(VcpuHost& host, uint64_t last_instruction);
+    void count_instructions(bool wanted);
     void prepare_entry(VcpuHost& host);
     void deliver_intr(VcpuHost& host);
     int enter();
@@ -95,6 +98,9 @@ class KvmVcpu final : public Vcpu {
     std::optional<uint8_t> in_flight_;
     uint64_t in_flight_rsp_ = 0;
     uint64_t slots_generation_ = 0;  // at the last entry
+    bool counting_ = false;
+    bool completing_ = false;  // the next entry only ends the instruction of a port or memory access
+    uint64_t instructions_ = 0;
     ExitCounters& counters_;
     ExitLog log_;
     std::optional<LimitedHost> limited_;  // only where the host needs it

@@ -78,7 +78,7 @@ void LimitedHost::prepare(bool window_wanted) {
         lint0_open_ = (lint0 & 0x10000) == 0;
     }
     window_wanted_ = window_wanted;
-    bool step = window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0;
+    bool step = step_always_ || (window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0);
     if (step) {
         // A step over HLT comes back before the CPU halts, and it then halts after the interrupt.
         constexpr uint8_t hlt = 0xF4;

@@ -33,6 +33,8 @@ class LimitedHost {
     void stop();
     /// Before KVM_RUN. `window_wanted`: an interrupt waits that the CPU cannot take yet.
     void prepare(bool window_wanted);
+    /// Steps every instruction, for whoever counts them.
+    void step_always(bool wanted) { step_always_ = wanted; }
     /// KVM_RUN was interrupted by a signal that asked for nothing else.
     void interrupted();
     /// KVM_RUN returned for a step or a breakpoint.
@@ -74,6 +76,7 @@ class LimitedHost {
     uint64_t step_from_ = 0;  // linear address of the instruction that a step executes
     bool lint0_open_ = false;
     bool window_wanted_ = false;
+    bool step_always_ = false;
 };
 
 }  // namespace viv::kvm
