@@ -441,13 +441,13 @@ call_int16:
 .globl call_mouse_handler
 call_mouse_handler:
     save_for_hook
+    pushl %eax
     pushw (%edx)            # status
     pushw 2(%edx)           # x
     pushw 4(%edx)           # y
     pushw $0                # z
-    pushl %eax
     movl %esp, %eax
-    lcallw *(%eax)
+    lcallw *8(%eax)
     addw $12, %sp
     restore_after_hook
     retl
