@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs a test guest and passes its TAP on: run_guest.py VIV IMAGE [--engine NAME] [--disk-pattern] [viv options...]
+"""Runs a test guest and passes its TAP on: run_guest.py VIV IMAGE [--engine NAME] [--scratch-disk MIB] [viv options...]
 
---scratch-disk MIB adds a hard disk whose sector n begins with the number n, for tests that read and write one."""
+--scratch-disk MIB adds a hard disk whose sector n begins with the number n, for tests that read and write one. An engine
+that viv or this host does not have skips the test by name."""
 import argparse
 import os
 import subprocess
@@ -32,7 +33,12 @@ with tempfile.TemporaryDirectory() as folder:
         options += ["--disk", path]
     command = [arguments.viv, "run", "--engine", arguments.engine, "--display", "none", "--snapshot", "--serial", "stdio",
                "--exit-port", "0x501", "--timeout", arguments.timeout, *options, arguments.image]
-    run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+errors = run.stderr.decode(errors="replace")
+if run.returncode == 2 and "--engine" in errors:
+    print(f"1..0 # SKIP {name} on {arguments.engine}: {errors.strip()}")
+    sys.exit(0)
+sys.stderr.write(errors)
 # The guest sends "\n"; what a serial line adds is not part of TAP.
 output = run.stdout.decode(errors="replace").replace("\r", "")
 print(output, end="")
