@@ -78,6 +78,8 @@ class Engine : public MsiSink {
     [[nodiscard]] virtual std::string_view name() const = 0;
     /// One line per limit of the host that the engine found and works around; empty on a full one.
     [[nodiscard]] virtual std::vector<std::string> limits() const = 0;
+    /// Why another engine serves guests better on this host, in one line; empty when this one is as good as it gets.
+    [[nodiscard]] virtual std::string drawback() const { return {}; }
     /// Makes the next CPU; the first is the bootstrap processor.
     virtual Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) = 0;
     /// The A20 gate: with it off, physical address bit 20 reads as 0. Holds from the next guest instruction of every

@@ -25,7 +25,7 @@ void fill_fw_cfg(const Services& services, uint64_t memory_size, uint32_t cpus) 
     FwCfg* fw_cfg = services.find<FwCfg>();
     if (!fw_cfg) return;
     const MemoryLayout layout = memory_layout(memory_size);
-    fw_cfg->add_item(FwCfgKey::ram_size, little_endian(layout.below_4g, 8));
+    fw_cfg->add_item(FwCfgKey::ram_size, little_endian(memory_size, 8));
     fw_cfg->add_item(FwCfgKey::cpu_count, little_endian(cpus, 2));
     fw_cfg->add_item(FwCfgKey::max_cpu_count, little_endian(cpus, 2));
     fw_cfg->add_item(FwCfgKey::irq0_override, little_endian(1, 4));

@@ -35,7 +35,9 @@ Result<ChosenEngine> make_engine(EngineKind kind, const EngineConfig& config, En
     if (virtual_time) return make_soft(config, clock, "virtual time needs the software CPU");
     auto kvm = make_kvm(config);
     if (!kvm) return make_soft(config, clock, kvm.error().message);
-    if (const auto limits = kvm->engine->limits(); !limits.empty()) return make_soft(config, clock, limits.front());
+    if (std::string drawback = kvm->engine->drawback(); !drawback.empty()) {
+        return make_soft(config, clock, std::move(drawback));
+    }
     return kvm;
 }
 

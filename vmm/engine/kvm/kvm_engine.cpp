@@ -88,6 +88,7 @@ class KvmEngine final : public Engine {
 
     [[nodiscard]] std::string_view name() const override { return "kvm"; }
     [[nodiscard]] std::vector<std::string> limits() const override;
+    [[nodiscard]] std::string drawback() const override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override { vm_->note(vm_->slots.set_a20(enabled)); }
     void sync_dirty(Gpa base) override { vm_->note(vm_->slots.sync_dirty(base)); }
@@ -156,6 +157,11 @@ std::vector<std::string> KvmEngine::limits() const {
     std::vector<std::string> lines = vm_->limits.lines();
     lines.insert(lines.end(), cpuid_limits_.begin(), cpuid_limits_.end());
     return lines;
+}
+
+std::string KvmEngine::drawback() const {
+    const bool serves_all_guests = !vm_->limits.emulates_kernel_code && !vm_->limits.no_legacy_paging;
+    return serves_all_guests ? std::string() : vm_->limits.lines().front();
 }
 
 /// Made with the first CPU: on some hosts the first memory slot after the irqchip costs 10 ms.
