@@ -40,6 +40,14 @@ inline void cli() {
 inline void sti() {
     asm volatile("sti" ::: "memory");
 }
+inline uint8_t read_cmos(uint8_t index) {
+    outb(0x70, index);
+    return inb(0x71);
+}
+inline void write_cmos(uint8_t index, uint8_t value) {
+    outb(0x70, index);
+    outb(0x71, value);
+}
 inline void sti_hlt() {
     asm volatile("sti; hlt" ::: "memory");
 }
@@ -99,6 +107,15 @@ void check_equal(uint32_t got, uint32_t expected, const char* name);
 // As check(low <= got && got <= high), and says all three when not.
 void check_between(uint32_t got, uint32_t low, uint32_t high, const char* name);
 void note(const char* text);
+// What has been reported so far: a test that starts the machine anew keeps it where it survives, and goes on from there.
+struct Report {
+    uint32_t points = 0;
+    uint32_t failed = 0;
+};
+Report report();
+void continue_report(Report report);
+// Waits until COM1 has sent everything.
+void flush_report();
 // Prints the plan and ends the run: exit code 0 when every point passed, else 1.
 [[noreturn]] void finish();
 
