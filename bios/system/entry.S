@@ -110,23 +110,31 @@ int15_system:
 
 .globl boot_entry
 boot_entry:
-    # The floppy controller comes out of reset some microseconds after power-on, and says so once for each of four
-    # drives. POST takes these reports, so that no IRQ6 is left for the guest. FFh: there is no controller.
+    # The floppy controller comes out of reset some microseconds after power-on, interrupts, and says so once for each of
+    # four drives. POST takes these reports, so that no IRQ6 is left for the guest. FFh: there is no controller. A timer
+    # tick may end a wait early; after four it is given up.
     movw $0x3F4, %dx
-    movw $0x1000, %cx
-1:  inb %dx, %al
+    movw $4, %cx
+1:  cli
+    inb %dx, %al
     cmpb $0xFF, %al
     je 3f
     cmpb $0x80, %al
-    loopne 1b
-    jne 3f
-    movw $4, %cx
-2:  movw $0x3F5, %dx
+    je 2f
+    sti
+    hlt
+    loop 1b
+    jmp 3f
+2:  movw $4, %cx
+4:  movw $0x3F5, %dx
     movb $0x08, %al         # SENSE INTERRUPT STATUS: ST0 and the cylinder
     outb %al, %dx
     inb %dx, %al
     inb %dx, %al
-    loop 2b
+    loop 4b
+    movw $bda_segment, %ax
+    movw %ax, %ds
+    andb $0x7F, bda_floppy_recalibrate
 3:  int $0x19
 
 # INT 19h never returns, so it takes the stack below the boot sector and forgets what was on the service stacks.
