@@ -36,6 +36,7 @@ Result<void> Machine::add_ram(uint64_t size) {
 Result<void> Machine::build(MachineConfig config) {
     board_ = std::move(config.board);
     on_triple_fault_ = config.on_triple_fault;
+    count_instructions_ = config.count_instructions;
     memory_size_ = TRY(memory_size(board_));
     const uint32_t cpus = cpu_count(board_);
     if (cpus < 1 || cpus > 16)
@@ -222,6 +223,7 @@ void Machine::carry_out_requests() {
 
 void Machine::run_cpu(size_t index) {
     Vcpu& cpu = *cpus_[index];
+    const uint64_t budget = count_instructions_ ? ~uint64_t{0} - 1 : ~uint64_t{0};
     std::unique_lock hold(lock_);
     while (true) {
         ++parked_;
@@ -232,7 +234,7 @@ void Machine::run_cpu(size_t index) {
         --parked_;
         if (phase_ == Phase::stopped) return;
         hold.unlock();
-        const Stop reason = cpu.run(*this, ~uint64_t{0});
+        const Stop reason = cpu.run(*this, budget);
         hold.lock();
         handle_stop(cpu, reason);
     }

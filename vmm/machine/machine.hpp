@@ -58,6 +58,8 @@ struct MachineConfig {
     ClockChoice clock;
     int64_t wall_time = 0;  // Unix time at power-on, seconds
     TripleFault on_triple_fault = TripleFault::reset;
+    /// Makes KVM count instructions, too, which it does a thousand times slower than it runs.
+    bool count_instructions = false;
 };
 
 /// One PC: memory, buses, devices and CPUs made from a board, and the threads that run them: one per CPU, and one for
@@ -159,6 +161,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     TreeNode board_;
     uint64_t memory_size_ = 0;
     TripleFault on_triple_fault_ = TripleFault::reset;
+    bool count_instructions_ = false;
     ChosenEngine chosen_;
     Engine* engine_ = nullptr;  // of chosen_
     std::vector<std::unique_ptr<Vcpu>> cpus_;

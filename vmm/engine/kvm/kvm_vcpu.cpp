@@ -149,7 +149,7 @@ Stop KvmVcpu::run(VcpuHost& host, uint64_t budget) {
     if (budget == 0) return Stop::budget;
     thread_.store(bind_kick(run_));
     if (limited_) limited_->start();
-    const Stop stop = run_until_stop(host, counting_ ? instructions_ + budget : ~uint64_t{0});
+    const Stop stop = run_until_stop(host, budget < ~instructions_ ? instructions_ + budget : ~uint64_t{0});
     if (limited_) limited_->stop();
     unbind_kick();
     return stop;
