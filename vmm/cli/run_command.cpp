@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <memory>
 
@@ -32,8 +33,9 @@ class SignalWatch {
         sigemptyset(&set);
         for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, signal);
         pthread_sigmask(SIG_BLOCK, &set, nullptr);
-        // A reader that went away is seen by the write that fails, not by a signal.
+        // A reader that went away and a file that may not grow are seen by the write that fails, not by a signal.
         signal(SIGPIPE, SIG_IGN);
+        signal(SIGXFSZ, SIG_IGN);
         SignalWatch watch;
         watch.fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
         if (watch.fd_ < 0) return fail_errno("cannot watch for signals", errno);
@@ -72,7 +74,7 @@ EngineKind engine_kind(EngineChoice choice) {
     return EngineKind::automatic;
 }
 
-enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted };
+enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted, output_failed };
 
 /// What is told about a run, on stderr for people and on stdout as JSON.
 struct Report {
@@ -90,6 +92,7 @@ const char* name_of(Ending ending) {
         case Ending::died: return "died";
         case Ending::time_out: return "time-out";
         case Ending::interrupted: return "interrupted";
+        case Ending::output_failed: return "output-failed";
     }
     return "";
 }
@@ -120,9 +123,10 @@ class Run {
     }
 
     Result<int> execute() {
+        if (options_.screenshot) TRY(check_png_path(*options_.screenshot));
         TRY(open_display());
-        machine_->start();
         {
+            // Before the guest runs, so that a script sees all of it.
             const std::lock_guard hold(machine_->lock());
             signals_.start(machine_->loop(), [this](int) {
                 end_ = Ending::interrupted;
@@ -135,6 +139,7 @@ class Run {
                 });
             }
         }
+        machine_->start();
         std::optional<Duration> at_most;
         if (options_.timeout)
             at_most = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*options_.timeout));
@@ -184,6 +189,12 @@ class Run {
             return machine_->phase() == Phase::paused;
         };
         actions.quit = [this] { machine_->stop({}); };
+        actions.output_failed = [this](int errno_value) {
+            output_errno_ = errno_value;
+            if (machine_->phase() == Phase::stopped) return;
+            end_ = Ending::output_failed;
+            machine_->stop({});
+        };
         actions.type = [this](std::string_view typing) { return script_->type(typing); };
         actions.save_screenshot = [this](const Image& picture) { return save_numbered_screenshot(picture); };
         display_ =
@@ -236,6 +247,10 @@ class Run {
             report.exit_code = exit_time_out;
             report.message =
                 fmt::format("time-out after {} s{}; the screen shows:\n{}", *options_.timeout, waiting, report.screen);
+        } else if (output_errno_ != 0) {
+            report.ending = Ending::output_failed;
+            report.exit_code = 1;
+            report.message = fmt::format("cannot write to standard output: {}", std::strerror(output_errno_));
         } else if (end_ == Ending::interrupted && unfinished) {
             report.exit_code = 1;
             report.message = "interrupted" + waiting;
@@ -278,6 +293,7 @@ class Run {
     std::unique_ptr<Script> script_;
     std::unique_ptr<TerminalDisplay> display_;
     Ending end_ = Ending::interrupted;
+    int output_errno_ = 0;  // why stdout takes nothing any more
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <png.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -29,6 +30,15 @@ Result<void> write_file(const std::string& path, std::span<const std::byte> byte
     return {};
 }
 
+std::unexpected<Error> with_path(Error error, const std::string& path) {
+    return add_context(std::move(error), fmt::format("screenshot '{}'", path));
+}
+
+/// Where the picture grows before it is renamed.
+std::string part_of(const std::string& path) {
+    return fmt::format("{}.{}.part", path, getpid());
+}
+
 }  // namespace
 
 Result<std::vector<std::byte>> encode_png(const Image& image) {
@@ -50,21 +60,30 @@ Result<std::vector<std::byte>> encode_png(const Image& image) {
     return bytes;
 }
 
+Result<void> check_png_path(const std::string& path) {
+    struct stat info {};
+    if (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+        return with_path(fail_errno("cannot put it in place", EISDIR).error(), path);
+    }
+    const std::string part = part_of(path);
+    const auto written = write_file(part, {});
+    unlink(part.c_str());
+    if (!written) return with_path(written.error(), path);
+    return {};
+}
+
 Result<void> write_png(const Image& image, const std::string& path) {
-    const auto with_path = [&path](Error error) {
-        return add_context(std::move(error), fmt::format("screenshot '{}'", path));
-    };
     const auto bytes = encode_png(image);
-    if (!bytes) return with_path(bytes.error());
-    const std::string part = fmt::format("{}.{}.part", path, getpid());
+    if (!bytes) return with_path(bytes.error(), path);
+    const std::string part = part_of(path);
     if (const auto written = write_file(part, *bytes); !written) {
         unlink(part.c_str());
-        return with_path(written.error());
+        return with_path(written.error(), path);
     }
     if (rename(part.c_str(), path.c_str()) != 0) {
         const int problem = errno;
         unlink(part.c_str());
-        return with_path(fail_errno("cannot put it in place", problem).error());
+        return with_path(fail_errno("cannot put it in place", problem).error(), path);
     }
     return {};
 }

@@ -51,8 +51,8 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
 void Script::start(std::move_only_function<void()> on_done) {
     on_done_ = std::move(on_done);
     started_ = true;
-    position_ = 0;
-    begin_step();
+    if (done()) return on_done_();
+    timer_.arm(clock_.now());
 }
 
 void Script::begin_step() {
@@ -60,11 +60,12 @@ void Script::begin_step() {
         on_done_();
         return;
     }
-    for (std::string& text : serial_) text.clear();
+    begun_ = true;
     seen_on_serial_ = false;
     looked_ = false;
     const Step& step = steps_[position_];
     if (step.kind == Step::Kind::until) {
+        seen_on_serial_ = consume_serial(step.text);
         timer_.arm(clock_.now());
         return;
     }
@@ -90,8 +91,22 @@ bool Script::is_on_screen(const std::string& text) {
     return shown.plain().find(text) != std::string::npos || padded(shown).find(text) != std::string::npos;
 }
 
+bool Script::consume_serial(const std::string& wanted) {
+    bool found = false;
+    for (std::string& text : serial_) {
+        const size_t at = text.find(wanted);
+        if (at == std::string::npos) continue;
+        text.erase(0, at + wanted.size());
+        found = true;
+    }
+    return found;
+}
+
 void Script::look(VirtualTime deadline) {
+    if (!begun_) return begin_step();
     if (seen_on_serial_ || is_on_screen(steps_[position_].text)) {
+        // A console on the screen and on a serial port says everything twice.
+        if (!seen_on_serial_) consume_serial(steps_[position_].text);
         ++position_;
         begin_step();
         return;
@@ -100,12 +115,15 @@ void Script::look(VirtualTime deadline) {
 }
 
 void Script::receive(size_t port, uint8_t byte) {
-    if (!started_ || done() || steps_[position_].kind != Step::Kind::until) return;
+    if (done()) return;
     std::string& text = serial_[port];
     text += static_cast<char>(byte);
     if (text.size() > 2 * serial_history) text.erase(0, serial_history);
-    // The guest is inside its OUT now, so the next look acts on it.
-    if (text.ends_with(steps_[position_].text)) seen_on_serial_ = true;
+    const Step& step = steps_[position_];
+    if (!begun_ || seen_on_serial_ || step.kind != Step::Kind::until || !text.ends_with(step.text)) return;
+    // The guest is inside its OUT now, so the next look acts on it. What follows belongs to the next step.
+    seen_on_serial_ = true;
+    text.clear();
 }
 
 std::string Script::waiting_for() const {

@@ -21,7 +21,9 @@ class Script {
     /// Errors: a step that cannot work on this machine (no keyboard; a key name that does not exist).
     static Result<std::unique_ptr<Script>> create(Clock& clock, const Services& services, std::vector<Step> steps);
 
-    /// Begins with the first step; `on_done` is called after the last one (at once when there is none).
+    /// Begins with the first step as soon as the clock runs; `on_done` is called after the last one (at once when there
+    /// is none). What the guest sends on a serial port counts from create() on, and after a match from its end on: like
+    /// this nothing is missed between two steps, however fast the guest answers.
     void start(std::move_only_function<void()> on_done);
     [[nodiscard]] bool done() const { return position_ == steps_.size(); }
     /// What it waits for, in words: "text 'A:\>'", for messages.
@@ -36,12 +38,15 @@ class Script {
     void look(VirtualTime deadline);
     [[nodiscard]] bool is_on_screen(const std::string& text);
     void receive(size_t port, uint8_t byte);
+    /// Forgets each port's text up to the end of `wanted`, where it occurs; false when it does not.
+    bool consume_serial(const std::string& wanted);
 
     std::vector<Step> steps_;
     size_t position_ = 0;
     Screen* screen_ = nullptr;
     std::unique_ptr<Typist> typist_;
-    std::array<std::string, 4> serial_;  // what each port sent since the step began, bounded
+    std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded
+    bool begun_ = false;                 // the first step
     bool seen_on_serial_ = false;
     uint64_t generation_ = 0;
     bool looked_ = false;

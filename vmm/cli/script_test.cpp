@@ -1,5 +1,7 @@
 #include "vmm/cli/script.hpp"
 
+#include <functional>
+
 #include "devices/serial/char_backend.hpp"
 #include "vmm/core/catch.hpp"
 
@@ -34,6 +36,7 @@ struct FakeScreen final : Screen {
 struct FakeKeyboard final : KeyboardPort {
     bool press(Key key, Repeat) override {
         pressed.push_back(key);
+        if (on_press) on_press();
         return true;
     }
     void release(Key) override {}
@@ -42,6 +45,7 @@ struct FakeKeyboard final : KeyboardPort {
     uint64_t discarded() const override { return 0; }
     KeyboardLeds leds() const override { return {}; }
     std::vector<Key> pressed;
+    std::function<void()> on_press;
 };
 
 struct FakeSerial final : SerialTap {
@@ -116,7 +120,43 @@ TEST_CASE("Text on a serial port ends a wait, also when it came in pieces and mo
     CHECK(rig.done == 1);
 }
 
-TEST_CASE("What a serial port said before a step does not count for it") {
+TEST_CASE("What a serial port sends between two looks or two steps is not missed") {
+    Rig rig({{until, "login:"}, {type, "root\\n"}, {until, "# "}, {until, "done"}});
+    rig.com1.send("login: # done");
+    rig.clock.advance(1s);
+    CHECK(rig.keyboard.pressed.size() == 5);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("What a serial port sends before the script starts counts") {
+    ManualClock clock;
+    Services services;
+    FakeSerial com1;
+    services.provide<SerialTap>(com1, "serial0");
+    const auto script = Script::create(clock, services, {{until, "ready"}});
+    REQUIRE(script);
+    com1.send("ready\r\n");
+    int done = 0;
+    (*script)->start([&done] { ++done; });
+    CHECK(done == 0);
+    clock.advance(1s);
+    CHECK(done == 1);
+}
+
+TEST_CASE("A text seen on the screen is used up on the serial port too") {
+    Rig rig({{until, "login:"}, {type, "x"}, {until, "login:"}});
+    rig.keyboard.on_press = [&rig] { rig.screen.show(" "); };
+    rig.screen.show("login:");
+    rig.com1.send("login:");
+    rig.clock.advance(1s);
+    CHECK(rig.keyboard.pressed.size() == 1);
+    CHECK(rig.done == 0);
+    rig.com1.send("login:");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("What a serial port said before the last match does not count for a step") {
     Rig rig({{until, "one"}, {until, "two"}});
     rig.com1.send("two one");
     rig.clock.advance(1s);

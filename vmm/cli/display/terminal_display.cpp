@@ -290,14 +290,18 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
 class PlainDisplay final : public TerminalDisplay {
   public:
     explicit PlainDisplay(TerminalDisplaySetup setup)
-        : screen_(setup.screen), output_(setup.output), feed_(setup.screen, setup.loop) {
+        : screen_(setup.screen),
+          output_(setup.output),
+          loop_(setup.loop),
+          failed_(std::make_shared<std::move_only_function<void(int)>>(std::move(setup.actions.output_failed))),
+          feed_(setup.screen, setup.loop) {
         thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
     }
     ~PlainDisplay() override {
         thread_.request_stop();
         wake_.set();
         thread_.join();
-        print(printer_.finish(screen_.text()));
+        if (const int failure = print(printer_.finish(screen_.text())); failure && *failed_) (*failed_)(failure);
     }
 
   private:
@@ -306,20 +310,32 @@ class PlainDisplay final : public TerminalDisplay {
             feed_.request();
             pollfd stopped = {wake_.fd(), POLLIN, 0};
             poll(&stopped, 1, static_cast<int>(refresh_interval.count()));
-            if (auto update = feed_.take()) print(printer_.update(update->text));
+            auto update = feed_.take();
+            const int failure = update ? print(printer_.update(update->text)) : 0;
+            if (failure == 0) continue;
+            loop_.post([failed = failed_, failure] {
+                if (*failed) (*failed)(failure);
+            });
         }
     }
-    void print(std::string_view text) {
-        while (!text.empty()) {
+    /// Returns the errno value when the output takes nothing any more, once; else 0.
+    int print(std::string_view text) {
+        while (!text.empty() && output_ >= 0) {
             const ssize_t written = write(output_, text.data(), text.size());
             if (written < 0 && errno == EINTR) continue;
-            if (written <= 0) return;  // the reader has gone
+            if (written <= 0) {
+                output_ = -1;
+                return written < 0 ? errno : EIO;
+            }
             text.remove_prefix(static_cast<size_t>(written));
         }
+        return 0;
     }
 
     Screen& screen_;
-    int output_;
+    int output_;  // -1: it takes nothing any more
+    EventLoop& loop_;
+    std::shared_ptr<std::move_only_function<void(int)>> failed_;
     ScreenFeed feed_;
     PlainPrinter printer_;
     Wake wake_;

@@ -21,6 +21,9 @@ struct DisplayActions {
     /// Returns whether the machine is paused now.
     std::move_only_function<bool()> toggle_pause;
     std::move_only_function<void()> quit;
+    /// Plain lines cannot be written any more: the reader has gone, or a disk is full. Called once; without the machine
+    /// lock when the display is destroyed.
+    std::move_only_function<void(int errno_value)> output_failed;
     /// Pasted text in the typist's notation.
     std::move_only_function<Result<void>(std::string_view typing)> type;
     /// Saves the picture and returns the file's name. Called from the display's thread, without the machine lock.
