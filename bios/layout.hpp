@@ -187,7 +187,8 @@ struct Ebda {
     uint16_t emulated_segment = 0;
     uint32_t emulated_lba = 0;
     uint16_t emulated_sectors = 0;
-    uint8_t reserved_4[0x90] = {};
+    uint8_t boot_next = 0;  // index in the boot order of the device after the one that was started
+    uint8_t reserved_4[0x8F] = {};
     uint32_t e820_count = 0;  // 100h
     E820Entry e820[e820_capacity] = {};
     uint8_t reserved_5[0x1C] = {};

@@ -1,6 +1,6 @@
 // INT 18h and 19h: choosing a device and starting its boot sector.
-// Reference: IBM PS/2 and PC BIOS Interface Technical Reference, "Interrupt 19H"; "El Torito" Bootable CD-ROM Format
-// Specification 1.0, figures 2-3 (catalog) and 7 (boot record).
+// Reference: IBM PS/2 and PC BIOS Interface Technical Reference, "Interrupt 19H"; BIOS Boot Specification 1.01 (INT
+// 18h); "El Torito" Bootable CD-ROM Format Specification 1.0, figures 2-3 (catalog) and 7 (boot record).
 
 #include "bios/system/drive.hpp"
 
@@ -131,6 +131,12 @@ Failure boot_drive(uint8_t drive) {
     start_boot_sector(drive, 0x00007C00);
 }
 
+// As boot_drive(), for entry `index` of the boot order; INT 18h goes on behind it.
+Failure boot_entry_of_order(uint8_t index, uint8_t drive) {
+    ebda_put(VIV_EBDA_FIELD(boot_next), static_cast<uint8_t>(index + 1));
+    return boot_drive(drive);
+}
+
 uint16_t read_key() {
     return static_cast<uint16_t>(call_int16(0x1000));
 }
@@ -192,12 +198,16 @@ extern "C" [[noreturn]] void boot_system() {
     uint8_t first = menu_wanted() ? menu_choice() : 0;
     for (;;) {
         uint8_t drive;
-        for (uint8_t index = first; index != 0xFF && boot_order(index, drive); ++index) boot_drive(drive);
+        for (uint8_t index = first; index != 0xFF && boot_order(index, drive); ++index) {
+            boot_entry_of_order(index, drive);
+        }
         // All failed. Only now is it worth the time to say why, so each is tried again.
         report(BootProgress::nothing_bootable);
         print(text_nothing);
         uint8_t index = first;
-        for (; index != 0xFF && boot_order(index, drive); ++index) print_failure(drive, boot_drive(drive));
+        for (; index != 0xFF && boot_order(index, drive); ++index) {
+            print_failure(drive, boot_entry_of_order(index, drive));
+        }
         if (index == 0) print(text_empty_order);
         report(BootProgress::nothing_bootable);
         wait_for_key_and_retry();
@@ -205,8 +215,12 @@ extern "C" [[noreturn]] void boot_system() {
     }
 }
 
-// INT 18h: what a boot program calls that found nothing to start.
+// INT 18h: what a boot program calls that found nothing to start. The next device has its turn.
 extern "C" void boot_refused() {
+    uint8_t drive;
+    for (uint8_t index = ebda_get(VIV_EBDA_FIELD(boot_next)); index != 0xFF && boot_order(index, drive); ++index) {
+        boot_entry_of_order(index, drive);
+    }
     print(text_refused);
     wait_for_key_and_retry();
 }

@@ -137,9 +137,8 @@ boot_entry:
     andb $0x7F, bda_floppy_recalibrate
 3:  int $0x19
 
-# INT 19h never returns, so it takes the stack below the boot sector and forgets what was on the service stacks.
-.globl int19_boot
-int19_boot:
+# INT 18h and 19h never return, so they take the stack below the boot sector and forget what was on the service stacks.
+    .macro begin_boot
     cli
     cld
     xorl %eax, %eax
@@ -155,20 +154,16 @@ int19_boot:
     pushw $0
     popw %es
     sti
+    .endm
+
+.globl int19_boot
+int19_boot:
+    begin_boot
     calll boot_system
 
 .globl int18_no_boot
 int18_no_boot:
-    cli
-    cld
-    xorl %eax, %eax
-    movw %ax, %ss
-    movl $0x7C00, %esp
-    movw %ax, %ds
-    movw %ax, %es
-    movw $bda_segment, %ax
-    movw %ax, %fs
-    sti
+    begin_boot
     calll boot_refused
     int $0x19
 
