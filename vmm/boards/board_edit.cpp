@@ -124,6 +124,23 @@ void set_boot_order(TreeNode& board, std::span<const std::string> order) {
     board.ensure_child("chosen").set("viv,boot-order", std::move(list));
 }
 
+Result<void> set_kernel(TreeNode& board, std::string_view path) {
+    TreeNode& chosen = board.ensure_child("chosen");
+    if (const auto other = chosen.string("viv,kernel")) {
+        return fail_usage(fmt::format("a machine boots one kernel, not both '{}' and '{}'", *other, path));
+    }
+    chosen.set_string("viv,kernel", path);
+    return {};
+}
+
+void set_initrd(TreeNode& board, std::string_view path) {
+    board.ensure_child("chosen").set_string("viv,initrd", path);
+}
+
+void set_kernel_command_line(TreeNode& board, std::string_view text) {
+    board.ensure_child("chosen").set_string("bootargs", text);
+}
+
 Result<void> add_exit_port(TreeNode& board, uint16_t port) {
     TreeNode* isa = board.child("isa");
     if (!isa) return fail_usage("the board has no /isa bus for an exit port");

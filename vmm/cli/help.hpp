@@ -28,19 +28,21 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Drives   --floppy F  --disk F  --cdrom F      (repeat for more)
           --read-only   refuse writes   --snapshot  forget writes at the end
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
+ Kernel   --kernel F (Linux)  --initrd F  --append 'COMMAND LINE'
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
-          steps run in the order given; exit code 0 when the last one is done
+                         (steps run in the order given, then exit code 0)
           --timeout SECONDS   give up: exit code 124
           --exit-port PORT    a byte written there ends the run with its value
           --no-reboot         a triple fault ends the run: exit code 3
           --json              print the result as JSON on stdout
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60
-  viv run --snapshot --disk hd.img --serial stdio --display none
+  viv run --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 \
+          --serial stdio
 )";
 
 inline constexpr const char* board_help =

@@ -26,13 +26,13 @@ Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess 
             return fail_usage(
                 fmt::format("'{}' is a {}: this board has no CD-ROM drive yet; boot a floppy or disk image", path,
                             probe.description));
-        case ImageKind::linux_kernel:
+        case ImageKind::linux_kernel: return set_kernel(board, path);
         case ImageKind::pvh_kernel:
         case ImageKind::multiboot_kernel:
         case ImageKind::multiboot2_kernel:
             return fail_usage(
-                fmt::format("'{}' is a {}: kernels are not booted directly yet; boot it with a boot loader from a "
-                            "floppy or disk image",
+                fmt::format("'{}' is a {}: only Linux kernels are booted directly; boot it with a boot loader "
+                            "from a floppy or disk image",
                             path, probe.description));
         case ImageKind::unsupported:
         case ImageKind::unknown:
@@ -75,6 +75,13 @@ Result<TreeNode> make_board(const MachineOptions& options) {
             fmt::format("--cdrom {}: this board has no CD-ROM drive yet; boot a floppy or disk image", path));
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
+    if (options.kernel) {
+        // What --board names is replaced, what the command line names besides is a mistake.
+        if (options.images.empty()) board.ensure_child("chosen").erase("viv,kernel");
+        TRY(set_kernel(board, *options.kernel));
+    }
+    if (options.initrd) set_initrd(board, *options.initrd);
+    if (options.kernel_command_line) set_kernel_command_line(board, *options.kernel_command_line);
     for (size_t i = 0; i < options.serials.size(); ++i) {
         TRY(set_serial(board, static_cast<uint32_t>(i), options.serials[i]));
     }

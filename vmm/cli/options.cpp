@@ -94,6 +94,9 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     cpus_option(app, options.cpus);
     app.add_option("--cpu", options.cpu_model);
     app.add_option("--boot", options.boot)->delimiter(',')->allow_extra_args(false);
+    app.add_option("--kernel", options.kernel);
+    app.add_option("--initrd", options.initrd);
+    app.add_option("--append", options.kernel_command_line);
     port_option(app, options.exit_port);
     app.add_flag("--read-only", options.read_only);
     app.add_flag("--snapshot", options.snapshot);

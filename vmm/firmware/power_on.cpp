@@ -14,6 +14,7 @@ namespace viv::firmware {
 namespace {
 
 constexpr uint64_t kib = 1024, mib = 1024 * kib, gib = 1024 * mib;
+constexpr uint64_t ebda_base = uint64_t{rom::ebda_segment} * 16;
 
 /// Writes fields of a segment in low memory.
 class SegmentWriter {
@@ -146,19 +147,10 @@ void fill_bda(const Board& board) {
 
 void fill_ebda(const Board& board) {
     rom::Ebda ebda;
-    const MemoryLayout layout = memory_layout(board.memory_size);
-    const auto add = [&](uint64_t base, uint64_t end, uint32_t type) {
+    for (const boot::MemoryMapEntry& entry : memory_map(board.memory_size)) {
         VIV_ASSERT(ebda.e820_count < rom::e820_capacity);
-        if (end > base) ebda.e820[ebda.e820_count++] = {base, end - base, type, 1};
-    };
-    constexpr uint32_t usable = 1, reserved = 2;
-    const uint64_t ebda_base = uint64_t{rom::ebda_segment} * 16;
-    add(0, ebda_base, usable);
-    add(ebda_base, 0xA0000, reserved);
-    add(0xF0000, 0x100000, reserved);
-    add(1 * mib, layout.below_4g, usable);
-    add(4 * gib - 256 * kib, 4 * gib, reserved);
-    add(4 * gib, 4 * gib + layout.above_4g, usable);
+        ebda.e820[ebda.e820_count++] = {entry.base, entry.length, entry.type, 1};
+    }
     for (uint8_t i = 0; i < 2; ++i) {
         const Drive* disk = hard_disk(board, i);
         if (!disk) continue;
@@ -224,6 +216,22 @@ MemoryLayout memory_layout(uint64_t memory_size) {
     // RAM ends at 3 GiB to leave room for PCI devices; the rest goes above 4 GiB.
     const uint64_t below = std::min(memory_size, 3 * gib);
     return {below, memory_size - below};
+}
+
+std::vector<boot::MemoryMapEntry> memory_map(uint64_t memory_size) {
+    std::vector<boot::MemoryMapEntry> map;
+    const auto add = [&](uint64_t base, uint64_t end, uint32_t type) {
+        if (end > base) map.push_back({base, end - base, type});
+    };
+    const MemoryLayout layout = memory_layout(memory_size);
+    constexpr uint32_t usable = 1, reserved = 2;
+    add(0, ebda_base, usable);
+    add(ebda_base, 0xA0000, reserved);
+    add(0xF0000, 0x100000, reserved);
+    add(1 * mib, layout.below_4g, usable);
+    add(4 * gib - 256 * kib, 4 * gib, reserved);
+    add(4 * gib, 4 * gib + layout.above_4g, usable);
+    return map;
 }
 
 Result<void> install_roms(GuestMemory& memory) {

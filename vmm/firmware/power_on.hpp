@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "devices/storage/drive_registry.hpp"
 #include "devices/system/nvram.hpp"
+#include "vmm/boot/memory_map.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/core/result.hpp"
@@ -44,5 +46,8 @@ struct MemoryLayout {
     uint64_t above_4g = 0;  // bytes
 };
 MemoryLayout memory_layout(uint64_t memory_size);
+
+/// What INT 15h/E820h and a kernel's loader tell of it, in ascending order.
+std::vector<boot::MemoryMapEntry> memory_map(uint64_t memory_size);
 
 }  // namespace viv::firmware

@@ -81,6 +81,20 @@ Result<void> Machine::build(MachineConfig config) {
     }
     firmware::fill_fw_cfg(services_, memory_size_, cpus);
     set_boot_choices();
+    return open_kernel();
+}
+
+Result<void> Machine::open_kernel() {
+    const TreeNode* chosen = board_.child("chosen");
+    if (!chosen) return {};
+    if (!chosen->has("viv,kernel")) {
+        for (const char* property : {"viv,initrd", "bootargs"}) {
+            if (chosen->has(property))
+                return fail_usage(fmt::format("/chosen: `{}` is of no use without `viv,kernel`", property));
+        }
+        return {};
+    }
+    kernel_.emplace(TRY(boot::LinuxKernel::open(*chosen, {firmware::memory_map(memory_size_), Gpa{0}})));
     return {};
 }
 
@@ -189,8 +203,9 @@ uint64_t Machine::instructions() const {
 
 void Machine::power_on(ResetKind kind) {
     for (BuiltDevice& built : devices_) built.device->reset(kind);
-    set_cpu_states(firmware::power_on(
-        {memory_, ports_, memory_bus_, *nvram_, drives_, memory_size_, static_cast<uint32_t>(cpus_.size())}));
+    const CpuState bios_entry = firmware::power_on(
+        {memory_, ports_, memory_bus_, *nvram_, drives_, memory_size_, static_cast<uint32_t>(cpus_.size())});
+    set_cpu_states(kernel_ ? kernel_->load(memory_) : bios_entry);
 }
 
 void Machine::set_cpu_states(const CpuState& bootstrap) {

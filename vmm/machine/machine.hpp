@@ -16,6 +16,7 @@
 #include "devices/interrupt/isa_irqs.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/system/nvram.hpp"
+#include "vmm/boot/linux_kernel.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/event_loop.hpp"
@@ -107,6 +108,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Result<void> build(MachineConfig config);
     Result<void> add_ram(uint64_t size);
     void set_boot_choices();
+    Result<void> open_kernel();
     void power_on(ResetKind kind);
     void set_cpu_states(const CpuState& bootstrap);
     [[nodiscard]] bool is_busy() const { return pending_reset_ || pending_cpu_init_; }
@@ -169,6 +171,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     InterruptController* pic_ = nullptr;
     IoApicControl* ioapic_ = nullptr;
     Nvram* nvram_ = nullptr;
+    std::optional<boot::LinuxKernel> kernel_;  // booted instead of a boot sector
 
     Phase phase_ = Phase::created;
     size_t parked_ = 0;  // CPU threads that wait
