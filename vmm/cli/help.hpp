@@ -38,7 +38,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --timeout SECONDS   give up: exit code 124
           --exit-port PORT    a byte written there ends the run with its value
           --no-reboot         a triple fault ends the run: exit code 3
-          --json              print the result as JSON on stdout
+          --json  as JSON   --stats  counters   --digest  hash of RAM and state
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60
   viv run --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 \

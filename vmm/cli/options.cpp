@@ -126,6 +126,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_option("--screenshot", options.screenshot);
     app.add_flag("--no-reboot", options.no_reboot);
     app.add_flag("--json", options.json);
+    app.add_flag("--digest", options.digest);
+    app.add_flag("--stats", options.stats);
 }
 
 /// In how many places two words differ: letters changed, added, left out, or two swapped.

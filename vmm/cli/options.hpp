@@ -51,6 +51,8 @@ struct RunOptions {
     std::optional<std::string> screenshot;
     bool no_reboot = false;
     bool json = false;
+    bool digest = false;  // print a hash of RAM and state at the end
+    bool stats = false;   // print the counters at the end
 };
 
 struct BoardOptions {

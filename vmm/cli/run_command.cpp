@@ -156,11 +156,13 @@ class Run {
         signals_.end();
         const Report report = make_report(outcome);
         if (options_.screenshot) TRY(take_screenshot(*options_.screenshot));
+        if (options_.digest) digest_ = TRY(machine_->digest());
         if (options_.json) {
             print_json(report);
         } else if (!report.message.empty()) {
             log_line(report.message);
         }
+        if (!options_.json) print_details();
         return report.exit_code;
     }
 
@@ -264,6 +266,24 @@ class Run {
         return write_png(screen->pixels(), path);
     }
 
+    [[nodiscard]] EngineCounters counters() const {
+        EngineCounters all = machine_->engine().counters();
+        for (const auto& region : machine_->ports().regions()) {
+            if (region.accesses) all.emplace_back("ports." + region.name, region.accesses);
+        }
+        for (const auto& region : machine_->memory_bus().regions()) {
+            if (region.accesses) all.emplace_back("memory." + region.name, region.accesses);
+        }
+        return all;
+    }
+
+    /// What --digest and --stats ask for, as text.
+    void print_details() const {
+        if (options_.digest) fmt::print("sha256 {}  instructions {}\n", digest_, machine_->instructions());
+        if (!options_.stats) return;
+        for (const auto& [name, value] : counters()) fmt::print(stderr, "{:<40} {:>16}\n", name, value);
+    }
+
     void print_json(const Report& report) const {
         boost::json::object out;
         out["outcome"] = name_of(report.ending);
@@ -278,12 +298,10 @@ class Run {
         out["instructions"] = machine_->instructions();
         out["resets"] = machine_->resets();
         out["screen"] = report.screen;
-        boost::json::object counters;
-        for (const auto& [name, value] : machine_->engine().counters()) counters[name] = value;
-        for (const auto& region : machine_->ports().regions()) {
-            if (region.accesses) counters["ports." + region.name] = region.accesses;
-        }
-        out["counters"] = std::move(counters);
+        boost::json::object counts;
+        for (const auto& [name, value] : counters()) counts[name] = value;
+        out["counters"] = std::move(counts);
+        if (options_.digest) out["digest"] = digest_;
         fmt::print("{}\n", boost::json::serialize(out));
     }
 
@@ -294,6 +312,7 @@ class Run {
     std::unique_ptr<TerminalDisplay> display_;
     Ending end_ = Ending::interrupted;
     int output_errno_ = 0;  // why stdout takes nothing any more
+    std::string digest_;
 };
 
 }  // namespace

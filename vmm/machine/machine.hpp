@@ -100,6 +100,10 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     [[nodiscard]] uint64_t instructions() const;
     [[nodiscard]] const Bus& ports() const { return ports_; }
     [[nodiscard]] const Bus& memory_bus() const { return memory_bus_; }
+    /// The state of every CPU and device, a node each. Under the lock, while no CPU runs.
+    Result<TreeNode> state();
+    /// SHA-256 over state() and all of RAM, in hexadecimal: equal for equal runs. As state().
+    Result<std::string> digest();
     [[nodiscard]] uint64_t resets() const { return resets_; }
     [[nodiscard]] const std::string& last_reset_source() const { return last_reset_source_; }
 

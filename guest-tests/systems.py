@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Boots whole operating systems, unmodified, to a text that a person would wait for: systems.py VIV
+
+Images come from $VIV_GUESTS (by default the folder shared/guests beside the project) and from what tools/fetch-guests brought.
+
+Every case is one TAP line; an image that is not there is skipped by name. On the software CPU time is virtual, so a run is
+the same every time; "twice" runs a system two times and compares the digests of memory and state."""
+import json
+import os
+import subprocess
+import sys
+
+viv = sys.argv[1]
+project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+guests = os.environ.get("VIV_GUESTS") or os.path.join(os.path.dirname(project), "shared", "guests")
+cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "vivarium", "guests")
+
+SOFT = ["--engine", "soft", "--clock", "virtual"]
+KVM = ["--engine", "kvm"]
+FREEDOS = ["--until", r"A:\>"]
+FREEDOS_DIR = [*FREEDOS, "--type", r"dir\n", "--until", "bytes free"]
+ELKS = ["--until", "login:", "--type", r"root\n", "--until", "# ", "--type", r"uname -a\n", "--until", "ELKS elks 0.7.0"]
+LINUX_24 = ["--until", "Please press Enter to activate this console."]
+OPENBSD = ["--until", "(I)nstall, (U)pgrade or (S)hell?"]
+GRUB = ["--until", "GNU GRUB", "--type", "c", "--until", "grub> ", "--type", r"echo viv-works\n", "--until", "\nviv-works"]
+
+# name, image, engine, options, how many runs
+CASES = [
+    ("FreeDOS answers dir", "freedos722.img", SOFT, FREEDOS_DIR, 2),
+    ("ELKS logs in", "elks-0.7.img", SOFT, ELKS, 1),
+    ("Linux 2.4 starts its init", "linux-2.4.img", SOFT, LINUX_24, 2),
+    ("OpenBSD 2.8 reaches its installer", "openbsd-2.8.img", SOFT, OPENBSD, 1),
+    ("GRUB answers at its command line", "grub/grub-rescue-floppy.img", SOFT, GRUB, 1),
+    ("FreeDOS answers dir", "freedos722.img", KVM, FREEDOS_DIR, 1),
+    ("ELKS logs in", "elks-0.7.img", KVM, ELKS, 1),
+]
+
+
+def find(image):
+    for folder in (guests, cache):
+        path = os.path.join(folder, image)
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def run(path, engine, options):
+    command = [viv, "run", *engine, "--display", "none", "--snapshot", "--json", "--digest", "--timeout", "240", *options, path]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        return done.returncode, json.loads(done.stdout), done.stderr
+    except json.JSONDecodeError:
+        return done.returncode, {}, done.stderr
+
+
+for number, (what, image, engine, options, runs) in enumerate(CASES, 1):
+    name = f"{what} ({engine[1]})"
+    path = find(image)
+    if path is None:
+        print(f"ok {number} - {name} # SKIP no {image} among the guests", flush=True)
+        continue
+    if engine is KVM and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        print(f"ok {number} - {name} # SKIP this host has no /dev/kvm to use", flush=True)
+        continue
+    results = [run(path, engine, options) for _ in range(runs)]
+    failures = [f"exit code {code}: {result.get('message') or stderr}" for code, result, stderr in results if code != 0]
+    ends = {(result.get("digest"), result.get("instructions")) for _, result, _ in results}
+    if not failures and len(ends) != 1:
+        failures.append(f"{runs} equal runs ended differently: {ends}")
+    print(f"{'not ok' if failures else 'ok'} {number} - {name}{' twice alike' if runs == 2 else ''}", flush=True)
+    for failure in failures:
+        for line in failure.splitlines():
+            print(f"# {line}", flush=True)
+print(f"1..{len(CASES)}")
