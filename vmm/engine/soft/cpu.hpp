@@ -182,7 +182,7 @@ struct Cpu {
     std::array<uint64_t, 11> mtrr_fixed{};
     std::array<uint64_t, 16> mtrr_variable{};
     uint64_t tsc_deadline = 0;
-    uint64_t microcode = 0;
+    uint64_t microcode = 0x100;  // newer than any revision with an erratum that a guest looks for
 
     FxImage fx;
     std::array<uint8_t, 6> unit_faults{};  // by Unit: 0, or the exception its instructions raise

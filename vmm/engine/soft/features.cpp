@@ -37,6 +37,17 @@ CpuFeatureSet host_features() {
     return found;
 }
 
+/// Leaves 15h and 16h: a guest need not measure the time stamp counter.
+void add_frequencies(std::vector<CpuidLeaf>& table, uint64_t hertz) {
+    const auto megahertz = static_cast<uint32_t>(hertz / 1'000'000);
+    const auto basic = std::ranges::find(table, 0u, &CpuidLeaf::leaf);
+    if (basic == table.end() || basic->eax >= 0x15) return;
+    basic->eax = 0x16;
+    const auto at = std::ranges::upper_bound(table, 0x14u, {}, &CpuidLeaf::leaf);
+    table.insert(at, {{.leaf = 0x15, .eax = 1, .ebx = megahertz, .ecx = 1'000'000},
+                      {.leaf = 0x16, .eax = megahertz, .ebx = megahertz, .ecx = 100}});
+}
+
 }  // namespace
 
 Result<Features> make_features(std::string_view text, uint32_t cpus) {
@@ -53,6 +64,9 @@ Result<Features> make_features(std::string_view text, uint32_t cpus) {
         f.tables.push_back(make_cpuid(selection, base, number, cpus));
     }
     f.set = features_of(f.tables.front());
+    if (selection.model->host_identity) {
+        for (auto& table : f.tables) add_frequencies(table, f.tsc_hertz);
+    }
     return f;
 }
 

@@ -123,7 +123,7 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
             cpu.tsc_adjust = value;
             return;
         case 0x79: return;  // microcode update: taken, without effect
-        case 0x8B: cpu.microcode = 0; return;
+        case 0x8B: return;
         case 0x174: cpu.sysenter_cs = value & 0xFFFFFFFF; return;
         case 0x175:
             need_canonical(value);

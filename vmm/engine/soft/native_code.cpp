@@ -206,6 +206,9 @@ const NativeOp* NativeCode::vector_op(const Decoded& d, Unit unit) {
     request.prefixes = 0;
     request.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
     request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
+    // REX.W of these concerns only the registers that they do not name.
+    const bool compares_strings = d.z.mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || d.z.mnemonic == ZYDIS_MNEMONIC_PCMPESTRM;
+    if (compares_strings && d.z.raw.rex.W) request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_64;
 
     auto op = std::make_unique<NativeOp>();
     op->unit = unit;

@@ -349,11 +349,11 @@ bool comparable(const ZydisDecodedInstruction& z, const ZydisDecodedOperand* ope
         case ZYDIS_CATEGORY_SEGOP:
         case ZYDIS_CATEGORY_XSAVE:
         case ZYDIS_CATEGORY_XSAVEOPT:
+        case ZYDIS_CATEGORY_AVX2GATHER:  // their order, and so what a fault leaves behind, is the processor's own
         case ZYDIS_CATEGORY_VTX:
         case ZYDIS_CATEGORY_SGX:
         case ZYDIS_CATEGORY_MPX:
         case ZYDIS_CATEGORY_CET:
-        case ZYDIS_CATEGORY_AVX2GATHER:
         case ZYDIS_CATEGORY_UINTR:
         case ZYDIS_CATEGORY_WAITPKG: return false;
         default: break;

@@ -98,6 +98,31 @@ Handler state_instruction(const Decoded& d) {
     }
 }
 
+unsigned vector_number(ZydisRegister reg) {
+    const bool is_ymm = ZydisRegisterGetClass(reg) == ZYDIS_REGCLASS_YMM;
+    return static_cast<unsigned>(reg - (is_ymm ? ZYDIS_REGISTER_YMM0 : ZYDIS_REGISTER_XMM0));
+}
+
+void translate_gather(const Decoded& d, uint8_t flavour, Insn& out) {
+    bool wide_index = false;
+    switch (d.z.mnemonic) {
+        case ZYDIS_MNEMONIC_VGATHERQPS:
+        case ZYDIS_MNEMONIC_VGATHERQPD:
+        case ZYDIS_MNEMONIC_VPGATHERQD:
+        case ZYDIS_MNEMONIC_VPGATHERQQ: wide_index = true; break;
+        default: break;
+    }
+    const bool wide_data = d.z.raw.vex.W;
+    set_memory(d, d.op(1), flavour, out);
+    out.index = slot_zero;
+    out.dst = static_cast<uint8_t>(vector_number(d.op(0).reg.value));
+    out.src = static_cast<uint8_t>(vector_number(d.op(2).reg.value));
+    out.aux = static_cast<uint8_t>(vector_number(d.op(1).mem.index));
+    out.size = static_cast<uint8_t>((wide_index ? 1 : 0) | (wide_data ? 2 : 0));
+    out.imm = (d.z.raw.vex.L ? 32 : 16) / (wide_index || wide_data ? 8 : 4);
+    out.handler = simple<gather>;
+}
+
 /// What the integer translator does itself.
 bool is_plain(ZydisMnemonic m) {
     switch (m) {
@@ -139,6 +164,10 @@ std::optional<Flow> translate_native(SoftEngine& engine, const Decoded& d, uint8
             }
         }
         out.handler = handler;
+        return Flow::goes_on;
+    }
+    if (d.z.meta.isa_set == ZYDIS_ISA_SET_AVX2GATHER) {
+        translate_gather(d, flavour, out);
         return Flow::goes_on;
     }
     const auto unit = unit_of(d);

@@ -26,6 +26,10 @@ void vzeroupper(Cpu& cpu, const Insn& i);
 void vzeroall(Cpu& cpu, const Insn& i);
 void maskmov(Cpu& cpu, const Insn& i);  // size: 8 for MMX; dst and src: register numbers
 
+/// dst, src (the selection) and aux (the index): register numbers; size: 1 for 8-byte indices, 2 for 8-byte data; imm:
+/// how many elements.
+void gather(Cpu& cpu, const Insn& i);
+
 void fninit(Cpu& cpu, const Insn& i);
 void fnclex(Cpu& cpu, const Insn& i);
 void fnstcw(Cpu& cpu, const Insn& i);
