@@ -99,7 +99,7 @@ TEST_CASE("The interrupt wire is taken after STI and one more instruction") {
     m.memory.store(Gpa{0x20 * 4}, uint32_t{0x00002000});
     m.code(0x1000, {0xFB, 0x40, 0x40, 0xF4});  // sti; inc ax; inc ax
     m.code(0x2000, {0xF4});
-    m.vector = 0x20;
+    m.pic_vector = 0x20;
     m.start_real(0x1000);
     m.vcpu->set_intr(true);
     CHECK(m.run() == Stop::halted);

@@ -11,7 +11,7 @@
 /// A machine of one CPU, memory and a port bus that tests script.
 namespace viv::soft_test {
 
-class TestMachine final : public VcpuHost {
+class TestMachine : public VcpuHost {
   public:
     explicit TestMachine(uint64_t memory_size = 0x400000) {
         REQUIRE(memory.add(Gpa{0}, memory_size, GuestMemory::Kind::ram, "ram"));
@@ -59,7 +59,7 @@ class TestMachine final : public VcpuHost {
     void memory_write(Gpa, uint8_t, uint64_t) override {}
     uint8_t acknowledge_interrupt() override {
         vcpu->set_intr(false);
-        return vector;
+        return pic_vector;
     }
     void end_of_interrupt(uint8_t) override {}
 
@@ -67,7 +67,7 @@ class TestMachine final : public VcpuHost {
     VirtualClock clock{100};
     std::unique_ptr<Engine> engine;
     std::unique_ptr<Vcpu> vcpu;
-    uint8_t vector = 8;
+    uint8_t pic_vector = 8;
     std::function<uint64_t(uint16_t)> on_port_read;
     std::function<void(uint16_t, uint64_t)> on_port_write;
 };
