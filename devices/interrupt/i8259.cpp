@@ -284,6 +284,12 @@ class I8259Pair final : public StatefulDevice<PairState>, public InterruptContro
         return vector;
     }
 
+    [[nodiscard]] bool waits(unsigned irq) const override {
+        const Chip& chip = irq < 8 ? master_ : slave_;
+        const ChipState& state = state_.chips[irq < 8 ? 0 : 1];
+        return state.initialized && (chip.irr() & ~state.imr & bit(irq % 8));
+    }
+
     void reset(ResetKind /*kind*/) override {
         master_.reset();
         slave_.reset();

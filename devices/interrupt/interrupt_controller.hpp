@@ -17,6 +17,8 @@ class InterruptController {
     /// The processor's two INTA cycles: the vector. With nothing requested it is the spurious one (IR7), as on the
     /// chip.
     virtual uint8_t acknowledge() = 0;
+    /// Whether ISA wire `irq` (0-15) requests an interrupt, is not masked, and no INTA cycle has taken the request yet.
+    [[nodiscard]] virtual bool waits(unsigned irq) const = 0;
 };
 
 }  // namespace viv

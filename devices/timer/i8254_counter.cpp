@@ -36,17 +36,17 @@ unsigned I8254Counter::mode() const {
     return bits >= 6 ? bits - 4 : bits;  // D3 is ignored in modes 2 and 3
 }
 
-bool I8254Counter::advance(uint64_t tick) {
+uint64_t I8254Counter::advance(uint64_t tick) {
     tick = std::max(tick, seen);
-    bool rose = false;
+    uint64_t rises = 0;
     if (load_pending && load_at <= tick) {
-        rose = rises_within(seen, load_at);
+        rises = rises_within(seen, load_at);
         seen = load_at;
         load();
     }
-    rose |= rises_within(seen, tick);
+    rises += rises_within(seen, tick);
     seen = tick;
-    return rose;
+    return rises;
 }
 
 void I8254Counter::load() {
@@ -212,15 +212,14 @@ std::optional<uint64_t> I8254Counter::next_fall() const {
     return wave.low ? next_reload() + high_ticks() : next_reload();
 }
 
-bool I8254Counter::rises_within(uint64_t after, uint64_t until) const {
+uint64_t I8254Counter::rises_within(uint64_t after, uint64_t until) const {
     uint64_t tick = 0;
-    if (one_shot_ends_at(tick)) return tick > after && tick <= until;
-    if (!running || period == 1) return false;
+    if (one_shot_ends_at(tick)) return tick > after && tick <= until ? 1 : 0;
+    if (!running || period == 1) return 0;
     uint64_t first = start + period;  // of the rises, which then come every period
     if (mode() == 3 && starts_low) first = start + period / 2;
-    if (until < first) return false;
-    const uint64_t last = first + (until - first) / period * period;
-    return last > after;
+    const auto rises_until = [&](uint64_t end) { return end < first ? 0 : (end - first) / period + 1; };
+    return rises_until(until) - rises_until(after);
 }
 
 uint8_t I8254Counter::read(uint64_t tick) {

@@ -70,8 +70,8 @@ struct I8254Counter {
     /// 0 to 5.
     [[nodiscard]] unsigned mode() const;
 
-    /// Brings the counter to `tick`; returns whether OUT rose since the last time.
-    bool advance(uint64_t tick);
+    /// Brings the counter to `tick`; returns how often OUT rose since the last time.
+    uint64_t advance(uint64_t tick);
     void write_control(uint8_t value, uint64_t tick);
     void write_count(uint8_t value, uint64_t tick);
     uint8_t read(uint64_t tick);
@@ -97,7 +97,7 @@ struct I8254Counter {
     [[nodiscard]] SquareWave square_wave(uint64_t elapsed) const;
     [[nodiscard]] uint64_t elapsed() const { return running ? seen - start : held; }
     [[nodiscard]] uint32_t modulus() const { return control & BCD ? 10000 : 65536; }
-    [[nodiscard]] bool rises_within(uint64_t after, uint64_t until) const;
+    [[nodiscard]] uint64_t rises_within(uint64_t after, uint64_t until) const;
     [[nodiscard]] bool one_shot_ends_at(uint64_t& tick) const;
     void load();
     void stop_counting();
