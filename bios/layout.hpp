@@ -179,19 +179,17 @@ struct Ebda {
     FixedDiskParameters disks[2] = {};  // 3Dh, 4Dh: what vectors 41h and 46h point at
     uint8_t reserved_3[3] = {};
     uint16_t next_stack = service_stack_top;  // 60h: where the next service's stack begins
-    uint16_t mouse_status = 0;                // 62h: bit 0 = enabled by INT 15h/C200h, others reserved
-    uint8_t mouse_sample_rate = 100;
-    uint8_t mouse_resolution = 2;
+    uint8_t reserved_4[4] = {};
     uint8_t emulated_drive = 0;  // El Torito: drive number of the CD-ROM boot, 0 = none
-    uint8_t emulated_media = 0;
+    uint8_t reserved_5 = 0;
     uint16_t emulated_segment = 0;
     uint32_t emulated_lba = 0;
     uint16_t emulated_sectors = 0;
     uint8_t boot_next = 0;  // index in the boot order of the device after the one that was started
-    uint8_t reserved_4[0x8F] = {};
+    uint8_t reserved_6[0x8F] = {};
     uint32_t e820_count = 0;  // 100h
     E820Entry e820[e820_capacity] = {};
-    uint8_t reserved_5[0x1C] = {};
+    uint8_t reserved_7[0x1C] = {};
     uint8_t stacks[service_stack_size * service_stack_count] = {};
 } __attribute__((packed));
 static_assert(sizeof(Ebda) == ebda_size_kib * 1024);

@@ -4,7 +4,7 @@
 
 namespace viv::rom {
 
-// Handlers in entry.S and the hooks it calls for C++ (see there).
+// What the assembler files have for C++: hooks.S, entry.S and fixed.S.
 extern "C" {
 uint32_t call_int10(uint32_t ax, uint32_t bx, uint32_t dx);
 uint32_t call_int15(uint32_t ax);

@@ -1,4 +1,5 @@
-// INT 15h: system services. Hook points (4Fh, 90h, 91h) and the block move (87h) are in entry.S, C2h in mouse.cpp.
+// INT 15h: system services. Hook points (4Fh, 90h, 91h) are in entry.S, 87h and 89h in protected_mode.S,
+// C2h in mouse.cpp.
 // Reference: IBM PS/2 and PC BIOS Interface Technical Reference, "Interrupt 15H"; ACPI 6.4, section 15.1 (E820h).
 
 #include "bios/system/mouse.hpp"
@@ -105,12 +106,6 @@ void int15_e8(Registers& r) {
     fail(r, not_supported);
 }
 
-// 89h: into protected mode with the caller's tables. AX and BP are destroyed, DS, ES and SS become 18h, 20h and 28h.
-// No program that starts on a 386 is known to use it; the block of descriptors it wants is a 286 affair.
-void int15_89_protected_mode(Registers& r) {
-    fail(r, not_supported);
-}
-
 // ---- Waiting -------------------------------------------------------------------------------------------------------
 
 uint32_t microseconds_of(Registers& r) {
@@ -169,7 +164,6 @@ extern "C" void system_service(Registers& r) {
         case 0x85: return int15_85_system_request(r);
         case 0x86: return int15_86_wait(r);
         case 0x88: return int15_88_extended_memory(r);
-        case 0x89: return int15_89_protected_mode(r);
         case 0xC0: return int15_c0_configuration(r);
         case 0xC1: return int15_c1_ebda_segment(r);
         case 0xC2: return int15_c2_pointing_device(r);
