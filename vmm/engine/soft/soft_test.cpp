@@ -121,3 +121,69 @@ TEST_CASE("With the A20 gate closed the second megabyte is the first") {
     CHECK(m.run() == Stop::halted);
     CHECK((m.state().gpr[RAX] & 0xFF) == 1);
 }
+
+TEST_CASE("INIT and a start-up message start the second CPU at its page") {
+    TestMachine m;
+    auto made = m.engine->create_vcpu(VcpuId{1});
+    REQUIRE(made);
+    auto second = std::move(*made);
+    REQUIRE(second->set_state(reset_state(false)));
+    m.code(0x3000, {0xB8, 0x55, 0xAA, 0x2E, 0xA3, 0x00, 0x01, 0xF4});  // mov ax,AA55h; mov cs:[100h],ax; hlt
+    CHECK(second->run(m, 1000) == Stop::halted);
+    CHECK(second->instructions() == 0);
+    // Big real mode reaches the local APIC: destination 1; INIT; start-up at page 3.
+    m.code(0x1000, {0x66, 0xBB, 0x00, 0x03, 0xE0, 0xFE,                      // mov ebx, FEE00300h
+                    0x67, 0x66, 0xC7, 0x43, 0x10, 0x00, 0x00, 0x00, 0x01,    // mov dword [ebx+10h], 01000000h
+                    0x67, 0x66, 0xC7, 0x03, 0x00, 0x45, 0x00, 0x00,          // mov dword [ebx], 4500h
+                    0x67, 0x66, 0xC7, 0x03, 0x03, 0x46, 0x00, 0x00, 0xF4});  // mov dword [ebx], 4603h; hlt
+    m.start_real(0x1000);
+    CpuState s = m.state();
+    s.ds.limit = 0xFFFFFFFF;
+    s.lapic.clear();
+    REQUIRE(m.vcpu->set_state(s));
+    CHECK(m.run() == Stop::halted);
+    CHECK(second->run(m, 1000) == Stop::halted);
+    CHECK(second->instructions() == 3);
+    CHECK(m.memory.load<uint16_t>(Gpa{0x3100}) == 0xAA55);
+}
+
+TEST_CASE("x87 and SSE compute as the processor does, under the guest's rounding") {
+    TestMachine m;
+    m.memory.store(Gpa{0x2000}, 1.0);
+    m.memory.store(Gpa{0x2008}, 3.0);
+    m.memory.store(Gpa{0x2010}, uint16_t{0xC3F});  // truncate
+    // fninit; fld qword [2000h]; fdiv qword [2008h]; fldcw [2010h]; fistp word [2020h]; fnstsw ax; hlt
+    m.code(0x1000, {0xDB, 0xE3, 0xDD, 0x06, 0x00, 0x20, 0xDC, 0x36, 0x08, 0x20, 0xDD, 0x16, 0x28,
+                    0x20, 0xD9, 0x2E, 0x10, 0x20, 0xDF, 0x1E, 0x20, 0x20, 0xDF, 0xE0, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.memory.load<double>(Gpa{0x2028}) == 1.0 / 3.0);
+    CHECK(m.memory.load<uint16_t>(Gpa{0x2020}) == 0);
+    CHECK((m.state().gpr[RAX] & 0x20) != 0);  // inexact
+}
+
+TEST_CASE("With CR0.TS set the first x87 instruction is #NM") {
+    TestMachine m;
+    m.memory.store(Gpa{7 * 4}, uint32_t{0x00002000});
+    m.code(0x1000, {0xD9, 0xE8});
+    m.code(0x2000, {0xF4});
+    m.start_real(0x1000);
+    CpuState s = m.state();
+    s.cr0 |= 8;
+    REQUIRE(m.vcpu->set_state(s));
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().rip == 0x2001);
+    CHECK(m.memory.load<uint16_t>(Gpa{0x7FFA}) == 0x1000);
+}
+
+TEST_CASE("A state comes back as it was set") {
+    TestMachine m;
+    m.start_real(0x1000);
+    CpuState s = m.state();
+    for (size_t n = 0; n < 16; ++n) s.gpr[n] = 0x1111111111111111 * n;
+    s.rflags = 0x8D7;
+    s.dr = {1, 2, 3, 4};
+    for (size_t n = 160; n < 416; ++n) s.xsave[n] = static_cast<uint8_t>(n);
+    REQUIRE(m.vcpu->set_state(s));
+    CHECK(m.state() == s);
+}

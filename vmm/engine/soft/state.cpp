@@ -138,6 +138,11 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     cpu.dr6 = s.dr6;
     cpu.dr7 = s.dr7;
     load_xsave(cpu, s.xsave);
+    // What the state does not list has its power-on value.
+    for (const auto& stored : stored_msrs) cpu.*stored.value = 0;
+    cpu.pat = 0x0007040600070406;
+    cpu.mtrr_variable = {};
+    cpu.mtrr_fixed = {};
     for (const Msr& msr : s.msrs) {
         for (const auto& stored : stored_msrs) {
             if (stored.index == msr.index) cpu.*stored.value = msr.value;

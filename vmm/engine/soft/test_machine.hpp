@@ -13,9 +13,9 @@ namespace viv::soft_test {
 
 class TestMachine : public VcpuHost {
   public:
-    explicit TestMachine(uint64_t memory_size = 0x400000) {
+    explicit TestMachine(uint64_t memory_size = 0x400000, uint32_t cpus = 2) {
         REQUIRE(memory.add(Gpa{0}, memory_size, GuestMemory::Kind::ram, "ram"));
-        auto made = make_soft_engine(EngineConfig{memory, 1, "max"}, clock);
+        auto made = make_soft_engine(EngineConfig{memory, cpus, "max"}, clock);
         REQUIRE(made);
         engine = std::move(*made);
         auto cpu = engine->create_vcpu(VcpuId{0});

@@ -182,8 +182,8 @@ uint16_t status_word(const Cpu& cpu) {
 void check_x87_exception(Cpu& cpu) {
     if ((cpu.fx.fcw & 0x3F) == 0x3F) return;
     if (!(status_word(cpu) & 0x80)) return;
-    // With CR0.NE clear a PC reports through IRQ 13; that wire is not part of this engine.
-    raise(vector_mf);
+    // Deviation: with CR0.NE clear a PC reports through FERR# and IRQ 13, a wire that the engines' seam does not have.
+    if (cpu.cr0 & cr0_ne) raise(vector_mf);
 }
 
 }  // namespace viv::soft
