@@ -34,7 +34,7 @@ enum class Count { no, yes };
 Result<std::unique_ptr<Machine>> make_machine(EngineKind kind, const std::string& image, Count count) {
     MachineConfig config;
     config.board = default_board();
-    TRY(attach_floppy(config.board, image, DriveAccess::snapshot));
+    TRY(attach_disk(config.board, image, DriveAccess::snapshot));
     TRY(add_exit_port(config.board, exit_port));
     config.make_engine = [kind](const EngineConfig& engine, EngineClock clock) {
         return make_engine(kind, engine, clock);
@@ -73,10 +73,10 @@ Result<double> microseconds_to_boot_sector(EngineKind kind, const std::string& i
     return taken.count();
 }
 
-/// A floppy whose boot sector does nothing, for as long as the object lives.
-class EmptyFloppy {
+/// A disk whose boot sector does nothing, for as long as the object lives.
+class EmptyDisk {
   public:
-    EmptyFloppy() {
+    EmptyDisk() {
         const int fd = mkstemp(path_.data());
         if (fd >= 0) close(fd);
         std::array<char, 512> sector{};
@@ -84,10 +84,11 @@ class EmptyFloppy {
         sector[510] = '\x55';
         sector[511] = '\xAA';
         std::ofstream(path_, std::ios::binary).write(sector.data(), sector.size());
+        std::filesystem::resize_file(path_, 1 << 20);
     }
-    ~EmptyFloppy() { std::filesystem::remove(path_); }
-    EmptyFloppy(const EmptyFloppy&) = delete;
-    EmptyFloppy& operator=(const EmptyFloppy&) = delete;
+    ~EmptyDisk() { std::filesystem::remove(path_); }
+    EmptyDisk(const EmptyDisk&) = delete;
+    EmptyDisk& operator=(const EmptyDisk&) = delete;
     [[nodiscard]] const std::string& path() const { return path_; }
 
   private:
@@ -95,7 +96,7 @@ class EmptyFloppy {
 };
 
 int count() {
-    const EmptyFloppy floppy;
+    const EmptyDisk disk;
     constexpr std::array<std::pair<EngineKind, std::string_view>, 2> engines{
         {{EngineKind::kvm, "kvm"}, {EngineKind::soft, "soft"}}};
     int failures = 0;
@@ -105,7 +106,7 @@ int count() {
             fmt::print("ok {} - POST on kvm # SKIP this host has no /dev/kvm to use\n", i + 1);
             continue;
         }
-        const auto instructions = count_instructions(kind, floppy.path());
+        const auto instructions = count_instructions(kind, disk.path());
         if (!instructions) fmt::print("# {}\n", instructions.error().message);
         const bool good = instructions && *instructions > 0 && *instructions <= most_instructions;
         failures += !good;
