@@ -175,6 +175,8 @@ def an_output_that_takes_nothing_is_a_failure(rig):
         for words in (['board'], ['--help']):
             done = rig.command(rig.viv, *words, stdout=full)
             assert done.code == 1 and 'No space left' in done.err, done
+    quiet = rig.command('bash', '-c', '"$0" run --milk 2>/dev/full', rig.viv)
+    assert quiet.code == 2, quiet
     closed = rig.command('bash', '-c', '"$0" board >&-', rig.viv)
     assert closed.code == 1 and 'standard output' in closed.err, closed
 
@@ -475,10 +477,11 @@ def a_pipe_gets_plain_text(rig):
 @case
 def a_reader_that_went_away_ends_the_run(rig):
     process = rig.start(rig.image(rigs.ECHO))
+    assert process.stdout.read(5) == 'ready', 'the guest has nothing more to say'
     process.stdout.close()
     process.stdout = None
     done = rig.finish(process)
-    assert done.code == 1 and 'standard output' in done.err, done
+    assert done.code == 1 and 'standard output: Broken pipe' in done.err, done
 
 
 @case
@@ -487,8 +490,12 @@ def standard_files_may_be_closed(rig):
     for closed in ('<&-', '>&-', '2>&-', '<&- >&- 2>&-'):
         done = rig.command('bash', '-c', f'"$@" {closed}', 'bash', *rig.run_words('--display', 'none', '--exit-port', '0x501', image))
         assert done.code == 42, f'{closed}: {done}'
+    # With a message to print, whose descriptor must not have become the image's.
+    for closed in ('2>&-', '>&- 2>&-', '<&- >&- 2>&-'):
+        done = rig.command('bash', '-c', f'"$@" {closed}', 'bash', *rig.run_words('--timeout', '0.1', image))
+        assert done.code == 124 if closed == '2>&-' else done.code in (1, 124), f'{closed}: {done}'
     with open(image, 'rb') as file:
-        assert file.read() == rigs.EXITS_42.ljust(FLOPPY, b'\0'), 'what was printed did not go to the image'
+        assert file.read() == rigs.EXITS_42.ljust(FLOPPY, b'\0'), 'what was printed went to the image'
 
 
 # Terminals
@@ -665,7 +672,7 @@ def main():
     parser.add_argument('viv')
     parser.add_argument('--engine', default='kvm')
     parser.add_argument('part', nargs='*')
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     has_kvm = os.access('/dev/kvm', os.R_OK | os.W_OK)
     chosen = [entry for entry in CASES if not arguments.part or any(part in entry[0].__name__ for part in arguments.part)]
     failed = 0

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <memory>
@@ -83,6 +84,11 @@ struct Report {
     std::string message;  // empty when there is nothing to say
     std::string screen;   // as text
 };
+
+/// fmt::print throws when a file is closed or full; main() looks at stdout at the end.
+void print_to(FILE* file, const std::string& text) {
+    std::fputs(text.c_str(), file);
+}
 
 const char* name_of(Ending ending) {
     switch (ending) {
@@ -279,9 +285,10 @@ class Run {
 
     /// What --digest and --stats ask for, as text.
     void print_details() const {
-        if (options_.digest) fmt::print("sha256 {}  instructions {}\n", digest_, machine_->instructions());
+        if (options_.digest)
+            print_to(stdout, fmt::format("sha256 {}  instructions {}\n", digest_, machine_->instructions()));
         if (!options_.stats) return;
-        for (const auto& [name, value] : counters()) fmt::print(stderr, "{:<40} {:>16}\n", name, value);
+        for (const auto& [name, value] : counters()) print_to(stderr, fmt::format("{:<40} {:>16}\n", name, value));
     }
 
     void print_json(const Report& report) const {
@@ -302,7 +309,7 @@ class Run {
         for (const auto& [name, value] : counters()) counts[name] = value;
         out["counters"] = std::move(counts);
         if (options_.digest) out["digest"] = digest_;
-        fmt::print("{}\n", boost::json::serialize(out));
+        print_to(stdout, boost::json::serialize(out) + "\n");
     }
 
     const RunOptions& options_;

@@ -25,7 +25,8 @@ Sink& sink() {
 void log_line(std::string_view message) {
     const std::lock_guard hold(sink().mutex);
     if (sink().function) return sink().function(message);
-    fmt::print(stderr, "viv: {}\n", message);
+    // Not fmt::print, which throws when stderr is closed or full.
+    std::fputs(fmt::format("viv: {}\n", message).c_str(), stderr);
 }
 
 std::move_only_function<void(std::string_view)> set_log_sink(std::move_only_function<void(std::string_view)> function) {

@@ -36,7 +36,8 @@ std::move_only_function<void()> set_crash_report(std::move_only_function<void()>
 }
 
 void panic(std::string_view message, std::source_location where) {
-    fmt::print(stderr, "viv: internal error: {} ({}:{})\n", message, where.file_name(), where.line());
+    std::fputs(fmt::format("viv: internal error: {} ({}:{})\n", message, where.file_name(), where.line()).c_str(),
+               stderr);
     // A report that fails itself must not come back here.
     if (auto report = std::exchange(crash_report(), nullptr)) report();
     std::fflush(nullptr);

@@ -308,10 +308,16 @@ class PlainDisplay final : public TerminalDisplay {
     void run(const std::stop_token& stop) {
         while (!stop.stop_requested()) {
             feed_.request();
-            pollfd stopped = {wake_.fd(), POLLIN, 0};
-            poll(&stopped, 1, static_cast<int>(refresh_interval.count()));
-            auto update = feed_.take();
-            const int failure = update ? print(printer_.update(update->text)) : 0;
+            // A reader that goes away is seen at once, not when the guest happens to print more.
+            std::array<pollfd, 2> fds = {{{wake_.fd(), POLLIN, 0}, {output_, 0, 0}}};
+            poll(fds.data(), fds.size(), static_cast<int>(refresh_interval.count()));
+            int failure = 0;
+            if (fds[1].revents & POLLERR) {
+                output_ = -1;
+                failure = EPIPE;
+            } else if (auto update = feed_.take()) {
+                failure = print(printer_.update(update->text));
+            }
             if (failure == 0) continue;
             loop_.post([failed = failed_, failure] {
                 if (*failed) (*failed)(failure);
