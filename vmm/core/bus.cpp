@@ -6,6 +6,8 @@
 #include <cstring>
 #include <optional>
 
+#include "vmm/core/machine_lock.hpp"
+
 namespace viv {
 namespace {
 constexpr uint64_t mask_of(uint8_t size) {
@@ -13,7 +15,7 @@ constexpr uint64_t mask_of(uint8_t size) {
 }
 
 std::unique_lock<std::mutex> hold(std::mutex* lock) {
-    return lock ? std::unique_lock(*lock) : std::unique_lock<std::mutex>();
+    return lock ? hold_machine(*lock) : std::unique_lock<std::mutex>();
 }
 }  // namespace
 

@@ -7,6 +7,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <utility>
 
+#include "vmm/core/machine_lock.hpp"
+
 namespace viv {
 namespace asio = boost::asio;
 
@@ -14,7 +16,7 @@ struct EventLoop::Impl {
     explicit Impl(std::mutex& machine_lock) : lock(machine_lock), timer(context), guard(context.get_executor()) {}
 
     void sleep_until_deadline() {
-        const std::lock_guard hold(lock);
+        const auto hold = hold_machine(lock);
         const auto deadline = clock ? clock->next_deadline() : std::nullopt;
         if (!deadline) {
             timer.cancel();
@@ -26,7 +28,7 @@ struct EventLoop::Impl {
         timer.async_wait([this](const boost::system::error_code& error) {
             if (error) return;
             {
-                const std::lock_guard run_hold(lock);
+                const auto run_hold = hold_machine(lock);
                 clock->run_due();
             }
             sleep_until_deadline();
@@ -55,7 +57,7 @@ struct WatchState : std::enable_shared_from_this<WatchState> {
         const auto kind = ready == EventLoop::Ready::read ? asio::posix::stream_descriptor::wait_read
                                                           : asio::posix::stream_descriptor::wait_write;
         descriptor.async_wait(kind, [self = shared_from_this()](const boost::system::error_code& error) {
-            const std::lock_guard hold(self->lock);
+            const auto hold = hold_machine(self->lock);
             self->waiting = false;
             if (error || !self->active || !self->enabled) return;
             self->handler();
@@ -101,7 +103,7 @@ void EventLoop::post(std::move_only_function<void()> work) {
     // asio wants copyable handlers; a shared holder makes one.
     auto holder = std::make_shared<std::move_only_function<void()>>(std::move(work));
     asio::post(impl_->context, [this, holder] {
-        const std::lock_guard hold(impl_->lock);
+        const auto hold = hold_machine(impl_->lock);
         (*holder)();
     });
 }
