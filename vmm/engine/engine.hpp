@@ -32,6 +32,9 @@ class VcpuHost {
     virtual uint8_t acknowledge_interrupt() = 0;
     /// The local APIC's EOI broadcast for a level-triggered vector.
     virtual void end_of_interrupt(uint8_t vector) = 0;
+    /// Between these two the regions of the GuestMemory stay as they are; no other call is made meanwhile.
+    virtual void hold_memory() {}
+    virtual void release_memory() {}
 };
 
 /// Why Vcpu::run() came back.

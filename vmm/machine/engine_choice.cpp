@@ -4,6 +4,7 @@
 
 #include "vmm/engine/kvm/kvm_engine.hpp"
 #include "vmm/engine/soft/soft_engine.hpp"
+#include "vmm/engine/soft/soft_rescuer.hpp"
 
 namespace viv {
 namespace {
@@ -15,7 +16,8 @@ Result<ChosenEngine> make_soft(const EngineConfig& config, EngineClock clock, st
 }
 
 Result<ChosenEngine> make_kvm(const EngineConfig& config) {
-    return ChosenEngine{TRY(make_kvm_engine(config)), false, {}};
+    auto make_rescuer = [&memory = config.memory] { return make_soft_rescuer(memory); };
+    return ChosenEngine{TRY(make_kvm_engine(config, make_rescuer)), false, {}};
 }
 
 }  // namespace

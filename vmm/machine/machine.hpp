@@ -148,6 +148,8 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     }
     uint8_t acknowledge_interrupt() override;
     void end_of_interrupt(uint8_t vector) override;
+    void hold_memory() override { lock_.lock(); }
+    void release_memory() override { lock_.unlock(); }
     // IrqSink: INTR of the 8259A pair
     void set_irq_level(unsigned pin, bool level) override;
 

@@ -81,8 +81,10 @@ void enable(int vm, uint32_t capability, uint64_t argument) {
 
 class KvmEngine final : public Engine {
   public:
-    KvmEngine(GuestMemory& memory, FileDescriptor kvm, FileDescriptor vm)
-        : kvm_(std::move(kvm)), vm_(std::make_shared<Vm>(memory, std::move(vm))) {}
+    KvmEngine(GuestMemory& memory, FileDescriptor kvm, FileDescriptor vm, RescuerFactory make_rescuer)
+        : kvm_(std::move(kvm)), vm_(std::make_shared<Vm>(memory, std::move(vm))) {
+        vm_->make_rescuer = std::move(make_rescuer);
+    }
 
     Result<void> start(const EngineConfig& config);
 
@@ -245,13 +247,14 @@ EngineCounters KvmEngine::counters() const {
     add("memory-races", &ExitCounters::memory_races);
     add("steps", &ExitCounters::steps);
     add("rescues.int", &ExitCounters::rescued_interrupts);
+    vm_->rescues.add_to(all);
     return all;
 }
 
 }  // namespace
 }  // namespace kvm
 
-Result<std::unique_ptr<Engine>> make_kvm_engine(const EngineConfig& config) {
+Result<std::unique_ptr<Engine>> make_kvm_engine(const EngineConfig& config, RescuerFactory make_rescuer) {
     auto kvm = TRY(kvm::open_kvm());
     TRY(kvm::need_capabilities(kvm.get()));
     kvm::FileDescriptor vm(kvm::call(kvm.get(), KVM_CREATE_VM, 0));
@@ -261,7 +264,8 @@ Result<std::unique_ptr<Engine>> make_kvm_engine(const EngineConfig& config) {
         }
         return fail_errno("cannot create a virtual machine", errno);
     }
-    auto engine = std::make_unique<kvm::KvmEngine>(config.memory, std::move(kvm), std::move(vm));
+    auto engine =
+        std::make_unique<kvm::KvmEngine>(config.memory, std::move(kvm), std::move(vm), std::move(make_rescuer));
     TRY(engine->start(config));
     return engine;
 }

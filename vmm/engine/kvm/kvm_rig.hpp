@@ -69,9 +69,13 @@ class Rig {
   public:
     static constexpr uint64_t ram = 4 << 20;
 
-    explicit Rig(uint32_t cpus = 1, std::string model = "max") {
+    using MakeRescuer = Result<std::unique_ptr<Rescuer>> (*)(GuestMemory&);
+
+    explicit Rig(uint32_t cpus = 1, std::string model = "max", MakeRescuer make_rescuer = nullptr) {
         REQUIRE(memory.add(Gpa{0}, ram, GuestMemory::Kind::ram, "ram"));
-        auto made = make_kvm_engine({memory, cpus, std::move(model)});
+        RescuerFactory rescuers;
+        if (make_rescuer) rescuers = [this, make_rescuer] { return make_rescuer(memory); };
+        auto made = make_kvm_engine({memory, cpus, std::move(model)}, std::move(rescuers));
         if (!made) {
             reason = made.error().message;
             return;

@@ -6,13 +6,38 @@
 #include <cstring>
 #include <utility>
 
+#include "vmm/core/log.hpp"
 #include "vmm/engine/kvm/kick.hpp"
 
 namespace viv::kvm {
+namespace {
+/// Instructions; an interrupt waits no longer than that.
+constexpr uint64_t longest_rescue = 256;
+}  // namespace
+
 void Vm::note(const Result<void>& outcome) {
     if (outcome || failed_.load()) return;
     failure_ = outcome.error().message;
     failed_.store(true, std::memory_order_release);
+}
+
+void RescueCounters::count(std::string_view mnemonic) {
+    const std::lock_guard hold(mutex_);
+    if (by_mnemonic_.empty()) {
+        log_line(fmt::format("this host's KVM cannot execute '{}': the software CPU executes such instructions for it",
+                             mnemonic));
+    }
+    const auto found = by_mnemonic_.find(mnemonic);
+    if (found == by_mnemonic_.end()) {
+        by_mnemonic_.emplace(mnemonic, 1);
+    } else {
+        ++found->second;
+    }
+}
+
+void RescueCounters::add_to(EngineCounters& counters) const {
+    const std::lock_guard hold(mutex_);
+    for (const auto& [mnemonic, count] : by_mnemonic_) counters.emplace_back("rescues." + mnemonic, count);
 }
 
 Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(std::shared_ptr<Vm> vm, VcpuId id, FileDescriptor fd) {
@@ -21,7 +46,7 @@ Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(std::shared_ptr<Vm> vm, VcpuId 
     auto vcpu = std::unique_ptr<KvmVcpu>(new KvmVcpu(std::move(vm), id, std::move(fd), static_cast<kvm_run*>(page)));
     vcpu->run_->kvm_valid_regs = KVM_SYNC_X86_REGS;
     if (vcpu->vm_.limits.any()) {
-        vcpu->run_->kvm_valid_regs |= KVM_SYNC_X86_SREGS;
+        vcpu->run_->kvm_valid_regs |= KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
         vcpu->limited_.emplace(vcpu->vm_.limits, vcpu->vm_.slots, vcpu->fd_.get(), *vcpu->run_, vcpu->counters_);
     }
     return vcpu;
@@ -184,12 +209,31 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
             if (limited_) limited_->debug_exit();
             continue;
         }
+        if (next == Next::emulate && vm_.make_rescuer) {
+            if (limited_) limited_->progressed();
+            if (const auto stopped = rescue(host, counting_ ? 1 : longest_rescue)) return *stopped;
+            continue;
+        }
         // Some of these instructions end with a step's exit and some without.
         completing_ = counting_;
         if (limited_) limited_->progressed();
         if (next != Next::resume) return stop(next);
     }
     return Stop::budget;
+}
+
+std::optional<Stop> KvmVcpu::rescue(VcpuHost& host, uint64_t limit) {
+    if (!rescue_) {
+        auto rescuer = vm_.make_rescuer();
+        if (!rescuer) return give_up(describe_exit(*run_) + "; " + rescuer.error().message);
+        rescue_.emplace(fd_.get(), *run_, vm_.layout, std::move(*rescuer));
+    }
+    const auto report = rescue_->execute(host, limit, vm_.slots.a20());
+    if (!report) return give_up(describe_exit(*run_) + "; it cannot be rescued: " + report.error().message);
+    vm_.rescues.count(report->mnemonic);
+    if (counting_) instructions_ += report->instructions;
+    if (report->shutdown) return Stop::shutdown;
+    return std::nullopt;
 }
 
 Stop KvmVcpu::stop(Next next) {
@@ -221,7 +265,16 @@ Stop KvmVcpu::give_up(std::string reason) {
     return Stop::failed;
 }
 
+/// The registers that the next entry would have set.
+void KvmVcpu::set_shared_registers() {
+    const auto dirty = std::exchange(run_->kvm_dirty_regs, 0);
+    if (dirty & KVM_SYNC_X86_REGS) call(fd_.get(), KVM_SET_REGS, &run_->s.regs.regs);
+    if (dirty & KVM_SYNC_X86_SREGS) call(fd_.get(), KVM_SET_SREGS, &run_->s.regs.sregs);
+    if (dirty & KVM_SYNC_X86_EVENTS) call(fd_.get(), KVM_SET_VCPU_EVENTS, &run_->s.regs.events);
+}
+
 Result<CpuState> KvmVcpu::state() {
+    set_shared_registers();
     auto state = TRY(read_state(fd_.get(), vm_.layout));
     if (const auto vector = acknowledged_ ? acknowledged_ : in_flight_; vector && !state.event_pending) {
         state.event_pending = true;
@@ -234,6 +287,7 @@ Result<void> KvmVcpu::set_state(const CpuState& state) {
     acknowledged_.reset();
     in_flight_.reset();
     run_->ready_for_interrupt_injection = 0;
+    run_->kvm_dirty_regs = 0;
     return write_state(fd_.get(), vm_.layout, state, id_.value);
 }
 

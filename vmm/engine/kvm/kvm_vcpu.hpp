@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <deque>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -14,9 +16,22 @@
 #include "vmm/engine/kvm/kvm_api.hpp"
 #include "vmm/engine/kvm/limited_host.hpp"
 #include "vmm/engine/kvm/memory_slots.hpp"
+#include "vmm/engine/kvm/rescue.hpp"
 #include "vmm/engine/kvm/vcpu_state.hpp"
 
 namespace viv::kvm {
+
+/// Rescues by mnemonic, from all CPUs.
+class RescueCounters {
+  public:
+    /// Counts one, and tells the first.
+    void count(std::string_view mnemonic);
+    void add_to(EngineCounters& counters) const;
+
+  private:
+    mutable std::mutex mutex_;
+    std::map<std::string, uint64_t, std::less<>> by_mnemonic_;
+};
 
 /// What the CPUs of one machine share.
 struct Vm {
@@ -27,7 +42,9 @@ struct Vm {
     MemorySlots slots;
     StateLayout layout;
     HostLimits limits;
-    size_t run_size = 0;                // bytes of kvm_run to map
+    size_t run_size = 0;  // bytes of kvm_run to map
+    RescuerFactory make_rescuer;
+    RescueCounters rescues;
     std::deque<ExitCounters> counters;  // one a CPU; they stay when the CPU goes
 
     /// Keeps the first failure of a change that cannot be reported to whoever made it; the next run() ends with it.
@@ -77,6 +94,9 @@ class KvmVcpu final : public Vcpu {
     int enter();
     void settle_in_flight(int run_error);
     bool serve_from_slots();
+    /// Has the instruction executed that KVM gave up on; without a value, it was.
+    std::optional<Stop> rescue(VcpuHost& host, uint64_t limit);
+    void set_shared_registers();
     Stop stop(Next next);
     Stop give_up(std::string reason);
     void set_immediate_exit(bool wanted);
@@ -104,6 +124,7 @@ class KvmVcpu final : public Vcpu {
     ExitCounters& counters_;
     ExitLog log_;
     std::optional<LimitedHost> limited_;  // only where the host needs it
+    std::optional<Rescue> rescue_;        // from the first one on
     std::string failure_;
 };
 

@@ -43,26 +43,6 @@ kvm_lapic_state reset_lapic(uint32_t apic_id, bool bootstrap, uint32_t version, 
     return lapic;
 }
 
-Result<kvm_xcrs> read_xcrs(int vcpu) {
-    kvm_xcrs xcrs{};
-    if (call(vcpu, KVM_GET_XCRS, &xcrs) < 0) return fail_errno("cannot read a CPU's XCR0", errno);
-    return xcrs;
-}
-
-Result<std::vector<Msr>> read_msrs(int vcpu, const std::vector<Msr>& wanted) {
-    MsrTable table;
-    VIV_ASSERT(wanted.size() <= table.entries.size());
-    table.count = static_cast<uint32_t>(wanted.size());
-    for (size_t i = 0; i < wanted.size(); ++i) table.entries[i].index = wanted[i].index;
-    const int count = call(vcpu, KVM_GET_MSRS, &table);
-    if (count < 0) return fail_errno("cannot read a CPU's MSRs", errno);
-    std::vector<Msr> msrs;
-    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
-        msrs.push_back({table.entries[i].index, table.entries[i].data});
-    }
-    return msrs;
-}
-
 Result<void> write_msrs(int vcpu, const StateLayout& layout, const std::vector<Msr>& listed) {
     std::vector<Msr> msrs;
     for (const Msr& power_on : layout.msrs) {
@@ -233,6 +213,34 @@ std::vector<Msr> readable_msrs(int vcpu, const std::vector<uint32_t>& indices) {
     return found;
 }
 
+Result<std::vector<Msr>> read_msrs(int vcpu, const std::vector<Msr>& wanted) {
+    MsrTable table;
+    VIV_ASSERT(wanted.size() <= table.entries.size());
+    table.count = static_cast<uint32_t>(wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) table.entries[i].index = wanted[i].index;
+    const int count = call(vcpu, KVM_GET_MSRS, &table);
+    if (count < 0) return fail_errno("cannot read a CPU's MSRs", errno);
+    std::vector<Msr> msrs;
+    for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+        msrs.push_back({table.entries[i].index, table.entries[i].data});
+    }
+    return msrs;
+}
+
+Result<void> read_xsave(int vcpu, const StateLayout& layout, std::vector<uint8_t>& image) {
+    image.resize(layout.xsave_size);
+    const unsigned long get_xsave = layout.xsave_size > sizeof(kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
+    if (call(vcpu, get_xsave, image.data()) < 0) return fail_errno("cannot read a CPU's XSAVE image", errno);
+    return {};
+}
+
+Result<uint64_t> read_xcr0(int vcpu, const StateLayout& layout) {
+    if (!layout.has_xcrs) return 1;
+    kvm_xcrs xcrs{};
+    if (call(vcpu, KVM_GET_XCRS, &xcrs) < 0) return fail_errno("cannot read a CPU's XCR0", errno);
+    return xcrs.xcrs[0].value;
+}
+
 Result<CpuState> read_state(int vcpu, const StateLayout& layout) {
     kvm_regs regs{};
     kvm_sregs sregs{};
@@ -265,7 +273,7 @@ Result<CpuState> read_state(int vcpu, const StateLayout& layout) {
     state.activity = from_mp_state(mp.mp_state);
     events_to_state(events, state);
 
-    if (layout.has_xcrs) state.xcr0 = TRY(read_xcrs(vcpu)).xcrs[0].value;
+    state.xcr0 = TRY(read_xcr0(vcpu, layout));
     if (layout.has_debug_registers) {
         kvm_debugregs debug{};
         if (call(vcpu, KVM_GET_DEBUGREGS, &debug) < 0) return fail_errno("cannot read a CPU's debug registers", errno);
@@ -273,9 +281,7 @@ Result<CpuState> read_state(int vcpu, const StateLayout& layout) {
         state.dr6 = debug.dr6;
         state.dr7 = debug.dr7;
     }
-    state.xsave.resize(layout.xsave_size);
-    const unsigned long get_xsave = layout.xsave_size > sizeof(kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE;
-    if (call(vcpu, get_xsave, state.xsave.data()) < 0) return fail_errno("cannot read a CPU's XSAVE image", errno);
+    TRY(read_xsave(vcpu, layout, state.xsave));
     state.msrs = TRY(read_msrs(vcpu, layout.msrs));
     if (layout.has_local_apic) {
         kvm_lapic_state lapic{};

@@ -26,6 +26,11 @@ Result<CpuState> read_state(int vcpu, const StateLayout& layout);
 /// Replaces it. MSRs that `state` does not list get their power-on values, but the time stamp counter goes on.
 Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& state, uint32_t apic_id);
 
+/// Single parts of it.
+Result<std::vector<Msr>> read_msrs(int vcpu, const std::vector<Msr>& wanted);
+Result<void> read_xsave(int vcpu, const StateLayout& layout, std::vector<uint8_t>& image);
+Result<uint64_t> read_xcr0(int vcpu, const StateLayout& layout);
+
 /// Conversions of single parts.
 SegmentRegister from_kvm(const kvm_segment& segment);
 kvm_segment to_kvm(const SegmentRegister& segment);

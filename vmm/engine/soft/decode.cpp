@@ -199,6 +199,35 @@ Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
     return decode_block(cpu, rip, linear, entry, flavour);
 }
 
+Block* make_single_block(SoftEngine& engine, std::span<const uint8_t> bytes, uint8_t flavour, Decoded& decoded) {
+    const ZyanStatus status = decode(bytes, flavour & Flavour::code_size_mask, decoded);
+    if (status == ZYDIS_STATUS_NO_MORE_DATA && bytes.size() < max_length) return nullptr;
+    std::vector<Insn> insns(1);
+    if (ZYAN_SUCCESS(status)) {
+        translate_instruction(engine, decoded, flavour, 0, insns[0]);
+    } else {
+        decoded.z.length = 0;
+        fill_undefined(status == ZYDIS_STATUS_NO_MORE_DATA ? ZYDIS_STATUS_INSTRUCTION_TOO_LONG : status, 0, insns[0]);
+    }
+    return make_block(insns, flavour, insns[0].length, nullptr);
+}
+
+size_t fetch_code(Cpu& cpu, uint64_t rip, std::span<uint8_t> out) {
+    size_t have = 0;
+    try {
+        const unsigned wanted = within_limit(cpu, rip, static_cast<unsigned>(out.size()));
+        while (have < wanted) {
+            const uint64_t linear = (rip + have + cpu.seg_base[CS]) & cpu.linear_mask;
+            const TlbEntry& entry = fetch_entry(cpu, linear);
+            if (!entry.host) break;
+            have += copy_code(cpu, entry, linear, out.data() + have, static_cast<unsigned>(wanted - have));
+        }
+    } catch (const Fault&) {
+        // The engine fetches again what is missing, and raises this.
+    }
+    return have;
+}
+
 Block* find_block(Cpu& cpu, uint64_t rip) {
     try {
         return fetch_block(cpu, rip, cpu.flavour);

@@ -35,6 +35,12 @@ enum class Flow : uint8_t { goes_on, ends };
 /// Decodes `bytes` for code of the given size (0: 16 bits, 1: 32, 2: 64); the status is Zydis's.
 ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& out);
 
+/// A block of the instruction at the start of `bytes`, which may be undefined (then decoded.z.length is 0), in nobody's
+/// list; null when the instruction goes on beyond them.
+Block* make_single_block(SoftEngine& engine, std::span<const uint8_t> bytes, uint8_t flavour, Decoded& decoded);
+/// Copies the code at `rip` as far as it can be fetched; returns the count of bytes.
+size_t fetch_code(Cpu& cpu, uint64_t rip, std::span<uint8_t> out);
+
 /// Turns a decoded instruction at `offset` in its block into handler and operands. What the CPU model lacks becomes
 /// #UD. `flavour` as in Flavour.
 Flow translate_instruction(SoftEngine& engine, const Decoded& decoded, uint8_t flavour, uint16_t offset, Insn& out);

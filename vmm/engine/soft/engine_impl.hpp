@@ -60,7 +60,8 @@ class SoftEngine final : public Engine {
     std::vector<SoftVcpu*> vcpus;
     std::mutex running;
     std::atomic<bool> a20_enabled{true};
-    std::atomic<bool> memory_changed{false};
+    /// Set by the memory's listener, which may outlive the engine.
+    std::shared_ptr<std::atomic<bool>> memory_changed = std::make_shared<std::atomic<bool>>(false);
     uint32_t epoch = 1;
     uint64_t faults = 0, interrupts = 0;
 };

@@ -16,5 +16,12 @@ void check_code_breakpoint(Cpu& cpu);
 /// Between the handlers' Cpu and the engines' common CpuState (state.cpp); not the local APIC.
 CpuState save_cpu_state(Cpu& cpu);
 void load_cpu_state(Cpu& cpu, const CpuState& state);
+/// Parts of it, while the CPU does not run: general, segment, control and debug registers, shadow and NMI mask; the
+/// XSAVE image; MSRs, of which those that are not listed stay.
+void save_registers(Cpu& cpu, CpuState& state);
+void load_registers(Cpu& cpu, const CpuState& state);
+std::vector<uint8_t> save_vectors(Cpu& cpu);
+void load_vectors(Cpu& cpu, const std::vector<uint8_t>& image);
+void load_msrs(Cpu& cpu, const std::vector<Msr>& msrs);
 
 }  // namespace viv::soft

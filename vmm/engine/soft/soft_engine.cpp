@@ -10,7 +10,7 @@ namespace soft {
 
 SoftEngine::SoftEngine(const EngineConfig& config, Clock& guest_clock, VirtualClock* retired_clock)
     : memory(config.memory), clock(guest_clock), retired(retired_clock), blocks(config.memory, *this) {
-    memory.on_change([this] { memory_changed = true; });
+    memory.on_change([changed = memory_changed] { *changed = true; });
     if (retired) {
         retired->on_earlier_deadline([this] {
             for (SoftVcpu* vcpu : vcpus) vcpu->kick();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/handlers.hpp"
@@ -98,20 +99,48 @@ void SoftVcpu::run_blocks() {
 /// Executes exactly one instruction.
 void SoftVcpu::step() {
     Cpu& cpu = *cpu_;
+    if (!(cpu.eflags & flag_rf) && !cpu.interrupt_shadow) check_code_breakpoint(cpu);
+    step(*fetch_block(cpu, cpu.rip, cpu.flavour | Flavour::single));
+}
+
+void SoftVcpu::step(Block& block) {
+    Cpu& cpu = *cpu_;
     const bool trap = cpu.eflags & flag_tf;
-    const bool shadow = cpu.interrupt_shadow;
-    if (!(cpu.eflags & flag_rf) && !shadow) check_code_breakpoint(cpu);
-    Block* block = fetch_block(cpu, cpu.rip, cpu.flavour | Flavour::single);
     cpu.trap_suppressed = false;
-    cpu.block = block;
+    cpu.block = &block;
     cpu.gpr[17] = cpu.rip;
     cpu.remaining -= 1;
     cpu.interrupt_shadow = false;
     cpu.eflags &= ~flag_rf;
     cpu.attention.store(true, std::memory_order_relaxed);  // no way on from here into other blocks
-    const Insn* i = start(cpu, block->first());
+    const Insn* i = start(cpu, block.first());
     while (i) i = i->handler(cpu, i);
     if (trap && !cpu.trap_suppressed) cpu.debug_pending |= 0x4000;
+}
+
+void SoftVcpu::deliver_debug_trap() {
+    Cpu& cpu = *cpu_;
+    if (cpu.debug_pending == 0) return;
+    cpu.dr6 |= cpu.debug_pending;
+    cpu.debug_pending = 0;
+    deliver(cpu, Fault{vector_db, false, 0, 0});
+}
+
+bool SoftVcpu::execute_single(VcpuHost& host, Block& block) {
+    Cpu& cpu = *cpu_;
+    cpu.host = &host;
+    cpu.slice_start = cpu.remaining = 1;
+    engine_.native.enter_guest(cpu);
+    try {
+        step(block);
+    } catch (const Fault& fault) {
+        handle(fault);
+    }
+    cpu.block = nullptr;
+    deliver_debug_trap();
+    engine_.native.leave_guest(cpu);
+    cpu.host = nullptr;
+    return !std::exchange(cpu.shutdown, false);
 }
 
 void SoftVcpu::handle(const Fault& fault) {
@@ -215,7 +244,7 @@ bool SoftVcpu::serve() {
     }
     if (attention || cpu.remaining == cpu.slice_start) {
         check_dirty_epoch();
-        if (engine_.memory_changed.exchange(false)) {
+        if (engine_.memory_changed->exchange(false)) {
             engine_.blocks.clear();
             for (SoftVcpu* vcpu : engine_.vcpus) flush_tlb(vcpu->cpu());
         }
@@ -238,11 +267,7 @@ bool SoftVcpu::serve() {
         cpu.event_pending = false;
         deliver(cpu, cpu.event, cpu.event_is_exception ? Source::exception : Source::external);
     }
-    if (cpu.debug_pending != 0) {
-        cpu.dr6 |= cpu.debug_pending;
-        cpu.debug_pending = 0;
-        deliver(cpu, Fault{vector_db, false, 0, 0});
-    }
+    deliver_debug_trap();
     if (!cpu.interrupt_shadow) {
         if (cpu.nmi_pending && !cpu.nmi_blocked) {
             cpu.nmi_pending = false;

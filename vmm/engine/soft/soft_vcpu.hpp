@@ -30,6 +30,8 @@ class SoftVcpu final : public Vcpu {
     /// INIT and start-up messages (SDM 3A, 9.4.3). From any thread.
     void post_init();
     void post_startup(uint8_t page);
+    /// Executes a block of one instruction that stands at cpu().rip, and delivers what it raises. False: triple fault.
+    bool execute_single(VcpuHost& host, Block& block);
     Cpu& cpu() { return *cpu_; }
     LocalApic& apic() { return apic_; }
 
@@ -40,6 +42,8 @@ class SoftVcpu final : public Vcpu {
     bool interrupt_waits();
     void take_interrupt();
     void step();
+    void step(Block& block);
+    void deliver_debug_trap();
     void run_blocks();
     void handle(const Fault& fault);
     void after_single_step(bool trap);

@@ -29,7 +29,9 @@ constexpr uint32_t fixed_mtrrs[11] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 
 
 constexpr size_t xsave_header = 512, xsave_avx = 576, xsave_size = 832;
 
-std::vector<uint8_t> save_xsave(Cpu& cpu) {
+}  // namespace
+
+std::vector<uint8_t> save_vectors(Cpu& cpu) {
     std::vector<uint8_t> area(xsave_size);
     FxImage image = cpu.fx;
     for (unsigned n = 0; n < 16; ++n) {
@@ -42,7 +44,7 @@ std::vector<uint8_t> save_xsave(Cpu& cpu) {
     return area;
 }
 
-void load_xsave(Cpu& cpu, const std::vector<uint8_t>& area) {
+void load_vectors(Cpu& cpu, const std::vector<uint8_t>& area) {
     cpu.fx = {};
     cpu.vector_registers = {};
     if (area.size() < 576) return;
@@ -66,11 +68,7 @@ void load_xsave(Cpu& cpu, const std::vector<uint8_t>& area) {
     cpu.fx.xmm = {};
 }
 
-}  // namespace
-
-CpuState save_cpu_state(Cpu& cpu) {
-    cpu.engine->native.release_fpu(cpu);
-    CpuState s;
+void save_registers(Cpu& cpu, CpuState& s) {
     std::copy_n(cpu.gpr.begin(), 16, s.gpr.begin());
     s.rip = cpu.rip;
     s.rflags = cpu.flags();
@@ -88,14 +86,22 @@ CpuState save_cpu_state(Cpu& cpu) {
     s.cr2 = cpu.cr2;
     s.cr3 = cpu.cr3;
     s.cr4 = cpu.cr4;
-    s.cr8 = cpu.apic ? cpu.apic->task_priority() >> 4 : 0;
     s.efer = cpu.efer;
-    s.xcr0 = cpu.xcr0;
     s.apic_base = cpu.apic_base;
     s.dr = cpu.dr;
     s.dr6 = cpu.dr6;
     s.dr7 = cpu.dr7;
-    s.xsave = save_xsave(cpu);
+    s.interrupt_shadow = cpu.interrupt_shadow;
+    s.nmi_blocked = cpu.nmi_blocked;
+}
+
+CpuState save_cpu_state(Cpu& cpu) {
+    cpu.engine->native.release_fpu(cpu);
+    CpuState s;
+    save_registers(cpu, s);
+    s.cr8 = cpu.apic ? cpu.apic->task_priority() >> 4 : 0;
+    s.xcr0 = cpu.xcr0;
+    s.xsave = save_vectors(cpu);
     const uint64_t tsc = ticks_in(cpu.engine->clock.now().ns, cpu.engine->features.tsc_hertz) + cpu.tsc_offset;
     s.msrs.push_back({0x10, tsc});
     s.msrs.push_back({0x3B, cpu.tsc_adjust});
@@ -105,8 +111,6 @@ CpuState save_cpu_state(Cpu& cpu) {
     if (cpu.apic && cpu.apic->tsc_deadline() != 0) s.msrs.push_back({0x6E0, cpu.apic->tsc_deadline()});
     std::ranges::sort(s.msrs, {}, &Msr::index);
     s.activity = cpu.activity;
-    s.interrupt_shadow = cpu.interrupt_shadow;
-    s.nmi_blocked = cpu.nmi_blocked;
     s.nmi_pending = cpu.nmi_pending;
     s.event_pending = cpu.event_pending;
     if (cpu.event_pending) {
@@ -118,8 +122,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     return s;
 }
 
-void load_cpu_state(Cpu& cpu, const CpuState& s) {
-    cpu.engine->native.release_fpu(cpu);
+void load_registers(Cpu& cpu, const CpuState& s) {
     std::copy_n(s.gpr.begin(), 16, cpu.gpr.begin());
     cpu.gpr[16] = 0;
     cpu.rip = s.rip;
@@ -132,18 +135,27 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     cpu.cr3 = s.cr3;
     cpu.cr4 = s.cr4;
     cpu.efer = s.efer;
-    cpu.xcr0 = s.xcr0;
     cpu.apic_base = s.apic_base;
     cpu.dr = s.dr;
     cpu.dr6 = s.dr6;
     cpu.dr7 = s.dr7;
-    load_xsave(cpu, s.xsave);
-    // What the state does not list has its power-on value.
-    for (const auto& stored : stored_msrs) cpu.*stored.value = 0;
-    cpu.pat = 0x0007040600070406;
-    cpu.mtrr_variable = {};
-    cpu.mtrr_fixed = {};
-    for (const Msr& msr : s.msrs) {
+    cpu.interrupt_shadow = s.interrupt_shadow;
+    cpu.nmi_blocked = s.nmi_blocked;
+    cpu.debug_pending = 0;
+    cpu.shutdown = false;
+    // CPL is the DPL of SS (SDM 3A, 5.5), but for modes that say otherwise.
+    cpu.cpl = static_cast<uint8_t>(!(cpu.cr0 & cr0_pe) ? 0 : cpu.seg[SS].dpl);
+    if ((cpu.cr0 & cr0_pg) && (cpu.cr4 & cr4_pae) && !(cpu.efer & efer_lma)) {
+        for (unsigned n = 0; n < 4; ++n) {
+            cpu.pdpte[n] = cpu.engine->memory.load<uint64_t>(Gpa{(s.cr3 & 0xFFFFFFE0) + n * 8});
+        }
+    }
+    flush_tlb(cpu);
+    update_mode(cpu);
+}
+
+void load_msrs(Cpu& cpu, const std::vector<Msr>& msrs) {
+    for (const Msr& msr : msrs) {
         for (const auto& stored : stored_msrs) {
             if (stored.index == msr.index) cpu.*stored.value = msr.value;
         }
@@ -156,24 +168,24 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
             cpu.tsc_offset = msr.value - ticks_in(cpu.engine->clock.now().ns, cpu.engine->features.tsc_hertz);
         }
     }
+}
+
+void load_cpu_state(Cpu& cpu, const CpuState& s) {
+    cpu.engine->native.release_fpu(cpu);
+    cpu.xcr0 = s.xcr0;
+    load_vectors(cpu, s.xsave);
+    // What the state does not list has its power-on value.
+    for (const auto& stored : stored_msrs) cpu.*stored.value = 0;
+    cpu.pat = 0x0007040600070406;
+    cpu.mtrr_variable = {};
+    cpu.mtrr_fixed = {};
+    load_msrs(cpu, s.msrs);
     cpu.activity = s.activity;
-    cpu.interrupt_shadow = s.interrupt_shadow;
-    cpu.nmi_blocked = s.nmi_blocked;
     cpu.nmi_pending = s.nmi_pending;
     cpu.event_pending = s.event_pending;
     cpu.event_is_exception = s.event_is_exception;
     cpu.event = {s.event_vector, s.event_has_error_code, s.event_error_code, s.cr2};
-    cpu.debug_pending = 0;
-    cpu.shutdown = false;
-    // CPL is the DPL of SS (SDM 3A, 5.5), but for modes that say otherwise.
-    cpu.cpl = static_cast<uint8_t>(!(cpu.cr0 & cr0_pe) ? 0 : cpu.seg[SS].dpl);
-    if ((cpu.cr0 & cr0_pg) && (cpu.cr4 & cr4_pae) && !(cpu.efer & efer_lma)) {
-        for (unsigned n = 0; n < 4; ++n) {
-            cpu.pdpte[n] = cpu.engine->memory.load<uint64_t>(Gpa{(s.cr3 & 0xFFFFFFE0) + n * 8});
-        }
-    }
-    flush_tlb(cpu);
-    update_mode(cpu);
+    load_registers(cpu, s);
 }
 
 }  // namespace viv::soft
