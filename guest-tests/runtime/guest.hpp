@@ -107,7 +107,8 @@ void check_equal(uint32_t got, uint32_t expected, const char* name);
 // As check(low <= got && got <= high), and says all three when not.
 void check_between(uint32_t got, uint32_t low, uint32_t high, const char* name);
 void note(const char* text);
-// What has been reported so far: a test that starts the machine anew keeps it where it survives, and goes on from there.
+// What has been reported so far: a test that starts the machine anew keeps it where it survives, and goes on from
+// there.
 struct Report {
     uint32_t points = 0;
     uint32_t failed = 0;
