@@ -11,7 +11,9 @@ void recalculate(uint8_t height) {
     const uint16_t crtc = get(bda::crtc_port);
     const uint8_t overflow = read_indexed(crtc, 0x07);
     const uint8_t maximum = read_indexed(crtc, 0x09);
-    auto lines = static_cast<uint16_t>(read_indexed(crtc, 0x12) + ((overflow & 2) << 7) + ((overflow & 0x40) << 3) + 1);
+    // By where blanking starts: another font may have shortened the picture already.
+    const int blank_start = read_indexed(crtc, 0x15) | (overflow & 0x08) << 5 | (maximum & 0x20) << 4;
+    uint16_t lines = blank_start >= 480 ? 480 : blank_start >= 400 ? 400 : 350;
     if (maximum & 0x80) lines /= 2;
     const auto rows = static_cast<uint8_t>(lines / height);
     write_indexed(crtc, 0x09, static_cast<uint8_t>((maximum & 0xE0) | (height - 1)));
