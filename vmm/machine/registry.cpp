@@ -9,6 +9,7 @@
 #include "devices/serial/ns16550a.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
+#include "devices/system/acpi_pm.hpp"
 #include "devices/system/debug_console.hpp"
 #include "devices/system/exit_port.hpp"
 #include "devices/system/firmware_disk.hpp"
@@ -41,6 +42,7 @@ constexpr std::array entries{
     Entry{"motorola,mc146818", make_mc146818},
     Entry{"ns16550a", make_ns16550a},
     Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
+    Entry{"viv,acpi-pm", make_acpi_pm},
     Entry{"viv,debug-console", make_debug_console},
     Entry{"viv,exit-port", make_exit_port},
     Entry{"viv,firmware", make_firmware_disk},
