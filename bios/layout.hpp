@@ -186,16 +186,22 @@ struct Ebda {
     uint32_t emulated_lba = 0;
     uint16_t emulated_sectors = 0;
     uint8_t boot_next = 0;  // index in the boot order of the device after the one that was started
-    uint8_t reserved_6[0x8F] = {};
+    uint8_t reserved_6[0x0F] = {};
+    // In the first KiB, where systems look for them; the tables they point at are not the ROM's business.
+    uint8_t acpi_rsdp[0x30] = {};          // 80h
+    uint8_t mp_floating_pointer[16] = {};  // B0h
+    uint8_t reserved_7[0x40] = {};
     uint32_t e820_count = 0;  // 100h
     E820Entry e820[e820_capacity] = {};
-    uint8_t reserved_7[0x1C] = {};
+    uint8_t reserved_8[0x1C] = {};
     uint8_t stacks[service_stack_size * service_stack_count] = {};
 } __attribute__((packed));
 static_assert(sizeof(Ebda) == ebda_size_kib * 1024);
 static_assert(__builtin_offsetof(Ebda, mouse_handler_offset) == 0x22);
 static_assert(__builtin_offsetof(Ebda, disks) == 0x3D);
 static_assert(__builtin_offsetof(Ebda, next_stack) == 0x60);
+static_assert(__builtin_offsetof(Ebda, acpi_rsdp) == 0x80);
+static_assert(__builtin_offsetof(Ebda, mp_floating_pointer) == 0xB0);
 static_assert(__builtin_offsetof(Ebda, e820_count) == 0x100);
 static_assert(__builtin_offsetof(Ebda, stacks) == service_stack_bottom);
 

@@ -7,6 +7,7 @@
 
 #include "bios/layout.hpp"
 #include "bios/rom_images.hpp"
+#include "vmm/firmware/acpi/tables.hpp"
 #include "vmm/firmware/cmos.hpp"
 #include "vmm/firmware/video_mode.hpp"
 
@@ -227,7 +228,7 @@ std::vector<boot::MemoryMapEntry> memory_map(uint64_t memory_size) {
     constexpr uint32_t usable = 1, reserved = 2;
     add(0, ebda_base, usable);
     add(ebda_base, 0xA0000, reserved);
-    add(0xF0000, 0x100000, reserved);
+    add(tables_at.value, 0x100000, reserved);
     add(1 * mib, layout.below_4g, usable);
     add(4 * gib - 256 * kib, 4 * gib, reserved);
     add(4 * gib, 4 * gib + layout.above_4g, usable);
@@ -241,6 +242,7 @@ Result<void> install_roms(GuestMemory& memory) {
                    "system BIOS"));
     TRY(memory.add_alias(Gpa{4 * gib - rom::system_rom_size}, rom::system_rom_size,
                          Gpa{uint64_t{rom::system_rom_segment} * 16}, GuestMemory::Kind::rom, "system BIOS at 4 GiB"));
+    TRY(memory.add(tables_at, tables_size, GuestMemory::Kind::ram, "ACPI and MP tables"));
     memory.write_rom(Gpa{uint64_t{rom::video_rom_segment} * 16}, rom::video_bios());
     memory.write_rom(Gpa{uint64_t{rom::system_rom_segment} * 16}, rom::system_bios());
     return {};
@@ -256,8 +258,13 @@ CpuState power_on(const Board& board) {
     fill_ivt(board, system, video);
     fill_bda(board);
     fill_ebda(board);
+    write_tables(board.memory, board.tree, board.cpus, Gpa{ebda_base});
     set_text_mode(board, video);
     return real_mode_state(rom::system_rom_segment, system.boot_entry);
+}
+
+Gpa acpi_rsdp(const TreeNode& board) {
+    return has_acpi(board) ? Gpa{ebda_base + rsdp_offset} : Gpa{0};
 }
 
 std::optional<CpuState> resume_after_cpu_reset(const Board& board) {

@@ -10,6 +10,7 @@
 #include "vmm/core/bus.hpp"
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/core/result.hpp"
+#include "vmm/core/tree.hpp"
 #include "vmm/engine/cpu_state.hpp"
 
 /// Power-on self test, done by the host: everything a PC's BIOS does before it looks for a boot sector. Afterwards the
@@ -24,16 +25,21 @@ struct Board {
     Bus& memory_bus;
     Nvram& nvram;
     const DriveRegistry& drives;
+    const TreeNode& tree;
     uint64_t memory_size = 0;  // bytes of RAM
     uint32_t cpus = 1;
 };
 
-/// Puts our ROMs at C0000h, F0000h and below 4 GiB. Once, before the first power_on(). Errors: the range is taken.
+/// Puts our ROMs at C0000h, F0000h and below 4 GiB, and memory for tables at EC000h. Once, before the first power_on().
+/// Errors: the range is taken.
 Result<void> install_roms(GuestMemory& memory);
 
-/// Programs the chips, fills CMOS, IVT, BDA and EBDA, sets video mode 3; returns the state of the bootstrap CPU.
-/// The devices must have been reset.
+/// Programs the chips, fills CMOS, IVT, BDA, EBDA, ACPI and MP tables, sets video mode 3; returns the state of the
+/// bootstrap CPU. The devices must have been reset.
 CpuState power_on(const Board& board);
+
+/// Where power_on() has put ACPI's RSDP; 0 on a board without ACPI.
+Gpa acpi_rsdp(const TreeNode& board);
 
 /// What happens when only the CPU is reset: the shutdown code in CMOS byte 0Fh may ask to go on at the address in 40:67
 /// (IBM PC AT Technical Reference, BIOS listing TEST1; the way 80286 programs left protected mode). Otherwise nothing:

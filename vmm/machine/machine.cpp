@@ -94,7 +94,8 @@ Result<void> Machine::open_kernel() {
         }
         return {};
     }
-    kernel_.emplace(TRY(boot::LinuxKernel::open(*chosen, {firmware::memory_map(memory_size_), Gpa{0}})));
+    kernel_.emplace(
+        TRY(boot::LinuxKernel::open(*chosen, {firmware::memory_map(memory_size_), firmware::acpi_rsdp(board_)})));
     return {};
 }
 
@@ -204,7 +205,7 @@ uint64_t Machine::instructions() const {
 void Machine::power_on(ResetKind kind) {
     for (BuiltDevice& built : devices_) built.device->reset(kind);
     const CpuState bios_entry = firmware::power_on(
-        {memory_, ports_, memory_bus_, *nvram_, drives_, memory_size_, static_cast<uint32_t>(cpus_.size())});
+        {memory_, ports_, memory_bus_, *nvram_, drives_, board_, memory_size_, static_cast<uint32_t>(cpus_.size())});
     set_cpu_states(kernel_ ? kernel_->load(memory_) : bios_entry);
 }
 
@@ -221,8 +222,8 @@ void Machine::set_cpu_states(const CpuState& bootstrap) {
 void Machine::carry_out_requests() {
     if (phase_ == Phase::stopped) return;
     if (std::exchange(pending_cpu_init_, false) && !pending_reset_) {
-        const auto resumed = firmware::resume_after_cpu_reset(
-            {memory_, ports_, memory_bus_, *nvram_, drives_, memory_size_, static_cast<uint32_t>(cpus_.size())});
+        const auto resumed = firmware::resume_after_cpu_reset({memory_, ports_, memory_bus_, *nvram_, drives_, board_,
+                                                               memory_size_, static_cast<uint32_t>(cpus_.size())});
         if (resumed) {
             set_cpu_states(*resumed);
         } else {

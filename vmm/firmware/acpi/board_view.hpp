@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "vmm/core/tree.hpp"
+
+namespace viv::firmware {
+
+/// The enabled devices of a board, at its root and on its ISA bus, that have this `compatible`; in tree order.
+std::vector<const TreeNode*> board_devices(const TreeNode& board, std::string_view compatible);
+
+}  // namespace viv::firmware

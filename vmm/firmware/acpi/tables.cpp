@@ -1,0 +1,159 @@
+#include "vmm/firmware/acpi/tables.hpp"
+
+#include <optional>
+#include <vector>
+
+#include "vmm/firmware/acpi/board_view.hpp"
+#include "vmm/firmware/acpi/dsdt.hpp"
+#include "vmm/firmware/acpi/mp_table.hpp"
+#include "vmm/firmware/acpi/ssdt.hpp"
+#include "vmm/firmware/acpi/table.hpp"
+
+namespace viv::firmware {
+namespace {
+
+constexpr uint64_t local_apic_address = 0xFEE00000;
+
+/// The power management block, as the FADT tells of it.
+struct PowerManagement {
+    uint16_t ports = 0;
+    uint8_t sci = 0;
+};
+
+std::optional<PowerManagement> power_management(const TreeNode& board) {
+    const auto nodes = board_devices(board, "viv,acpi-pm");
+    if (nodes.empty()) return std::nullopt;
+    const auto reg = nodes.front()->cells("reg");
+    const auto irq = nodes.front()->u32("interrupts");
+    if (reg.size() < 3 || !irq) return std::nullopt;
+    return PowerManagement{static_cast<uint16_t>(reg[1]), static_cast<uint8_t>(*irq)};
+}
+
+/// Generic Address Structure (5.2.3.2) of I/O ports.
+void add_ports(Table& table, uint64_t port, unsigned bits, unsigned access_size) {
+    constexpr uint8_t system_io = 1;
+    table.add(port ? system_io : 0, 1).add(bits, 1).add(0, 1).add(port ? access_size : 0, 1).add(port, 8);
+}
+
+/// 5.2.9, in the form of ACPI 2.0 that every later system reads and earlier ones read the front of.
+Table fadt(const PowerManagement& pm, uint64_t facs_at, uint64_t dsdt_at) {
+    constexpr uint32_t WBINVD = 1 << 0, PROC_C1 = 1 << 2, PWR_BUTTON = 1 << 4, SLP_BUTTON = 1 << 5, FIX_RTC = 1 << 6,
+                       RESET_REG_SUP = 1 << 10;
+    constexpr uint16_t LEGACY_DEVICES = 1 << 0, IAPC_8042 = 1 << 1;
+    constexpr uint16_t no_c2 = 0xFFFF, no_c3 = 0xFFFF;
+    constexpr uint8_t desktop = 1, century_in_cmos = 0x32, full_reset = 0x06;
+    constexpr uint16_t reset_control = 0xCF9;
+    const uint64_t event = pm.ports, control = pm.ports + 4u, timer = pm.ports + 8u;
+    Table table("FACP", 3);
+    table.add(facs_at, 4).add(dsdt_at, 4).add(0, 1).add(desktop, 1).add(pm.sci, 2);
+    table.add(0, 4).add(0, 4);  // SMI_CMD and the values for it: the board is always in ACPI mode
+    table.add(event, 4).add(0, 4).add(control, 4).add(0, 4).add(0, 4).add(timer, 4).add(0, 4).add(0, 4);
+    table.add(4, 1).add(2, 1).add(0, 1).add(4, 1).add(0, 4);  // lengths of the blocks; no GPE, no CST_CNT
+    table.add(no_c2, 2).add(no_c3, 2).add(0, 4).add(0, 2).add(0, 2).add(century_in_cmos, 1);
+    table.add(LEGACY_DEVICES | IAPC_8042, 2).add(0, 1);
+    table.add(WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | FIX_RTC | RESET_REG_SUP, 4);
+    add_ports(table, reset_control, 8, 1);
+    table.add(full_reset, 1).add(0, 3);
+    table.add(0, 8).add(dsdt_at, 8);  // FACS has its 32-bit field
+    add_ports(table, event, 32, 2);
+    add_ports(table, 0, 0, 0);
+    add_ports(table, control, 16, 2);
+    add_ports(table, 0, 0, 0);
+    add_ports(table, 0, 0, 0);
+    add_ports(table, timer, 32, 3);
+    add_ports(table, 0, 0, 0);
+    add_ports(table, 0, 0, 0);
+    VIV_ASSERT(table.size() == 244);
+    table.finish();
+    return table;
+}
+
+/// 5.2.10
+Table facs() {
+    Table table;
+    table.add_text("FACS").add(64, 4).add(0, 24).add(1, 1).add(0, 31);
+    return table;
+}
+
+/// 5.2.12
+Table madt(const TreeNode& board, uint32_t cpus, const PowerManagement& pm) {
+    enum Entry : uint8_t { LOCAL_APIC = 0, IO_APIC = 1, SOURCE_OVERRIDE = 2, LOCAL_APIC_NMI = 4 };
+    constexpr uint32_t PCAT_COMPAT = 1;
+    constexpr uint16_t conforms_to_bus = 0, level_active_high = 0x0D;
+    Table table("APIC", 1);
+    table.add(local_apic_address, 4).add(PCAT_COMPAT, 4);
+    for (uint32_t i = 0; i < cpus; ++i) table.add(LOCAL_APIC, 1).add(8, 1).add(i, 1).add(i, 1).add(1, 4);
+    for (const TreeNode* node : board_devices(board, "intel,ioapic")) {
+        const auto reg = node->cells("reg");
+        if (reg.size() >= 2) table.add(IO_APIC, 1).add(12, 1).add(0, 1).add(0, 1).add(reg[1], 4).add(0, 4);
+    }
+    table.add(SOURCE_OVERRIDE, 1).add(10, 1).add(0, 1).add(0, 1).add(2, 4).add(conforms_to_bus, 2);
+    table.add(SOURCE_OVERRIDE, 1).add(10, 1).add(0, 1).add(pm.sci, 1).add(pm.sci, 4).add(level_active_high, 2);
+    table.add(LOCAL_APIC_NMI, 1).add(6, 1).add(0xFF, 1).add(conforms_to_bus, 2).add(1, 1);
+    table.finish();
+    return table;
+}
+
+/// 5.2.5.3
+Table rsdp(uint64_t rsdt_at, uint64_t xsdt_at) {
+    Table table;
+    table.add_text("RSD PTR ").add(0, 1).add_text("VIV   ").add(2, 1).add(rsdt_at, 4).add(36, 4).add(xsdt_at, 8);
+    table.add(0, 4);
+    table.set_checksum(8, 20);
+    table.set_checksum(32, 36);
+    return table;
+}
+
+/// Puts tables one after the other.
+class Area {
+  public:
+    explicit Area(GuestMemory& memory) : memory_(memory) {
+        memory_.write(tables_at, std::vector<std::byte>(tables_size));
+    }
+    uint64_t place(std::span<const std::byte> table) {
+        constexpr uint64_t alignment = 64;  // what FACS needs
+        const uint64_t at = next_;
+        VIV_ASSERT(at + table.size() <= tables_at.value + tables_size);
+        memory_.write(Gpa{at}, table);
+        next_ = (at + table.size() + alignment - 1) / alignment * alignment;
+        return at;
+    }
+
+  private:
+    GuestMemory& memory_;
+    uint64_t next_ = tables_at.value;
+};
+
+void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t cpus, Gpa ebda) {
+    const auto pm = power_management(board);
+    if (!pm) return;
+    const uint64_t dsdt_at = area.place(dsdt());
+    const uint64_t facs_at = area.place(facs().bytes());
+    const uint64_t tables[] = {area.place(fadt(*pm, facs_at, dsdt_at).bytes()),
+                               area.place(madt(board, cpus, *pm).bytes()), area.place(ssdt(board, cpus).bytes())};
+    Table rsdt("RSDT", 1), xsdt("XSDT", 1);
+    for (const uint64_t at : tables) {
+        rsdt.add(at, 4);
+        xsdt.add(at, 8);
+    }
+    rsdt.finish();
+    xsdt.finish();
+    const uint64_t rsdt_at = area.place(rsdt.bytes());
+    memory.write(ebda + rsdp_offset, rsdp(rsdt_at, area.place(xsdt.bytes())).bytes());
+}
+
+}  // namespace
+
+bool has_acpi(const TreeNode& board) {
+    return power_management(board).has_value();
+}
+
+void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda) {
+    Area area(memory);
+    write_acpi(memory, area, board, cpus, ebda);
+    if (const auto configuration = mp_configuration(board, cpus)) {
+        memory.write(ebda + mp_pointer_offset, mp_floating_pointer(area.place(configuration->bytes())).bytes());
+    }
+}
+
+}  // namespace viv::firmware
