@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Boots the distribution's Linux kernel to a shell on the serial line, gives it commands and has it power off; prints TAP:
+boot_linux.py VIV [viv options...]. Skipped when `tools/fetch-guests linux` has not been run."""
+import json
+import os
+import subprocess
+import sys
+
+viv, *options = sys.argv[1:]
+cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+folder = os.path.join(cache, "vivarium", "guests", "linux")
+kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
+if not (os.path.exists(kernel) and os.path.exists(initrd)):
+    print("1..0 # SKIP linux: run tools/fetch-guests linux to have this guest")
+    sys.exit(0)
+
+PROMPT = b"/ # "
+COMMANDS = [
+    ("calculates in the shell", b"echo $((6 * 7))$?\n", b"420"),
+    ("has an ACPI soft-off", b"dmesg | grep -c 'supports S0 S5'\n", b"1"),
+    ("sees the PM timer", b"cat /sys/devices/system/clocksource/*/available_clocksource\n", b"acpi_pm"),
+    ("interrupts come through the IOAPIC", b"grep -c 'IO-APIC.*timer' /proc/interrupts\n", b"1"),
+    ("complains of no table and no firmware", b"dmesg | grep -cE 'ACPI (BIOS )?(Error|Warning)|ACPI Exception'\n", b"0"),
+]
+COUNT = len(COMMANDS) + 2
+number = 0
+
+
+def report(passed, what):
+    global number
+    number += 1
+    print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
+
+
+print(f"1..{COUNT}")
+command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1", "--memory", "128M",
+           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json", *options]
+machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+output = b""
+
+
+def read_until(text):
+    """What comes up to and with `text`; None when the machine ends before."""
+    global output
+    start = len(output)
+    while text not in output[start:]:
+        piece = os.read(machine.stdout.fileno(), 4096)
+        if not piece:
+            return None
+        output += piece
+    return output[start:].replace(b"\r", b"")
+
+
+alive = read_until(PROMPT) is not None
+report(alive, "reaches a shell on the serial line")
+for what, line, answer in COMMANDS:
+    if alive:
+        machine.stdin.write(line)
+        machine.stdin.flush()
+    said = read_until(PROMPT) if alive else None
+    alive = said is not None
+    # Between the echo of the command and the next prompt.
+    passed = alive and answer in said[len(line) : -len(PROMPT)].split()
+    report(passed, what)
+    if not passed:
+        print(f"# {line!r} was answered by {said!r}")
+if alive:
+    machine.stdin.write(b"poweroff -f\n")
+    machine.stdin.flush()
+read_until(b"\0 what no guest prints \0")
+machine.wait()
+try:
+    outcome = json.loads(output[output.index(b'{"outcome"') :])
+except ValueError:
+    outcome = {}
+report(outcome.get("outcome") == "powered-off" and machine.returncode == 0, "powers off")
+if outcome.get("outcome") != "powered-off":
+    print("# the serial line ends with:")
+    for line in output.decode(errors="replace").splitlines()[-15:]:
+        print(f"# {line}")
