@@ -207,8 +207,10 @@ const NativeOp* NativeCode::vector_op(const Decoded& d, Unit unit) {
     request.address_size_hint = ZYDIS_ADDRESS_SIZE_HINT_NONE;
     request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_NONE;
     // REX.W of these concerns only the registers that they do not name.
-    const bool compares_strings = d.z.mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || d.z.mnemonic == ZYDIS_MNEMONIC_PCMPESTRM;
-    if (compares_strings && d.z.raw.rex.W) request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_64;
+    const bool compares_strings = d.z.meta.isa_ext == ZYDIS_ISA_EXT_SSE4 || vex;
+    const bool by_length = d.z.opcode_map == ZYDIS_OPCODE_MAP_0F3A && (d.z.opcode == 0x60 || d.z.opcode == 0x61);
+    const bool wide = vex ? d.z.raw.vex.W : d.z.raw.rex.W;
+    if (compares_strings && by_length && wide) request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_64;
 
     auto op = std::make_unique<NativeOp>();
     op->unit = unit;
