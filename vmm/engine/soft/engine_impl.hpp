@@ -40,6 +40,8 @@ class SoftEngine final : public Engine {
     /// Guest time at this moment of `cpu`.
     VirtualTime now(Cpu& cpu);
     void forget(SoftVcpu& vcpu);
+    /// Counts code epochs from the start again, with no link left that an old number could revive.
+    void restart_epochs();
     /// An interrupt message to the CPUs that match. From any thread.
     struct Message {
         uint32_t destination = 0;

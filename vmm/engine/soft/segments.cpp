@@ -1,6 +1,8 @@
 // Segment registers: descriptors, checks, and everything that follows from them (SDM 3A, 3.4 and 5).
 #include "vmm/engine/soft/segments.hpp"
 
+#include <limits>
+
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/memory.hpp"
 
@@ -82,6 +84,7 @@ void update_mode(Cpu& cpu) {
 }
 
 void new_code_epoch(Cpu& cpu) {
+    if (cpu.engine->epoch == std::numeric_limits<uint32_t>::max()) cpu.engine->restart_epochs();
     cpu.code_tag = uint64_t{++cpu.engine->epoch} << 32 | (cpu.seg_base[CS] & 0xFFFFFFFF);
 }
 

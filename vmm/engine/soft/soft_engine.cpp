@@ -31,6 +31,12 @@ void SoftEngine::forget(SoftVcpu& vcpu) {
     std::erase(vcpus, &vcpu);
 }
 
+void SoftEngine::restart_epochs() {
+    epoch = 0;
+    for (SoftVcpu* vcpu : vcpus) vcpu->cpu().jump_cache = {};
+    blocks.clear();
+}
+
 void SoftEngine::set_a20(bool enabled) {
     if (a20_enabled.exchange(enabled) == enabled) return;
     for (SoftVcpu* vcpu : vcpus) vcpu->wake();

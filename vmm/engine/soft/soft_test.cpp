@@ -3,6 +3,7 @@
 #include <array>
 
 #include "vmm/core/catch.hpp"
+#include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/test_machine.hpp"
 
 using namespace viv;
@@ -186,4 +187,17 @@ TEST_CASE("A state comes back as it was set") {
     for (size_t n = 160; n < 416; ++n) s.xsave[n] = static_cast<uint8_t>(n);
     REQUIRE(m.vcpu->set_state(s));
     CHECK(m.state() == s);
+}
+
+TEST_CASE("When the code epochs run out they start again without losing the code") {
+    TestMachine m;
+    static_cast<soft::SoftEngine&>(*m.engine).epoch = 0xFFFFFFFD;
+    // again: mov al, 1; out 80h, al; cmp al, 9; jne again -- the port's device changes the immediate, in the end to 9.
+    m.code(0x1000, {0xB0, 0x01, 0xE6, 0x80, 0x3C, 0x09, 0x75, 0xF8, 0xF4});
+    uint8_t value = 1;
+    m.on_port_write = [&](uint16_t, uint64_t) { m.memory.store(Gpa{0x1001}, ++value); };
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK((m.state().gpr[RAX] & 0xFF) == 9);
+    CHECK(static_cast<soft::SoftEngine&>(*m.engine).epoch < 100);
 }
