@@ -111,7 +111,8 @@ void HostClock::set(VirtualTime time) {
     paused_at_ = time;
 }
 
-int64_t HostClock::host_time_of(VirtualTime time) const {
+std::optional<int64_t> HostClock::host_time_of(VirtualTime time) const {
+    if (paused_at_) return std::nullopt;
     return origin_ns_ + time.ns;
 }
 

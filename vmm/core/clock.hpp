@@ -106,8 +106,9 @@ class HostClock final : public Clock {
     void resume();
     /// Continues at `time`, for a restored machine. Only while paused.
     void set(VirtualTime time);
-    /// The host's monotonic time in ns at which `time` will be reached, when not paused; for the event loop's sleep.
-    [[nodiscard]] int64_t host_time_of(VirtualTime time) const;
+    /// The host's monotonic time in ns at which `time` will be reached, for the event loop's sleep; nothing while
+    /// paused, when it will not be reached.
+    [[nodiscard]] std::optional<int64_t> host_time_of(VirtualTime time) const;
 
   private:
     int64_t origin_ns_;  // host time of guest time zero

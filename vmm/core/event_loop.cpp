@@ -18,13 +18,13 @@ struct EventLoop::Impl {
     void sleep_until_deadline() {
         const auto hold = hold_machine(lock);
         const auto deadline = clock ? clock->next_deadline() : std::nullopt;
-        if (!deadline) {
+        const auto wake = deadline ? clock->host_time_of(*deadline) : std::nullopt;
+        if (!wake) {
             timer.cancel();
             return;
         }
         // steady_clock is CLOCK_MONOTONIC, the clock HostClock counts by.
-        timer.expires_at(
-            std::chrono::steady_clock::time_point(std::chrono::nanoseconds(clock->host_time_of(*deadline))));
+        timer.expires_at(std::chrono::steady_clock::time_point(std::chrono::nanoseconds(*wake)));
         timer.async_wait([this](const boost::system::error_code& error) {
             if (error) return;
             {

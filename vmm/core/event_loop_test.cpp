@@ -80,3 +80,25 @@ TEST_CASE("The loop runs the clock's timers on its thread, also one armed later 
     thread.join();
     CHECK(order == "ab");
 }
+
+TEST_CASE("A paused clock's timer keeps the loop from nothing, and fires after the pause") {
+    std::mutex lock;
+    EventLoop loop(lock);
+    HostClock clock;
+    int fired = 0;
+    Timer timer(clock, [&](VirtualTime) { ++fired; });
+    loop.drive(clock);
+    {
+        const std::lock_guard hold(lock);
+        timer.arm(clock.now() + std::chrono::milliseconds(1));
+    }
+    loop.poll();
+    clock.pause();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    loop.poll();  // used to look at the deadline that stays ahead for ever
+    CHECK(fired == 0);
+    clock.resume();
+    loop.clock_changed();
+    while (fired == 0) loop.wait();
+    CHECK(fired == 1);
+}
