@@ -139,4 +139,8 @@ void EventLoop::stop() {
     impl_->context.stop();
 }
 
+void EventLoop::restart() {
+    impl_->context.restart();
+}
+
 }  // namespace viv

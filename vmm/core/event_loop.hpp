@@ -45,6 +45,8 @@ class EventLoop {
     /// Sleeps until something is ready, serves it and returns. Not with the lock held.
     void wait();
     void stop();
+    /// After stop(), when nobody serves any more: they can serve again.
+    void restart();
 
   private:
     struct Impl;

@@ -43,7 +43,10 @@ enum class Stop {
     kicked,    // kick() was called, or the host's callback asked for a stop
     halted,    // HLT with nothing pending (soft engine; KVM waits inside)
     shutdown,  // triple fault
-    failed,    // the engine cannot go on; Vcpu::failure() says why
+    /// The guest wants what the engine does not have on this host. The state is whole: another engine can go on.
+    /// Vcpu::failure() says what it is, in one line.
+    unsupported,
+    failed,  // the engine cannot go on; Vcpu::failure() says why
 };
 
 /// One virtual CPU. All calls but kick() and set_intr() come from the thread that runs it, or while it is not running.

@@ -44,21 +44,21 @@ Result<void> Machine::build(MachineConfig config) {
     TRY(add_ram(memory_size_));
     TRY(firmware::install_roms(memory_));
 
-    std::string model = "max";
-    if (const TreeNode* chosen = board_.child("chosen")) model = chosen->string("viv,cpu-model").value_or(model);
-    EngineClock engine_clock;
+    if (const TreeNode* chosen = board_.child("chosen")) {
+        cpu_model_ = chosen->string("viv,cpu-model").value_or(cpu_model_);
+    }
     if (config.clock.virtual_time) {
         virtual_clock_ = std::make_unique<VirtualClock>(config.clock.mips);
         clock_ = virtual_clock_.get();
-        engine_clock = virtual_clock_.get();
+        engine_clock_ = virtual_clock_.get();
     } else {
         host_clock_ = std::make_unique<HostClock>();
         host_clock_->pause();
         host_clock_->set({0});
         clock_ = host_clock_.get();
-        engine_clock = host_clock_.get();
+        engine_clock_ = host_clock_.get();
     }
-    chosen_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = model}, engine_clock));
+    chosen_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = cpu_model_}, engine_clock_));
     engine_ = chosen_.engine.get();
     for (uint32_t i = 0; i < cpus; ++i) cpus_.push_back(TRY(engine_->create_vcpu(VcpuId{i})));
 
@@ -114,7 +114,8 @@ Machine::~Machine() {
         const std::lock_guard hold(lock_);
         stop({});
     }
-    cpu_threads_.clear();  // joins
+    // The first one ends the others, or else the loop below is the only one left.
+    cpu_threads_.clear();
     loop_.stop();
     if (loop_thread_.joinable()) loop_thread_.join();
     // Devices let go of watches and timers under the lock, like any other time.
@@ -130,14 +131,7 @@ void Machine::start() {
         phase_ = Phase::running;
         resume_clock();
         if (host_clock_) loop_.drive(*host_clock_);
-    }
-    if (chosen_.one_loop) {
-        cpu_threads_.emplace_back([this] { run_one_loop(); });
-        return;
-    }
-    loop_thread_ = std::jthread([this] { loop_.run(); });
-    for (size_t i = 0; i < cpus_.size(); ++i) {
-        cpu_threads_.emplace_back([this, i] { run_cpu(i); });
+        cpu_threads_.emplace_back([this] { cpu_thread(0); });
     }
 }
 
@@ -221,6 +215,7 @@ void Machine::set_cpu_states(const CpuState& bootstrap) {
 
 void Machine::carry_out_requests() {
     if (phase_ == Phase::stopped) return;
+    if (pending_engine_) carry_out_move();
     if (std::exchange(pending_cpu_init_, false) && !pending_reset_) {
         const auto resumed = firmware::resume_after_cpu_reset({memory_, ports_, memory_bus_, *nvram_, drives_, board_,
                                                                memory_size_, static_cast<uint32_t>(cpus_.size())});
@@ -237,18 +232,19 @@ void Machine::carry_out_requests() {
     cpus_may_run_.notify_all();
 }
 
-void Machine::run_cpu(size_t index) {
-    Vcpu& cpu = *cpus_[index];
+/// Runs a CPU until the run ends or the engine is another kind.
+void Machine::run_cpu(size_t index, std::unique_lock<std::mutex>& hold) {
     const uint64_t budget = count_instructions_ ? ~uint64_t{0} - 1 : ~uint64_t{0};
-    std::unique_lock hold(lock_);
     while (true) {
         ++parked_;
         // The last one to come to rest does what needs them all at rest.
         if (parked_ == cpus_.size()) carry_out_requests();
-        cpus_may_run_.wait(hold,
-                           [this] { return phase_ == Phase::stopped || (phase_ == Phase::running && !is_busy()); });
+        cpus_may_run_.wait(hold, [this] {
+            return phase_ == Phase::stopped || chosen_.one_loop || (phase_ == Phase::running && !is_busy());
+        });
         --parked_;
-        if (phase_ == Phase::stopped) return;
+        if (phase_ == Phase::stopped || chosen_.one_loop) return;
+        Vcpu& cpu = *cpus_[index];
         hold.unlock();
         const Stop reason = cpu.run(*this, budget);
         hold.lock();
@@ -269,6 +265,10 @@ void Machine::handle_stop(Vcpu& cpu, Stop reason) {
             } else {
                 request_reset("triple fault");
             }
+            break;
+        case Stop::unsupported:
+            move_reason_ = cpu.failure();
+            request_engine(EngineKind::soft);
             break;
         case Stop::failed: stop({Outcome::Kind::died, 0, cpu.failure()}); break;
     }

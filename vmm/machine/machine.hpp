@@ -80,6 +80,11 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void resume();
     /// RESET# of the whole board, then power-on.
     void reset(std::string_view source);
+    /// Moves the machine to another engine, CPUs, local APICs and pending interrupts included, as soon as all CPUs are
+    /// between two instructions; a line tells when that fails. Not to KVM on virtual time.
+    void request_engine(EngineKind kind);
+    /// How often it has moved.
+    [[nodiscard]] uint64_t engine_moves() const { return engine_moves_; }
     /// Ends the run with this outcome; the first outcome stays.
     void stop(Outcome outcome);
     [[nodiscard]] Phase phase() const { return phase_; }
@@ -115,11 +120,16 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Result<void> open_kernel();
     void power_on(ResetKind kind);
     void set_cpu_states(const CpuState& bootstrap);
-    [[nodiscard]] bool is_busy() const { return pending_reset_ || pending_cpu_init_; }
+    [[nodiscard]] bool is_busy() const { return pending_reset_ || pending_cpu_init_ || pending_engine_; }
     void kick_cpus();
     void carry_out_requests();
-    void run_cpu(size_t index);
-    void run_one_loop();
+    Result<void> move_to_engine(EngineKind kind);
+    void carry_out_move();
+    void cpu_thread(size_t index);
+    void start_other_threads();
+    void end_other_threads(std::unique_lock<std::mutex>& hold);
+    void run_cpu(size_t index, std::unique_lock<std::mutex>& hold);
+    void run_one_loop(std::unique_lock<std::mutex>& hold);
     bool run_round(std::unique_lock<std::mutex>& hold);
     void pause_clock();
     void resume_clock();
@@ -170,6 +180,8 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     uint64_t memory_size_ = 0;
     TripleFault on_triple_fault_ = TripleFault::reset;
     bool count_instructions_ = false;
+    std::string cpu_model_ = "max";
+    EngineClock engine_clock_;
     ChosenEngine chosen_;
     Engine* engine_ = nullptr;  // of chosen_
     std::vector<std::unique_ptr<Vcpu>> cpus_;
@@ -183,12 +195,15 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     size_t parked_ = 0;  // CPU threads that wait
     bool pending_reset_ = false;
     bool pending_cpu_init_ = false;
+    std::optional<EngineKind> pending_engine_;
+    std::string move_reason_;  // why the machine must move, when it must
+    uint64_t engine_moves_ = 0;
     std::array<bool, 2> a20_gates_{};
     uint64_t resets_ = 0;
     std::string last_reset_source_;
     std::optional<Outcome> outcome_;
     std::move_only_function<void()> on_stopped_;
-    std::vector<std::jthread> cpu_threads_;  // or the single one
+    std::vector<std::jthread> cpu_threads_;  // the first one makes and ends the others
     std::jthread loop_thread_;
 };
 

@@ -35,22 +35,24 @@ bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
     return all_halted;
 }
 
-void Machine::run_one_loop() {
-    std::unique_lock hold(lock_);
+/// Until the run ends or the engine is another kind.
+void Machine::run_one_loop(std::unique_lock<std::mutex>& hold) {
     parked_ = cpus_.size();
     while (phase_ != Phase::stopped) {
         if (is_busy()) carry_out_requests();
+        if (!chosen_.one_loop) break;
         bool idle = phase_ == Phase::paused;
         if (phase_ == Phase::running && run_round(hold)) {
             const auto deadline = clock_->next_deadline();
             idle = !virtual_clock_ || !deadline;
             if (!idle) virtual_clock_->skip_to(*deadline);
         }
-        if (phase_ == Phase::stopped) return;
+        if (phase_ == Phase::stopped) break;
         hold.unlock();
         idle ? loop_.wait() : loop_.poll();
         hold.lock();
     }
+    parked_ = 0;
 }
 
 }  // namespace viv

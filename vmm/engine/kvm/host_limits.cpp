@@ -169,7 +169,8 @@ std::vector<std::string> HostLimits::lines() const {
             "this host's KVM interprets all but 64-bit user code: about 3 million instructions a second, and some "
             "instructions are missing");
     }
-    if (no_legacy_paging) lines.emplace_back("this host's KVM has no 32-bit paging: 32-bit operating systems stop");
+    if (no_legacy_paging)
+        lines.emplace_back("this host's KVM has no 32-bit paging: 32-bit operating systems move to the software CPU");
     if (late_interrupt_windows) {
         lines.emplace_back("this host's KVM misses short interrupt windows: viv steps while an interrupt waits");
     }

@@ -241,7 +241,10 @@ Stop KvmVcpu::stop(Next next) {
         case Next::halted: return Stop::halted;
         case Next::shutdown:
             if (limited_) {
-                if (const auto why = limited_->explain_shutdown()) return give_up(*why);
+                if (const auto why = limited_->explain_shutdown()) {
+                    failure_ = *why;
+                    return Stop::unsupported;
+                }
             }
             return Stop::shutdown;
         case Next::emulate:

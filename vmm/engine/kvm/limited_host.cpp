@@ -179,7 +179,7 @@ std::optional<std::string> LimitedHost::explain_shutdown() const {
     const bool moves_to_cr0 = code[0] == 0x0F && code[1] == 0x22 && (code[2] & 0xF8) == 0xC0;
     if (!moves_to_cr0 || !(general_register(regs, code[2]) & cr0_paging) || sregs.efer & efer_long_mode)
         return std::nullopt;
-    return "the guest turns on 32-bit paging, which this host's KVM does not have; run it on a host with VT-x or AMD-V";
+    return "the guest turns on 32-bit paging, which this host's KVM does not have";
 }
 
 }  // namespace viv::kvm
