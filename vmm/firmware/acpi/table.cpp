@@ -11,7 +11,8 @@ Table::Table(std::string_view signature, uint8_t revision) {
 }
 
 Table& Table::add(uint64_t value, unsigned size) {
-    for (unsigned i = 0; i < size; ++i) bytes_.push_back(static_cast<std::byte>(value >> (8 * i)));
+    // Reserved fields are wider than any value: what lies above its eight bytes is zero.
+    for (unsigned i = 0; i < size; ++i) bytes_.push_back(static_cast<std::byte>(i < 8 ? value >> (8 * i) : 0));
     return *this;
 }
 
