@@ -88,19 +88,14 @@ class Builder {
             return fail_usage(fmt::format("{}: no device is compatible with \"{}\"; known are: {}", path,
                                           fmt::join(names, "\", \""), fmt::join(known_devices(), ", ")));
         }
-        DeviceContext context{node,
-                              path,
-                              TRY(parse_ranges(node, path, bus)),
-                              TRY(parse_interrupts(node, path, env_.isa_irqs)),
-                              env_.ports,
-                              env_.memory_bus,
-                              env_.memory,
-                              env_.clock,
-                              env_.loop,
-                              env_.services,
-                              env_.system,
-                              env_.wall_time};
-        built_.push_back({path, TRY(maker(context))});
+        // Not inside the braces: g++ 12 loses the members before a TRY that returns.
+        auto ranges = TRY(parse_ranges(node, path, bus));
+        auto interrupts = TRY(parse_interrupts(node, path, env_.isa_irqs));
+        DeviceContext context{
+            node,        path,       std::move(ranges), std::move(interrupts), env_.ports,  env_.memory_bus,
+            env_.memory, env_.clock, env_.loop,         env_.services,         env_.system, env_.wall_time};
+        auto device = TRY(maker(context));
+        built_.push_back({path, std::move(device)});
         return {};
     }
 
