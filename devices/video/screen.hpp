@@ -75,6 +75,9 @@ class Screen {
     [[nodiscard]] virtual std::move_only_function<Image()> freeze() const = 0;
     /// A number that changes when the picture may have changed, except by blinking.
     [[nodiscard]] virtual uint64_t generation() const = 0;
+    /// Calls `handler` each time the generation has moved on by `changes`, so that what scrolls by faster than anybody
+    /// polls is not missed. It runs inside the guest's access and may only look. An empty handler ends it.
+    virtual void on_changes(uint64_t changes, std::move_only_function<void()> handler) = 0;
     /// The exact picture at this moment, cursor and blinking included.
     [[nodiscard]] Image pixels() const { return freeze()(); }
 };

@@ -53,7 +53,7 @@ void Vga::Memory::write(Access access, uint64_t value) {
                                         static_cast<uint8_t>(value >> (8 * i)));
         }
     }
-    if (changed) ++vga_.generation_;
+    if (changed) vga_.picture_changed();
 }
 
 void Vga::reset(ResetKind /*kind*/) {
@@ -63,7 +63,19 @@ void Vga::reset(ResetKind /*kind*/) {
 
 void Vga::registers_changed() {
     fast_path_ = vga_fast_path(state_);
-    ++generation_;
+    picture_changed();
+}
+
+void Vga::picture_changed() {
+    if (++generation_ < watch_at_) return;
+    watch_at_ = generation_ + watch_period_;
+    watcher_();
+}
+
+void Vga::on_changes(uint64_t changes, std::move_only_function<void()> handler) {
+    watcher_ = std::move(handler);
+    watch_period_ = changes;
+    watch_at_ = watcher_ ? generation_ + changes : ~uint64_t{0};
 }
 
 Result<void> Vga::validate(const VgaState& staged) const {

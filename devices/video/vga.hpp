@@ -37,6 +37,7 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     [[nodiscard]] TextScreen text() const override;
     [[nodiscard]] std::move_only_function<Image()> freeze() const override;
     [[nodiscard]] uint64_t generation() const override { return generation_; }
+    void on_changes(uint64_t changes, std::move_only_function<void()> handler) override;
 
   protected:
     Result<void> validate(const VgaState& staged) const override;
@@ -68,6 +69,7 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     [[nodiscard]] bool decodes(VgaPort port) const;
     /// Derives what depends on registers, and moves the generation.
     void registers_changed();
+    void picture_changed();
     uint8_t read_status_1();
     void write_crtc(uint8_t value);
     void write_attribute(uint8_t value);
@@ -79,6 +81,10 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     Memory memory_{*this};
     VgaFastPath fast_path_;
     uint64_t generation_ = 0;
+    // Who wants to look every so many changes, and when the next time is.
+    std::move_only_function<void()> watcher_;
+    uint64_t watch_period_ = 0;
+    uint64_t watch_at_ = ~uint64_t{0};
 };
 
 /// Maps memory and ports, and provides the service Screen.

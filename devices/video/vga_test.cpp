@@ -361,6 +361,21 @@ TEST_CASE("text and chain 4 have a fast path, other modes have none") {
     CHECK_FALSE(vga_fast_path(rig.vga.state()).takes(0, 4));
 }
 
+TEST_CASE("who watches the picture is called each time it has changed so often") {
+    VgaRig rig;
+    rig.set_mode(mode_03);
+    unsigned calls = 0;
+    rig.vga.on_changes(10, [&] { ++calls; });
+    const uint64_t before = rig.vga.generation();
+    for (int i = 0; i < 13; ++i) rig.print(0, 0, i % 2 ? "A" : "B");
+    CHECK(calls == (rig.vga.generation() - before) / 10);
+    CHECK(calls > 0);
+    rig.vga.on_changes(0, {});
+    const unsigned seen = calls;
+    for (int i = 0; i < 13; ++i) rig.print(0, 0, i % 2 ? "A" : "B");
+    CHECK(calls == seen);
+}
+
 TEST_CASE("the generation moves with what changes the picture, and only then") {
     VgaRig rig;
     rig.set_mode(mode_03);

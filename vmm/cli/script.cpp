@@ -8,6 +8,8 @@
 namespace viv::cli {
 namespace {
 constexpr Duration look_period = std::chrono::milliseconds(20);
+// Half of a small screen: what a guest prints as fast as it can is still there at one of two glances.
+constexpr uint64_t glance_changes = 1000;
 constexpr size_t serial_history = 64 * 1024;
 
 /// The rows with the blanks at their ends, in which "# " can be found too.
@@ -24,6 +26,7 @@ Script::Script(Clock& clock, std::vector<Step> steps)
 Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& services, std::vector<Step> steps) {
     std::unique_ptr<Script> script(new Script(clock, std::move(steps)));
     script->screen_ = services.find<Screen>();
+    if (script->screen_) script->screen_->on_changes(glance_changes, [self = script.get()] { self->glance(); });
     KeyboardPort* keyboard = services.find<KeyboardPort>();
     for (const Step& step : script->steps_) {
         if (step.kind == Step::Kind::until && step.text.empty()) return fail_usage("--until needs a text to wait for");
@@ -62,6 +65,7 @@ void Script::begin_step() {
     }
     begun_ = true;
     seen_on_serial_ = false;
+    seen_on_screen_ = false;
     looked_ = false;
     const Step& step = steps_[position_];
     if (step.kind == Step::Kind::until) {
@@ -104,7 +108,7 @@ bool Script::consume_serial(const std::string& wanted) {
 
 void Script::look(VirtualTime deadline) {
     if (!begun_) return begin_step();
-    if (seen_on_serial_ || is_on_screen(steps_[position_].text)) {
+    if (seen_on_serial_ || seen_on_screen_ || is_on_screen(steps_[position_].text)) {
         // A console on the screen and on a serial port says everything twice.
         if (!seen_on_serial_) consume_serial(steps_[position_].text);
         ++position_;
@@ -112,6 +116,12 @@ void Script::look(VirtualTime deadline) {
         return;
     }
     timer_.arm(deadline + look_period);
+}
+
+/// The guest is inside its write now, so the next look acts on it.
+void Script::glance() {
+    if (!begun_ || done() || seen_on_screen_ || steps_[position_].kind != Step::Kind::until) return;
+    seen_on_screen_ = is_on_screen(steps_[position_].text);
 }
 
 void Script::receive(size_t port, uint8_t byte) {

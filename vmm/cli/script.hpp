@@ -36,6 +36,7 @@ class Script {
     void begin_step();
     void typed();
     void look(VirtualTime deadline);
+    void glance();
     [[nodiscard]] bool is_on_screen(const std::string& text);
     void receive(size_t port, uint8_t byte);
     /// Forgets each port's text up to the end of `wanted`, where it occurs; false when it does not.
@@ -48,6 +49,7 @@ class Script {
     std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded
     bool begun_ = false;                 // the first step
     bool seen_on_serial_ = false;
+    bool seen_on_screen_ = false;        // between two looks
     uint64_t generation_ = 0;
     bool looked_ = false;
     bool started_ = false;

@@ -24,10 +24,12 @@ struct FakeScreen final : Screen {
         return [] { return Image{}; };
     }
     uint64_t generation() const override { return changes; }
+    void on_changes(uint64_t, std::move_only_function<void()> handler) override { glance = std::move(handler); }
     void show(std::string text) {
         line = std::move(text);
         ++changes;
     }
+    std::move_only_function<void()> glance;
     std::string line = " ";
     uint64_t changes = 1;
 };
@@ -101,6 +103,22 @@ TEST_CASE("Text on the screen ends a wait, also when it was there before") {
     rig.clock.advance(1s);
     CHECK(rig.done == 1);
     CHECK(rig.script->waiting_for() == "nothing");
+}
+
+TEST_CASE("Text that scrolls away between two looks is not missed") {
+    Rig rig({{until, "booting"}, {until, "booting"}});
+    rig.clock.advance(1s);
+    rig.screen.show("booting");
+    rig.screen.glance();
+    rig.screen.show("other");
+    rig.screen.glance();
+    CHECK(rig.done == 0);  // inside the guest's write nothing ends
+    rig.clock.advance(1s);
+    CHECK(rig.done == 0);
+    CHECK(rig.script->waiting_for() == "the text 'booting'");  // the second one, which is not there
+    rig.screen.show("booting");
+    rig.clock.advance(1s);
+    CHECK(rig.done == 1);
 }
 
 TEST_CASE("A blank at the end of the text is found at the end of a line too") {

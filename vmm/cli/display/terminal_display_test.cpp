@@ -201,6 +201,7 @@ struct FakeScreen final : Screen {
         return [] { return Image{1, 1, {{1, 2, 3}}}; };
     }
     uint64_t generation() const override { return version; }
+    void on_changes(uint64_t, std::move_only_function<void()>) override {}
     std::string content = "hello";
     uint64_t version = 1;
 };
