@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <span>
 
+#include "devices/video/colours.hpp"
 #include "devices/video/vga_timing.hpp"
 
 namespace viv {
@@ -80,34 +81,6 @@ uint32_t counter_at(const VgaState& state, uint32_t line_start, unsigned charact
     }
     return (line_start + steps) & address_mask;
 }
-
-class Colours {
-  public:
-    explicit Colours(const VgaState& state) {
-        for (unsigned i = 0; i < 256; ++i) {
-            const size_t at = 3u * (i & state.dac_mask);
-            const auto level = [&](size_t part) {
-                const uint8_t value = state.dac[at + part];
-                return static_cast<uint8_t>(value << 2 | value >> 4);
-            };
-            direct_[i] = {level(0), level(1), level(2)};
-        }
-        const uint8_t select = state.ar(AR::colour_select);
-        for (size_t i = 0; i < 16; ++i) {
-            unsigned index = state.attribute[i] | (select & 0x0Cu) << 4;
-            if (state.ar(AR::mode_control) & ar10_colour_select_5_4) index = (index & 0xCF) | (select & 3u) << 4;
-            palette_[i] = direct_[index];
-        }
-    }
-    /// A pixel of 8 bits, past the palette registers.
-    [[nodiscard]] Rgb direct(uint8_t pixel) const { return direct_[pixel]; }
-    /// A pixel of 4 bits.
-    [[nodiscard]] Rgb palette(unsigned pixel) const { return palette_[pixel & 0x0F]; }
-
-  private:
-    std::array<Rgb, 256> direct_;
-    std::array<Rgb, 16> palette_;
-};
 
 // What an attribute byte asks for.
 struct Look {
@@ -292,7 +265,7 @@ class LinePainter {
     }
 
     const VgaState& state_;
-    Colours colours_;
+    VgaColours colours_;
     unsigned width_;
     CursorShape cursor_;
     bool cursor_on_;
@@ -324,7 +297,7 @@ TextScreen vga_text(const VgaState& state) {
         return screen;
     }
     const VgaTiming timing = vga_timing(state);
-    const Colours colours(state);
+    const VgaColours colours(state);
     const CursorShape cursor = cursor_shape(state);
     const auto rows = text_rows(state, timing);
     screen.columns = timing.shown_characters;

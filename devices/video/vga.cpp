@@ -1,7 +1,10 @@
 #include "devices/video/vga.hpp"
 
 #include <algorithm>
+#include <cstring>
 
+#include "devices/video/edid.hpp"
+#include "devices/video/linear_picture.hpp"
 #include "devices/video/renderer.hpp"
 #include "devices/video/vga_timing.hpp"
 
@@ -22,6 +25,28 @@ uint8_t read_indexed(const std::array<uint8_t, N>& registers, uint8_t index) {
     return index < N ? registers[index] : 0;
 }
 
+// Tells two contents apart, as fast as memory is read. No guest gains by making two alike: it would only hide its own
+// picture from its own user.
+uint64_t fingerprint(std::span<const std::byte> bytes) {
+    constexpr uint64_t factor = 0x9E37'79B9'7F4A'7C15;
+    std::array<uint64_t, 4> lanes = {1, 2, 3, 4};
+    constexpr size_t step = sizeof lanes;
+    for (; bytes.size() >= step; bytes = bytes.subspan(step)) {
+        std::array<uint64_t, 4> next{};
+        std::memcpy(next.data(), bytes.data(), step);
+        for (size_t i = 0; i < lanes.size(); ++i) lanes[i] = (lanes[i] ^ next[i]) * factor;
+    }
+    uint64_t sum = 0;
+    for (const uint64_t lane : lanes) sum = (sum ^ lane ^ lane >> 32) * factor;
+    for (const std::byte byte : bytes) sum = (sum ^ std::to_integer<uint64_t>(byte)) * factor;
+    return sum;
+}
+
+constexpr Edid monitor = make_edid();
+constexpr uint64_t vga_registers_at = 0x400, dispi_registers_at = 0x500, dispi_registers_end = 0x516,
+                   extended_registers_at = 0x600;
+constexpr std::array<uint32_t, 2> extended_registers = {8, 0x1E1E'1E1E};  // their size; little-endian
+
 }  // namespace
 
 uint8_t Vga::Ports::read8(uint64_t offset) {
@@ -36,9 +61,16 @@ uint64_t Vga::Memory::read(Access access) {
     if (vga_.fast_path_.takes(access.offset, access.size)) {
         return vga_fast_read(vga_.state_, vga_.fast_path_, access.offset, access.size);
     }
+    if (vga_.state_.dispi.shows_bank()) {
+        uint64_t value = ~uint64_t{0};
+        const auto bytes = vga_.banked(access);
+        std::memcpy(&value, bytes.data(), bytes.size());
+        return value;
+    }
     uint64_t value = 0;
     for (unsigned i = 0; i < access.size; ++i) {
-        value |= uint64_t{vga_read_memory(vga_.state_, static_cast<uint32_t>(access.offset + i))} << (8 * i);
+        value |= uint64_t{vga_read_memory(vga_.state_, vga_.cells(), static_cast<uint32_t>(access.offset + i))}
+                 << (8 * i);
     }
     return value;
 }
@@ -47,13 +79,98 @@ void Vga::Memory::write(Access access, uint64_t value) {
     bool changed = false;
     if (vga_.fast_path_.takes(access.offset, access.size)) {
         changed = vga_fast_write(vga_.state_, vga_.fast_path_, access.offset, access.size, value);
+    } else if (vga_.state_.dispi.shows_bank()) {
+        const auto bytes = vga_.banked(access);
+        std::memcpy(bytes.data(), &value, bytes.size());
     } else {
         for (unsigned i = 0; i < access.size; ++i) {
-            changed |= vga_write_memory(vga_.state_, static_cast<uint32_t>(access.offset + i),
+            changed |= vga_write_memory(vga_.state_, vga_.cells(), static_cast<uint32_t>(access.offset + i),
                                         static_cast<uint8_t>(value >> (8 * i)));
         }
     }
     if (changed) vga_.picture_changed();
+}
+
+uint64_t Vga::DispiPorts::read(Access access) {
+    if (access.size != 2 || vga_.linear_.empty()) return ~uint64_t{0};
+    return access.offset == 0 ? vga_.state_.dispi.index : dispi_read(vga_.state_.dispi, vga_.linear_.size());
+}
+
+void Vga::DispiPorts::write(Access access, uint64_t value) {
+    if (access.size != 2 || vga_.linear_.empty()) return;
+    if (access.offset == 0) {
+        vga_.state_.dispi.index = static_cast<uint16_t>(value);
+    } else {
+        vga_.write_dispi(static_cast<uint16_t>(value));
+    }
+}
+
+uint64_t Vga::Registers::read(Access access) {
+    const uint64_t at = access.offset;
+    if (at >= dispi_registers_at && at + access.size <= dispi_registers_end && at % 2 == 0 && access.size == 2) {
+        DispiState asked = vga_.state_.dispi;
+        asked.index = static_cast<uint16_t>((at - dispi_registers_at) / 2);
+        return dispi_read(asked, vga_.linear_.size());
+    }
+    uint64_t value = 0;
+    for (unsigned i = 0; i < access.size; ++i) {
+        const uint64_t here = at + i;
+        uint8_t byte = 0xFF;
+        if (here < vga_registers_at) {
+            byte = here < Edid::size ? monitor.bytes[here] : 0;
+        } else if (here - vga_registers_at < 0x20) {
+            byte = vga_.read_port(static_cast<VgaPort>(0x3C0 + here - vga_registers_at));
+        } else if (here >= extended_registers_at && here - extended_registers_at < sizeof extended_registers) {
+            const uint64_t place = here - extended_registers_at;
+            byte = static_cast<uint8_t>(extended_registers[place / 4] >> (8 * (place % 4)));
+        }
+        value |= uint64_t{byte} << (8 * i);
+    }
+    return value;
+}
+
+void Vga::Registers::write(Access access, uint64_t value) {
+    const uint64_t at = access.offset;
+    if (at >= dispi_registers_at && at + access.size <= dispi_registers_end && at % 2 == 0 && access.size == 2) {
+        const uint16_t index = vga_.state_.dispi.index;
+        vga_.state_.dispi.index = static_cast<uint16_t>((at - dispi_registers_at) / 2);
+        vga_.write_dispi(static_cast<uint16_t>(value));
+        vga_.state_.dispi.index = index;
+        return;
+    }
+    for (unsigned i = 0; i < access.size; ++i) {
+        const uint64_t here = at + i - vga_registers_at;
+        if (here < 0x20) vga_.write_port(static_cast<VgaPort>(0x3C0 + here), static_cast<uint8_t>(value >> (8 * i)));
+    }
+}
+
+VgaCells Vga::cells() {
+    if (!state_.dispi.enabled()) return state_.memory;
+    const auto bank = linear_.subspan(size_t{state_.dispi.bank} * dispi_bank_size * 4, dispi_bank_size * 4);
+    return {reinterpret_cast<uint32_t*>(bank.data()), dispi_bank_size};
+}
+
+std::span<std::byte> Vga::banked(Access access) {
+    if (access.offset >= dispi_bank_size || !(state_.miscellaneous & misc_memory_enable)) return {};
+    const uint64_t size = std::min<uint64_t>(access.size, dispi_bank_size - access.offset);
+    return linear_.subspan(state_.dispi.bank * size_t{dispi_bank_size} + access.offset, size);
+}
+
+void Vga::write_dispi(uint16_t value) {
+    const bool was_wide = state_.dispi.wide_dac();
+    if (dispi_write(state_.dispi, value, linear_.size())) {
+        const DispiFrame frame = dispi_frame(state_.dispi);
+        std::ranges::fill(linear_.subspan(frame.start, frame.size), std::byte{0});
+    }
+    if (was_wide != state_.dispi.wide_dac()) {
+        // The colours stay what they are; there are just more or fewer bits to each.
+        const auto convert = [was_wide](uint8_t& level) {
+            level = static_cast<uint8_t>(was_wide ? level >> 2 : level << 2 | level >> 4);
+        };
+        std::ranges::for_each(state_.dac, convert);
+        std::ranges::for_each(state_.dac_latch, convert);
+    }
+    registers_changed();
 }
 
 void Vga::reset(ResetKind /*kind*/) {
@@ -78,6 +195,16 @@ void Vga::on_changes(uint64_t changes, std::move_only_function<void()> handler) 
     watch_at_ = watcher_ ? generation_ + changes : ~uint64_t{0};
 }
 
+uint64_t Vga::generation() const {
+    if (state_.dispi.enabled()) {
+        const DispiFrame frame = dispi_frame(state_.dispi);
+        const uint64_t now = fingerprint(linear_.subspan(frame.start, frame.size));
+        if (now != seen_linear_) ++generation_;
+        seen_linear_ = now;
+    }
+    return generation_;
+}
+
 Result<void> Vga::validate(const VgaState& staged) const {
     if (staged.memory.size() != vga_cells) return fail("memory has the wrong size");
     if (staged.dac_component > 2) return fail("dac-component is above 2");
@@ -94,17 +221,28 @@ Result<void> Vga::validate(const VgaState& staged) const {
         if (beyond(staged.attribute[i], attribute_bits(i))) return fail("attribute has bits that do not exist");
     }
     const auto too_wide = [](uint8_t value) { return value > 0x3F; };
-    if (std::ranges::any_of(staged.dac, too_wide) || std::ranges::any_of(staged.dac_latch, too_wide)) {
+    if (!staged.dispi.wide_dac() &&
+        (std::ranges::any_of(staged.dac, too_wide) || std::ranges::any_of(staged.dac_latch, too_wide))) {
         return fail("dac has a value of more than 6 bits");
+    }
+    if (linear_.empty() ? staged.dispi != DispiState{} : !dispi_is_valid(staged.dispi, linear_.size())) {
+        return fail("dispi shows more than there is memory for");
     }
     return {};
 }
 
 TextScreen Vga::text() const {
-    return vga_text(state_);
+    if (!state_.dispi.enabled()) return vga_text(state_);
+    TextScreen screen;
+    screen.kind = ScreenKind::graphics;
+    screen.blanked = is_linear_blanked(state_);
+    return screen;
 }
 
 std::move_only_function<Image()> Vga::freeze() const {
+    if (state_.dispi.enabled()) {
+        return [picture = LinearPicture(state_, linear_)] { return picture.image(); };
+    }
     return [state = state_, now = clock_.now()] { return vga_picture(state, now); };
 }
 
@@ -227,7 +365,7 @@ uint8_t Vga::read_dac() {
 
 void Vga::write_dac(uint8_t value) {
     // A colour changes as a whole, with its third component.
-    state_.dac_latch[state_.dac_component] = value & 0x3F;
+    state_.dac_latch[state_.dac_component] = state_.dispi.wide_dac() ? value : value & 0x3F;
     if (++state_.dac_component < 3) return;
     std::ranges::copy(state_.dac_latch, state_.dac.begin() + state_.dac_index * 3);
     state_.dac_component = 0;
@@ -235,15 +373,33 @@ void Vga::write_dac(uint8_t value) {
 }
 
 Result<std::unique_ptr<Device>> make_vga(DeviceContext& context) {
-    auto vga = std::make_unique<Vga>(context.clock);
+    constexpr std::string_view wanted =
+        "a VGA's reg is <0 0xa0000 0x20000>, <1 0x3b0 0x30>, and for linear pictures <1 0x1ce 4> and, in memory, a "
+        "multiple of 256 KiB up to 64 MiB";
+    const auto is = [](const DeviceRange& range, DeviceRange::Space space, uint64_t base, uint64_t size) {
+        return range.space == space && range.base == base && range.size == size;
+    };
+    using enum DeviceRange::Space;
+    std::span<std::byte> linear;
+    for (const DeviceRange& range : context.ranges) {
+        if (range.space != memory || range.base == 0xA0000) continue;
+        if (!linear.empty() || range.size % Vga::linear_unit || range.size == 0 || range.size > (64u << 20))
+            return context.refuse(wanted);
+        TRY(context.memory.add(Gpa{range.base}, range.size, GuestMemory::Kind::ram, "frame buffer"));
+        linear = context.memory.window(Gpa{range.base}, range.size, GuestMemory::Intent::write);
+    }
+    auto vga = std::make_unique<Vga>(context.clock, linear);
     for (size_t i = 0; i < context.ranges.size(); ++i) {
         const DeviceRange& range = context.ranges[i];
-        const bool is_memory = range.space == DeviceRange::Space::memory;
-        if (is_memory ? range.base != 0xA0000 || range.size != vga_window_size
-                      : range.base != Vga::first_port || range.size != Vga::port_count) {
-            return context.refuse("a VGA's reg is <0 0xa0000 0x20000>, <1 0x3b0 0x30>");
+        if (is(range, memory, 0xA0000, vga_window_size)) {
+            TRY(context.map(i, vga->memory()));
+        } else if (is(range, ports, Vga::first_port, Vga::port_count)) {
+            TRY(context.map(i, vga->ports()));
+        } else if (is(range, ports, Vga::first_dispi_port, Vga::dispi_port_count)) {
+            TRY(context.map(i, vga->dispi_ports()));
+        } else if (range.space == ports || range.base == 0xA0000) {
+            return context.refuse(wanted);
         }
-        TRY(context.map(i, is_memory ? vga->memory() : vga->ports()));
     }
     context.services.provide<Screen>(*vga);
     return vga;

@@ -60,10 +60,10 @@ uint32_t combine(const VgaState& state, uint32_t data) {
 
 }  // namespace
 
-uint8_t vga_read_memory(VgaState& state, uint32_t offset) {
+uint8_t vga_read_memory(VgaState& state, VgaCells cells, uint32_t offset) {
     const auto address = window_address(state, offset);
     if (!address) return 0xFF;
-    state.latches = state.memory[cell_of(state, *address)];
+    state.latches = cells[cell_of(state, *address)];
     if (!(state.gr(GR::graphics_mode) & gr5_read_compare)) {
         return static_cast<uint8_t>(state.latches >> (8 * readable_map(state, *address)));
     }
@@ -75,7 +75,7 @@ uint8_t vga_read_memory(VgaState& state, uint32_t offset) {
     return static_cast<uint8_t>(~different);
 }
 
-bool vga_write_memory(VgaState& state, uint32_t offset, uint8_t value) {
+bool vga_write_memory(VgaState& state, VgaCells cells, uint32_t offset, uint8_t value) {
     const auto address = window_address(state, offset);
     if (!address) return false;
     const uint8_t rotated = std::rotr(value, state.gr(GR::data_rotate) & 7);
@@ -99,7 +99,7 @@ bool vga_write_memory(VgaState& state, uint32_t offset, uint8_t value) {
             break;
     }
     const uint32_t maps = map_bytes[writable_maps(state, *address)];
-    uint32_t& cell = state.memory[cell_of(state, *address)];
+    uint32_t& cell = cells[cell_of(state, *address)];
     const uint32_t before = cell;
     cell = (before & ~maps) | (((data & bits) | (state.latches & ~bits)) & maps);
     return cell != before;
@@ -110,7 +110,8 @@ VgaFastPath vga_fast_path(const VgaState& state) {
     const uint8_t select = (state.gr(GR::miscellaneous) >> 2) & 3;
     const bool plain = (state.gr(GR::graphics_mode) & 0x0B) == 0 && state.gr(GR::data_rotate) == 0 &&
                        state.gr(GR::enable_set_reset) == 0 && state.gr(GR::bit_mask) == 0xFF;
-    if (!plain || select == 0 || !(state.miscellaneous & misc_memory_enable) || !(state.subsystem_enable & 1))
+    if (!plain || state.dispi.enabled() || select == 0 || !(state.miscellaneous & misc_memory_enable) ||
+        !(state.subsystem_enable & 1))
         return {};
     VgaFastPath path;
     path.base = select == 1 ? 0 : select == 2 ? 0x10000 : 0x18000;

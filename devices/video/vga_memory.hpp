@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "devices/video/vga_state.hpp"
 
@@ -14,16 +15,19 @@ constexpr uint32_t vga_map_bytes(uint8_t maps) {
            (maps & 8u ? 0xFF000000u : 0u);
 }
 
+/// The cells of four bytes, one a map, behind the graphics controller; at least 10000h.
+using VgaCells = std::span<uint32_t>;
+
 /// The graphics controller's answer to a CPU read at `offset` from A0000h; fills the latches. FFh where the memory map
 /// select register does not place the memory.
-uint8_t vga_read_memory(VgaState& state, uint32_t offset);
+uint8_t vga_read_memory(VgaState& state, VgaCells cells, uint32_t offset);
 
 /// A CPU write at `offset` from A0000h through the graphics controller. True when a byte of memory changed.
-bool vga_write_memory(VgaState& state, uint32_t offset, uint8_t value);
+bool vga_write_memory(VgaState& state, VgaCells cells, uint32_t offset, uint8_t value);
 
 /// Wide accesses that need no look at every byte: aligned pairs of text (character and attribute) or aligned double
-/// words of chain 4, while nothing but the plain data path is programmed. Derived from the registers; the memory
-/// behaves the same without it.
+/// words of chain 4, while nothing but the plain data path to the VGA's own memory is programmed. Derived from the
+/// registers; the memory behaves the same without it.
 struct VgaFastPath {
     /// Bytes that one cell takes in the window: 2 for text, 4 for chain 4, 0 when there is no fast path.
     uint8_t unit = 0;

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "devices/video/dispi.hpp"
+
 namespace viv {
 
 // Registers are numbered as in IBM's manual: SR = sequencer, CR = CRT controller, GR = graphics controller, AR =
@@ -139,6 +141,7 @@ struct VgaState {
     uint32_t latches = 0;
     /// One cell per address: the bytes of maps 0 to 3, map 0 in the low bits.
     std::vector<uint32_t> memory = std::vector<uint32_t>(vga_cells);
+    DispiState dispi;
 
     static void fields(auto& self, auto&& visit) {
         visit("miscellaneous", self.miscellaneous);
@@ -161,6 +164,7 @@ struct VgaState {
         visit("dac", self.dac);
         visit("latches", self.latches);
         visit("memory", self.memory);
+        visit("dispi", self.dispi);
     }
     bool operator==(const VgaState&) const = default;
 

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "devices/video/vga.hpp"
 
@@ -85,11 +87,34 @@ inline constexpr VgaMode mode_13 = {0x63,
 
 /// A VGA and a driver for it: what a BIOS does, through the ports and the memory window only.
 struct VgaRig {
+    /// With so many bytes of linear memory.
+    explicit VgaRig(size_t linear_size = 0) : linear(linear_size) {}
+
     ManualClock clock;
-    Vga vga{clock};
+    std::vector<std::byte> linear;
+    Vga vga{clock, linear};
 
     uint8_t in(uint16_t port) { return static_cast<uint8_t>(vga.ports().read({uint64_t{port} - Vga::first_port, 1})); }
     void out(uint16_t port, uint8_t value) { vga.ports().write({uint64_t{port} - Vga::first_port, 1}, value); }
+    void dispi(Dispi index, uint16_t value) {
+        vga.dispi_ports().write({0, 2}, std::to_underlying(index));
+        vga.dispi_ports().write({1, 2}, value);
+    }
+    uint16_t dispi(Dispi index) {
+        vga.dispi_ports().write({0, 2}, std::to_underlying(index));
+        return static_cast<uint16_t>(vga.dispi_ports().read({1, 2}));
+    }
+    /// A linear picture, its memory cleared, and the screen on.
+    void set_linear(uint16_t width, uint16_t height, uint16_t bits, uint16_t flags = 0) {
+        dispi(Dispi::enable, 0);
+        dispi(Dispi::x_resolution, width);
+        dispi(Dispi::y_resolution, height);
+        dispi(Dispi::bits_per_pixel, bits);
+        dispi(Dispi::enable, dispi_enabled | flags);
+        in(0x3DA);
+        in(0x3BA);
+        out(0x3C0, 0x20);
+    }
     /// Index and data in one word, as drivers do.
     void out_indexed(uint16_t port, uint8_t index, uint8_t value) {
         vga.ports().write({uint64_t{port} - Vga::first_port, 2}, static_cast<uint16_t>(index | value << 8));
