@@ -49,7 +49,7 @@ class Script {
     std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded
     bool begun_ = false;                 // the first step
     bool seen_on_serial_ = false;
-    bool seen_on_screen_ = false;        // between two looks
+    bool seen_on_screen_ = false;  // between two looks
     uint64_t generation_ = 0;
     bool looked_ = false;
     bool started_ = false;
