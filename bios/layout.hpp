@@ -12,8 +12,9 @@ namespace viv::rom {
 inline constexpr uint16_t bda_segment = 0x0040;
 inline constexpr uint16_t video_rom_segment = 0xC000;
 inline constexpr uint16_t system_rom_segment = 0xF000;
-inline constexpr uint32_t video_rom_size = 0x8000;
+inline constexpr uint32_t video_rom_size = 0xA000;
 inline constexpr uint32_t system_rom_size = 0x10000;
+inline constexpr uint32_t frame_buffer_base = 0xE0000000;  // of a display adapter that is not on PCI
 inline constexpr uint16_t ebda_size_kib = 2;
 inline constexpr uint16_t base_memory_kib = 640 - ebda_size_kib;
 inline constexpr uint16_t ebda_segment = base_memory_kib * 1024 / 16;  // 9F80h
@@ -275,6 +276,8 @@ inline constexpr Field<uint32_t> wait_microseconds{0x9C};
 inline constexpr Field<uint8_t> wait_active{0xA0};
 inline constexpr Field<uint16_t> save_pointers_offset{0xA8};
 inline constexpr Field<uint16_t> save_pointers_segment{0xAA};
+inline constexpr Field<uint16_t> vbe_mode{0xBA};   // as it was set, with bits 14 and 15; 0 in the VGA's own modes
+inline constexpr Field<uint8_t> dpms_state{0xBC};  // as INT 10h AX=4F10h counts: 0 = on
 }  // namespace bda
 
 }  // namespace viv::rom

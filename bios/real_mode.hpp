@@ -216,6 +216,12 @@ inline uint8_t in_byte(uint16_t port) {
     return value;
 }
 
+inline uint16_t in_word(uint16_t port) {
+    uint16_t value;
+    asm volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
+
 inline uint32_t in_dword(uint16_t port) {
     uint32_t value;
     asm volatile("inl %1, %0" : "=a"(value) : "Nd"(port));

@@ -6,7 +6,7 @@
 
 .section .header, "a"
     .byte 0x55, 0xAA
-    .byte 0x8000 / 512
+    .byte 0xA000 / 512
     jmp initialise              # a firmware that scans for option ROMs calls this far
     .org 0x1E
     .ascii "IBM VGA compatible\0"   # C000:001E: how software recognises an EGA or VGA BIOS
@@ -63,6 +63,25 @@ initialise:
     pushw $1f
     jmp initialise_service
 1:  lretw
+
+# Far call, as VBE's mode information promises: BH = 0 shows bank DX at A0000h, BH = 1 tells DX. AX is lost.
+.globl vbe_window
+vbe_window:
+    pushw %dx
+    movw $0x1CE, %dx
+    movw $5, %ax
+    outw %ax, %dx
+    incw %dx
+    testb %bh, %bh
+    jnz 1f
+    popw %ax
+    outw %ax, %dx
+    movw %ax, %dx
+    lretw
+1:  inw %dx, %ax
+    popw %dx
+    movw %ax, %dx
+    lretw
 
 # The 6845 register values of the CGA and MDA, which vector 1Dh points at.
 cga_parameters:

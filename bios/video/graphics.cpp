@@ -130,7 +130,8 @@ uint8_t read_bits(uint8_t page, uint16_t y, uint8_t column) {
             break;
         }
         case Layout::cga_two: bits = far_read<uint8_t>(0xB800, static_cast<uint16_t>(cga_line(y) + column)); break;
-        case Layout::text: break;
+        case Layout::text:
+        case Layout::vbe: break;
     }
     return bits;
 }
@@ -173,7 +174,8 @@ void draw_character(uint8_t character, uint8_t color, uint8_t page, uint8_t row,
         case Layout::linear: return draw_linear(font, color, static_cast<uint16_t>(line * 320 + column * 8), height);
         case Layout::cga_four: return draw_cga(font, color, row, column, height, true);
         case Layout::cga_two: return draw_cga(font, color, row, column, height, false);
-        case Layout::text: return;
+        case Layout::text:
+        case Layout::vbe: return;
     }
 }
 
@@ -256,7 +258,8 @@ void int10_0c_write_pixel(Registers& r) {
             far_write(0xB800, place, static_cast<uint8_t>(color & exclusive_or ? old ^ pixel : (old & ~mask) | pixel));
             return;
         }
-        case Layout::text: return;
+        case Layout::text:
+        case Layout::vbe: return;
     }
 }
 
@@ -280,7 +283,8 @@ void int10_0d_read_pixel(Registers& r) {
         case Layout::cga_two:
             r.al() = far_read<uint8_t>(0xB800, static_cast<uint16_t>(cga_line(y) + x / 8)) >> (7 - (x & 7)) & 1;
             return;
-        case Layout::text: return;
+        case Layout::text:
+        case Layout::vbe: return;
     }
 }
 

@@ -2,6 +2,7 @@
 // Reference: IBM PS/2 and PC BIOS Interface Technical Reference, "Interrupt 10H", (AH)=00H; IBM VGA technical
 // reference.
 
+#include "bios/video/dispi.hpp"
 #include "bios/video/video.hpp"
 
 namespace viv::rom {
@@ -55,6 +56,7 @@ VideoParameters find_parameters(uint8_t mode) {
 }
 
 void program(const VideoParameters& p) {
+    dispi_write(Dispi::enable, 0);
     const uint16_t crtc = p.miscellaneous & 1 ? 0x3D4 : 0x3B4;
     put(bda::crtc_port, crtc);
     in_byte(static_cast<uint16_t>(crtc + 6));
@@ -78,6 +80,8 @@ void program(const VideoParameters& p) {
 
 void fill_data_area(uint8_t mode, const VideoParameters& p, bool keep_memory) {
     put(bda::video_mode, mode);
+    put(bda::vbe_mode, 0);
+    put(bda::dpms_state, 0);
     put(bda::video_columns, p.columns);
     put(bda::video_page_size, p.page_size);
     put(bda::video_page_start, 0);
@@ -103,6 +107,7 @@ void clear_memory(uint8_t mode) {
         case Layout::cga_two: return far_fill(0xB800, 0, 0, 0x2000);
         case Layout::planar:
         case Layout::linear: return far_fill(0xA000, 0, 0, 0x8000);
+        case Layout::vbe: return;  // switching it on has cleared it
     }
 }
 
@@ -155,6 +160,24 @@ void set_mode(uint8_t mode_and_flags) {
     if (!keep_memory) clear_memory(mode);
     point_fonts(p.character_height);
     if (layout_of(mode) == Layout::text) program_cursor_shape();
+    in_byte(status_port());
+    out_byte(attribute_port, 0x20);  // screen on
+}
+
+void set_linear_mode(uint16_t width, uint16_t height, uint8_t bits, bool keep_memory) {
+    constexpr uint8_t mode_12 = 0x12;
+    const VideoParameters p = find_parameters(mode_12);
+    program(p);
+    fill_data_area(mode_12, p, keep_memory);
+    if (!(get(bda::video_flags) & 0x08)) load_dac(bits == 4 ? mode_12 : 0x13);
+    point_fonts(16);
+    put(bda::video_columns, width / 8);
+    put(bda::video_rows, height / 16 - 1);
+    put(bda::video_page_size, 0);
+    dispi_write(Dispi::x_resolution, width);
+    dispi_write(Dispi::y_resolution, height);
+    dispi_write(Dispi::bits_per_pixel, bits);
+    dispi_write(Dispi::enable, dispi_enabled | dispi_linear | (keep_memory ? dispi_keep_memory : 0));
     in_byte(status_port());
     out_byte(attribute_port, 0x20);  // screen on
 }

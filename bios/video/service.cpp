@@ -46,6 +46,7 @@ extern "C" void video_service(Registers& r) {
         case 0x1A: return int10_1a_display_combination(r);
         case 0x1B: return int10_1b_state(r);
         case 0x1C: return int10_1c_save_restore(r);
+        case 0x4F: return int10_4f_vbe(r);
     }
 }
 
@@ -61,6 +62,8 @@ extern "C" void video_initialise(Registers&) {
     put(bda::video_control, 0x60);
     put(bda::video_switches, 0xF9);
     put(bda::video_flags, 0x11);
+    put(bda::vbe_mode, 0);
+    put(bda::dpms_state, 0);
     set_mode(3);
 }
 

@@ -183,6 +183,10 @@ void int10_1b_state(Registers& r) {
             colors = 256;
             lines = 0;
             break;
+        case Layout::vbe:
+            colors = 256;
+            lines = 3;
+            break;
         case Layout::planar:
             colors = mode == 0x11 ? 2 : mode == 0x0F ? 0 : 16;
             pages = mode == 0x0D ? 8 : mode == 0x0E ? 4 : mode <= 0x10 ? 2 : 1;
@@ -204,19 +208,30 @@ void int10_1b_state(Registers& r) {
     r.al() = 0x1B;
 }
 
+uint16_t saved_state_bytes(uint16_t wanted) {
+    return static_cast<uint16_t>((wanted & 1 ? hardware_bytes : 0) + (wanted & 2 ? data_bytes : 0) +
+                                 (wanted & 4 ? dac_bytes : 0));
+}
+
+void save_state(uint16_t segment, uint16_t place, uint16_t wanted) {
+    if (wanted & 1) save_hardware(segment, place);
+    if (wanted & 2) copy_data(segment, place, true);
+    if (wanted & 4) save_dac(segment, place);
+}
+
+void restore_state(uint16_t segment, uint16_t place, uint16_t wanted) {
+    if (wanted & 1) restore_hardware(segment, place);
+    if (wanted & 2) copy_data(segment, place, false);
+    if (wanted & 4) restore_dac(segment, place);
+}
+
 void int10_1c_save_restore(Registers& r) {
     const uint16_t wanted = r.cx();
     if (r.al() > 2 || (wanted & 7) == 0) return;
-    if (r.al() == 0) {
-        const auto bytes = static_cast<uint16_t>((wanted & 1 ? hardware_bytes : 0) + (wanted & 2 ? data_bytes : 0) +
-                                                 (wanted & 4 ? dac_bytes : 0));
-        r.bx() = static_cast<uint16_t>((bytes + 63) / 64);
-    } else {
-        uint16_t place = r.bx();
-        const bool save = r.al() == 1;
-        if (wanted & 1) save ? save_hardware(r.es, place) : restore_hardware(r.es, place);
-        if (wanted & 2) copy_data(r.es, place, save);
-        if (wanted & 4) save ? save_dac(r.es, place) : restore_dac(r.es, place);
+    switch (r.al()) {
+        case 0: r.bx() = static_cast<uint16_t>((saved_state_bytes(wanted) + 63) / 64); break;
+        case 1: save_state(r.es, r.bx(), wanted); break;
+        case 2: restore_state(r.es, r.bx(), wanted); break;
     }
     r.al() = 0x1C;
 }

@@ -21,7 +21,7 @@ inline uint16_t status_port() {
 }
 
 // How the memory of a mode is organised.
-enum class Layout : uint8_t { text, cga_four, cga_two, planar, linear };
+enum class Layout : uint8_t { text, cga_four, cga_two, planar, linear, vbe };
 constexpr Layout layout_of(uint8_t mode) {
     if (mode <= 3 || mode == 7) return Layout::text;
     if (mode <= 5) return Layout::cga_four;
@@ -29,7 +29,7 @@ constexpr Layout layout_of(uint8_t mode) {
     return mode == 0x13 ? Layout::linear : Layout::planar;
 }
 inline Layout current_layout() {
-    return layout_of(get(bda::video_mode));
+    return get(bda::vbe_mode) ? Layout::vbe : layout_of(get(bda::video_mode));
 }
 inline uint16_t video_segment() {
     const uint8_t mode = get(bda::video_mode);
@@ -41,6 +41,8 @@ inline uint8_t columns() {
 
 // modes.cpp
 void set_mode(uint8_t mode_and_flags);
+/// A picture of the DISPI registers, with the VGA around it as in mode 12h.
+void set_linear_mode(uint16_t width, uint16_t height, uint8_t bits, bool keep_memory);
 void set_font(uint16_t segment, uint16_t offset, uint8_t height, uint16_t first, uint16_t count, uint8_t block);
 void rom_font(uint8_t height, uint8_t block);
 void point_vector(uint8_t vector, uint16_t segment, uint16_t offset);
@@ -86,5 +88,12 @@ void int10_12_alternate_select(Registers& r);
 void int10_1a_display_combination(Registers& r);
 void int10_1b_state(Registers& r);
 void int10_1c_save_restore(Registers& r);
+/// What INT 10h AH=1Ch saves; `wanted` is a set of bits: 0 registers, 1 data areas, 2 DAC.
+uint16_t saved_state_bytes(uint16_t wanted);
+void save_state(uint16_t segment, uint16_t place, uint16_t wanted);
+void restore_state(uint16_t segment, uint16_t place, uint16_t wanted);
+
+// vbe.cpp
+void int10_4f_vbe(Registers& r);
 
 }  // namespace viv::rom
