@@ -34,7 +34,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Display  --display terminal|none     --screenshot FILE.png (at the end)
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
-                         (steps run in the order given, then exit code 0)
+          --move kvm|soft   to the other engine  (steps run in this order)
           --timeout SECONDS   give up: exit code 124
           --exit-port PORT    a byte written there ends the run with its value
           --no-reboot         a triple fault ends the run: exit code 3

@@ -122,6 +122,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     choice_option(app, "--display", displays, options.display);
     add_step(app, "--until", Step::Kind::until, options.steps);
     add_step(app, "--type", Step::Kind::type, options.steps);
+    add_step(app, "--move", Step::Kind::move, options.steps);
     timeout_option(app, options.timeout);
     app.add_option("--screenshot", options.screenshot);
     app.add_flag("--no-reboot", options.no_reboot);

@@ -14,7 +14,7 @@ enum class DisplayChoice { automatic, terminal, none };
 
 /// One step of a scripted run, in the order of the command line.
 struct Step {
-    enum class Kind { until, type };
+    enum class Kind { until, type, move };
     Kind kind = Kind::until;
     std::string text;
     bool operator==(const Step&) const = default;

@@ -75,7 +75,7 @@ EngineKind engine_kind(EngineChoice choice) {
     return EngineKind::automatic;
 }
 
-enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted, output_failed };
+enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted, output_failed, move_failed };
 
 /// What is told about a run, on stderr for people and on stdout as JSON.
 struct Report {
@@ -99,6 +99,7 @@ const char* name_of(Ending ending) {
         case Ending::time_out: return "time-out";
         case Ending::interrupted: return "interrupted";
         case Ending::output_failed: return "output-failed";
+        case Ending::move_failed: return "move-failed";
     }
     return "";
 }
@@ -125,6 +126,10 @@ class Run {
             log_line(fmt::format("running on the {} engine: {}", machine_->engine().name(), machine_->engine_reason()));
         }
         script_ = TRY(Script::create(machine_->clock(), machine_->services(), options_.steps));
+        script_->on_move([this](const std::string& engine) {
+            machine_->request_engine(engine == "kvm" ? EngineKind::kvm : EngineKind::soft,
+                                     [this](const Result<void>& moved) { step_moved(moved); });
+        });
         return {};
     }
 
@@ -173,6 +178,22 @@ class Run {
     }
 
   private:
+    void step_moved(const Result<void>& moved) {
+        if (moved) return script_->moved();
+        end_ = Ending::move_failed;
+        move_error_ = moved.error().message;
+        machine_->stop({});
+    }
+
+    void move_to_other_engine() {
+        const EngineKind other = machine_->engine().name() == "kvm" ? EngineKind::soft : EngineKind::kvm;
+        machine_->request_engine(other, [this](const Result<void>& moved) {
+            const std::string engine(machine_->engine().name());
+            log_line(moved ? fmt::format("running on the {} engine now", engine)
+                           : fmt::format("staying on the {} engine: {}", engine, moved.error().message));
+        });
+    }
+
     [[nodiscard]] bool wants_display() const {
         if (options_.display != DisplayChoice::automatic) return options_.display == DisplayChoice::terminal;
         const auto& serials = options_.machine.serials;
@@ -196,6 +217,7 @@ class Run {
             machine_->phase() == Phase::paused ? machine_->resume() : machine_->pause();
             return machine_->phase() == Phase::paused;
         };
+        actions.move = [this] { move_to_other_engine(); };
         actions.quit = [this] { machine_->stop({}); };
         actions.output_failed = [this](int errno_value) {
             output_errno_ = errno_value;
@@ -255,6 +277,9 @@ class Run {
             report.exit_code = exit_time_out;
             report.message =
                 fmt::format("time-out after {} s{}; the screen shows:\n{}", *options_.timeout, waiting, report.screen);
+        } else if (end_ == Ending::move_failed) {
+            report.exit_code = 1;
+            report.message = fmt::format("cannot do {}: {}", script_->waiting_for(), move_error_);
         } else if (output_errno_ != 0) {
             report.ending = Ending::output_failed;
             report.exit_code = 1;
@@ -273,7 +298,8 @@ class Run {
     }
 
     [[nodiscard]] EngineCounters counters() const {
-        EngineCounters all = machine_->engine().counters();
+        EngineCounters all = machine_->engine_counters();
+        if (machine_->engine_moves() != 0) all.emplace_back("engine-moves", machine_->engine_moves());
         for (const auto& region : machine_->ports().regions()) {
             if (region.accesses) all.emplace_back("ports." + region.name, region.accesses);
         }
@@ -320,6 +346,7 @@ class Run {
     Ending end_ = Ending::interrupted;
     int output_errno_ = 0;  // why stdout takes nothing any more
     std::string digest_;
+    std::string move_error_;
 };
 
 }  // namespace

@@ -30,6 +30,9 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
     KeyboardPort* keyboard = services.find<KeyboardPort>();
     for (const Step& step : script->steps_) {
         if (step.kind == Step::Kind::until && step.text.empty()) return fail_usage("--until needs a text to wait for");
+        if (step.kind == Step::Kind::move && step.text != "kvm" && step.text != "soft") {
+            return fail_usage(fmt::format("--move: there is no engine '{}'; use kvm or soft", step.text));
+        }
         if (step.kind != Step::Kind::type) continue;
         if (!keyboard) return fail_usage("--type: this board has no keyboard");
         if (auto keys = parse_typing(step.text); !keys) return add_context(keys.error(), "--type");
@@ -68,6 +71,7 @@ void Script::begin_step() {
     seen_on_screen_ = false;
     looked_ = false;
     const Step& step = steps_[position_];
+    if (step.kind == Step::Kind::move) return move_(step.text);
     if (step.kind == Step::Kind::until) {
         seen_on_serial_ = consume_serial(step.text);
         timer_.arm(clock_.now());
@@ -83,6 +87,14 @@ void Script::typed() {
     if (!started_ || done() || steps_[position_].kind != Step::Kind::type || !typist_->done()) return;
     ++position_;
     begin_step();
+}
+
+void Script::moved() {
+    if (done() || steps_[position_].kind != Step::Kind::move) return;
+    ++position_;
+    // The machine is at rest now; what comes next is for when it runs.
+    begun_ = false;
+    timer_.arm(clock_.now());
 }
 
 bool Script::is_on_screen(const std::string& text) {
@@ -139,8 +151,12 @@ void Script::receive(size_t port, uint8_t byte) {
 std::string Script::waiting_for() const {
     if (!started_ || done()) return "nothing";
     const Step& step = steps_[position_];
-    return fmt::format("{} '{}'", step.kind == Step::Kind::until ? "the text" : "the guest to take the keys",
-                       step.text);
+    switch (step.kind) {
+        case Step::Kind::until: return fmt::format("the text '{}'", step.text);
+        case Step::Kind::type: return fmt::format("the guest to take the keys '{}'", step.text);
+        case Step::Kind::move: break;
+    }
+    return fmt::format("the move to the {} engine", step.text);
 }
 
 Result<void> Script::type(std::string_view text) {

@@ -28,6 +28,10 @@ class Script {
     [[nodiscard]] bool done() const { return position_ == steps_.size(); }
     /// What it waits for, in words: "text 'A:\>'", for messages.
     [[nodiscard]] std::string waiting_for() const;
+    /// `move` is called for a step that names an engine ("kvm" or "soft"); moved() ends the step. To be set before
+    /// start().
+    void on_move(std::move_only_function<void(const std::string& engine)> move) { move_ = std::move(move); }
+    void moved();
     /// Types outside the steps, for a person's paste. Without a keyboard nothing happens.
     Result<void> type(std::string_view text);
 
@@ -54,6 +58,7 @@ class Script {
     bool looked_ = false;
     bool started_ = false;
     std::move_only_function<void()> on_done_;
+    std::move_only_function<void(const std::string& engine)> move_;
     Clock& clock_;
     Timer timer_;
 };

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -78,6 +79,13 @@ class Vcpu {
 /// Counters of an engine by name ("exits.io", "rescues.popcnt"), for --json and reports.
 using EngineCounters = std::vector<std::pair<std::string, uint64_t>>;
 
+/// The counter that RDTSC reads.
+struct TimeStampCounter {
+    uint64_t hertz = 0;  // 0: unknown
+    /// What it shows now on a host that does not let it be set.
+    std::optional<uint64_t> shows;
+};
+
 /// A way to run guest code.
 class Engine : public MsiSink {
   public:
@@ -86,6 +94,8 @@ class Engine : public MsiSink {
     [[nodiscard]] virtual std::vector<std::string> limits() const = 0;
     /// Why another engine serves guests better on this host, in one line; empty when this one is as good as it gets.
     [[nodiscard]] virtual std::string drawback() const { return {}; }
+    /// What guests see of time in the end.
+    [[nodiscard]] virtual TimeStampCounter time_stamp_counter() const { return {}; }
     /// Makes the next CPU; the first is the bootstrap processor.
     virtual Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) = 0;
     /// The A20 gate: with it off, physical address bit 20 reads as 0. Holds from the next guest instruction of every
@@ -114,6 +124,9 @@ struct EngineConfig {
     GuestMemory& memory;
     uint32_t cpus = 1;
     std::string cpu_model = "max";  // name[,+feature][,-feature], see cpu_model.hpp
+    /// A machine's counter keeps its rate for life, on whatever engine: that of another engine, or else the engine
+    /// chooses.
+    TimeStampCounter tsc = {};
 };
 
 }  // namespace viv

@@ -29,7 +29,8 @@ Result<ChosenEngine> make_engine(EngineKind kind, const EngineConfig& config, En
         case EngineKind::kvm:
             if (virtual_time) {
                 return fail_usage(
-                    "--engine kvm cannot run on virtual time: it does not count instructions; use --engine soft");
+                    "the kvm engine cannot run on virtual time: it does not count instructions; use --engine soft or "
+                    "--clock host");
             }
             return make_kvm(config);
         case EngineKind::automatic: break;
@@ -38,7 +39,9 @@ Result<ChosenEngine> make_engine(EngineKind kind, const EngineConfig& config, En
     auto kvm = make_kvm(config);
     if (!kvm) return make_soft(config, clock, kvm.error().message);
     if (std::string drawback = kvm->engine->drawback(); !drawback.empty()) {
-        return make_soft(config, clock, std::move(drawback));
+        // With KVM's time stamp counter, so that the machine could move there.
+        const EngineConfig movable{config.memory, config.cpus, config.cpu_model, kvm->engine->time_stamp_counter()};
+        return make_soft(movable, clock, std::move(drawback));
     }
     return kvm;
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "vmm/core/log.hpp"
@@ -9,7 +10,13 @@
 
 namespace viv {
 
-void Machine::request_engine(EngineKind kind) {
+void Machine::request_engine(EngineKind kind, MoveEnd done) {
+    if (phase_ == Phase::stopped) return;
+    move_end_ = std::move(done);
+    ask_for_engine(kind);
+}
+
+void Machine::ask_for_engine(EngineKind kind) {
     if (phase_ == Phase::stopped) return;
     pending_engine_ = kind;
     if (!chosen_.one_loop && parked_ == cpus_.size() && phase_ == Phase::paused) {
@@ -19,17 +26,55 @@ void Machine::request_engine(EngineKind kind) {
     }
 }
 
+namespace {
+
+uint64_t* time_stamp_counter_of(CpuState& state) {
+    const auto msr = std::ranges::find(state.msrs, uint32_t{0x10}, &Msr::index);
+    return msr == state.msrs.end() ? nullptr : &msr->value;
+}
+
+/// A CPU's state, and the guest time at which it was taken.
+struct Moment {
+    CpuState state;
+    VirtualTime taken;
+};
+
+/// Moves the time stamp counters on to `now`. Those that go together were not read together, but go on together.
+void pass_time(std::vector<Moment>& cpus, VirtualTime now, uint64_t hertz) {
+    const uint64_t* first = nullptr;
+    for (Moment& cpu : cpus) {
+        uint64_t* tsc = time_stamp_counter_of(cpu.state);
+        if (!tsc) continue;
+        *tsc += ticks_in((now - cpu.taken).count(), hertz);
+        if (!first) first = tsc;
+        const uint64_t apart = *tsc > *first ? *tsc - *first : *first - *tsc;
+        if (now != cpu.taken && apart < hertz / 1000) *tsc = *first;
+        cpu.taken = now;
+    }
+}
+
+}  // namespace
+
 /// All CPUs are at rest. Nothing is changed when it fails.
 Result<void> Machine::move_to_engine(EngineKind kind) {
-    ChosenEngine made = TRY(viv::make_engine(
-        kind, {.memory = memory_, .cpus = static_cast<uint32_t>(cpus_.size()), .cpu_model = cpu_model_},
-        engine_clock_));
+    // The counter's rate is part of the machine; what it shows, of each CPU's state.
+    const TimeStampCounter tsc{engine_->time_stamp_counter().hertz, std::nullopt};
+    const EngineConfig config{memory_, static_cast<uint32_t>(cpus_.size()), cpu_model_, tsc};
+    ChosenEngine made = TRY(viv::make_engine(kind, config, engine_clock_));
     std::vector<std::unique_ptr<Vcpu>> fresh;
-    for (uint32_t i = 0; i < cpus_.size(); ++i) {
-        fresh.push_back(TRY(made.engine->create_vcpu(VcpuId{i})));
-        const CpuState state = TRY(cpus_[i]->state());
-        TRY(fresh.back()->set_state(state));
+    for (uint32_t i = 0; i < cpus_.size(); ++i) fresh.push_back(TRY(made.engine->create_vcpu(VcpuId{i})));
+    // Making them takes milliseconds, which local timers should not notice.
+    std::vector<Moment> moments;
+    for (const auto& cpu : cpus_) {
+        CpuState state = TRY(cpu->state());
+        moments.push_back({std::move(state), clock_->now()});
     }
+    for (size_t i = 0; i < cpus_.size(); ++i) {
+        pass_time(moments, clock_->now(), tsc.hertz);
+        TRY(fresh[i]->set_state(moments[i].state));
+    }
+    past_instructions_ = instructions();
+    past_counters_ = engine_counters();
     std::swap(cpus_, fresh);
     std::swap(chosen_, made);
     engine_ = chosen_.engine.get();
@@ -49,14 +94,16 @@ Result<void> Machine::move_to_engine(EngineKind kind) {
 void Machine::carry_out_move() {
     const EngineKind kind = *std::exchange(pending_engine_, std::nullopt);
     const std::string reason = std::exchange(move_reason_, {});
+    MoveEnd end = std::exchange(move_end_, {});
     const auto moved = move_to_engine(kind);
-    if (!moved && !reason.empty()) {
-        stop({Outcome::Kind::died, 0, fmt::format("{}; and {}", reason, moved.error().message)});
-    } else if (!moved) {
-        log_line(fmt::format("staying on the {} engine: {}", engine_->name(), moved.error().message));
-    } else if (!reason.empty()) {
-        log_line(fmt::format("going on with the {} engine: {}", engine_->name(), reason));
+    if (!reason.empty()) {
+        if (moved) {
+            log_line(fmt::format("going on with the {} engine: {}", engine_->name(), reason));
+        } else {
+            stop({Outcome::Kind::died, 0, fmt::format("{}; and {}", reason, moved.error().message)});
+        }
     }
+    if (end) end(moved);
 }
 
 /// Makes the threads beside that of the first CPU. Under the lock.

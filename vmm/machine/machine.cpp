@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "devices/system/firmware_disk.hpp"
@@ -191,9 +192,22 @@ void Machine::resume_clock() {
 }
 
 uint64_t Machine::instructions() const {
-    uint64_t total = 0;
+    uint64_t total = past_instructions_;
     for (const auto& cpu : cpus_) total += cpu->instructions();
     return total;
+}
+
+EngineCounters Machine::engine_counters() const {
+    EngineCounters all = past_counters_;
+    for (const auto& [name, value] : engine_->counters()) {
+        const auto known = std::ranges::find(all, name, &EngineCounters::value_type::first);
+        if (known == all.end()) {
+            all.emplace_back(name, value);
+        } else {
+            known->second += value;
+        }
+    }
+    return all;
 }
 
 void Machine::power_on(ResetKind kind) {
@@ -268,7 +282,7 @@ void Machine::handle_stop(Vcpu& cpu, Stop reason) {
             break;
         case Stop::unsupported:
             move_reason_ = cpu.failure();
-            request_engine(EngineKind::soft);
+            ask_for_engine(EngineKind::soft);
             break;
         case Stop::failed: stop({Outcome::Kind::died, 0, cpu.failure()}); break;
     }

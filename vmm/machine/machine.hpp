@@ -80,9 +80,11 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void resume();
     /// RESET# of the whole board, then power-on.
     void reset(std::string_view source);
+    using MoveEnd = std::move_only_function<void(const Result<void>& moved)>;
     /// Moves the machine to another engine, CPUs, local APICs and pending interrupts included, as soon as all CPUs are
-    /// between two instructions; a line tells when that fails. Not to KVM on virtual time.
-    void request_engine(EngineKind kind);
+    /// between two instructions, and calls `done` under the lock. When it fails the machine goes on as it was. Not to
+    /// KVM on virtual time.
+    void request_engine(EngineKind kind, MoveEnd done);
     /// How often it has moved.
     [[nodiscard]] uint64_t engine_moves() const { return engine_moves_; }
     /// Ends the run with this outcome; the first outcome stays.
@@ -101,8 +103,10 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     [[nodiscard]] Engine& engine() { return *engine_; }
     /// Why it is this engine, when it was chosen and not asked for.
     [[nodiscard]] const std::string& engine_reason() const { return chosen_.reason; }
-    /// Instructions that all CPUs have retired, where the engine counts them; else 0.
+    /// Instructions that all CPUs have retired, as far as engines counted them.
     [[nodiscard]] uint64_t instructions() const;
+    /// The counters of the engine, and of those before it.
+    [[nodiscard]] EngineCounters engine_counters() const;
     [[nodiscard]] const Bus& ports() const { return ports_; }
     [[nodiscard]] const Bus& memory_bus() const { return memory_bus_; }
     /// The state of every CPU and device, a node each. Under the lock, while no CPU runs.
@@ -125,6 +129,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void carry_out_requests();
     Result<void> move_to_engine(EngineKind kind);
     void carry_out_move();
+    void ask_for_engine(EngineKind kind);
     void cpu_thread(size_t index);
     void start_other_threads();
     void end_other_threads(std::unique_lock<std::mutex>& hold);
@@ -197,7 +202,10 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     bool pending_cpu_init_ = false;
     std::optional<EngineKind> pending_engine_;
     std::string move_reason_;  // why the machine must move, when it must
+    MoveEnd move_end_;         // who asked for it, when somebody did
     uint64_t engine_moves_ = 0;
+    uint64_t past_instructions_ = 0;  // of the engines before this one
+    EngineCounters past_counters_;
     std::array<bool, 2> a20_gates_{};
     uint64_t resets_ = 0;
     std::string last_reset_source_;

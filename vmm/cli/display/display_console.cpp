@@ -7,8 +7,7 @@
 namespace viv {
 namespace {
 
-constexpr const char* menu_text =
-    " c Ctrl-Alt-Del  r reset  p pause  s screenshot  q quit  ] Ctrl-]  1..9 0 - = F1..F12";
+constexpr const char* menu_text = " c Ctrl-Alt-Del  r reset  p pause  s save  e engine  q quit  ] Ctrl-]  1..= F1..";
 
 const KeyStroke menu_stroke{stroke_ctrl, {Key::right_bracket}};
 
@@ -41,6 +40,7 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
         case Key::r: return sink_.command(MenuCommand::reset);
         case Key::p: return sink_.command(MenuCommand::pause);
         case Key::s: return sink_.command(MenuCommand::screenshot);
+        case Key::e: return sink_.command(MenuCommand::move);
         case Key::q: return sink_.command(MenuCommand::quit);
         case Key::right_bracket: return sink_.stroke(menu_stroke);
         case Key::minus: return sink_.stroke({stroke.modifiers, {Key::f11}});

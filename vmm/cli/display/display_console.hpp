@@ -10,7 +10,7 @@
 
 namespace viv {
 
-enum class MenuCommand { reset, pause, screenshot, quit };
+enum class MenuCommand { reset, pause, screenshot, move, quit };
 
 /// Where the console's decisions go.
 class DisplaySink {

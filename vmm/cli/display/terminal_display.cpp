@@ -93,6 +93,9 @@ class MachineSide {
             case MenuCommand::pause:
                 if (actions_.toggle_pause) paused_ = actions_.toggle_pause();
                 break;
+            case MenuCommand::move:
+                if (actions_.move) actions_.move();
+                break;
             case MenuCommand::quit:
                 if (actions_.quit) actions_.quit();
                 break;

@@ -20,6 +20,8 @@ struct DisplayActions {
     std::move_only_function<void()> reset;
     /// Returns whether the machine is paused now.
     std::move_only_function<bool()> toggle_pause;
+    /// To the other engine.
+    std::move_only_function<void()> move;
     std::move_only_function<void()> quit;
     /// Plain lines cannot be written any more: the reader has gone, or a disk is full. Called once; without the machine
     /// lock when the display is destroyed.

@@ -1,7 +1,9 @@
 #include "vmm/engine/kvm/host_limits.hpp"
 
 #include <sys/mman.h>
+#include <x86intrin.h>
 
+#include <algorithm>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
@@ -144,6 +146,20 @@ bool hangs_on_high_interrupts(ProbeGuest& guest) {
     return hangs;
 }
 
+/// RDTSC of a guest whose counter was set far ahead.
+bool fixed_tsc(ProbeGuest& guest) {
+    constexpr uint64_t ahead = uint64_t{1} << 50;
+    MsrTable table;
+    table.count = 1;
+    table.entries[0] = {0x10, 0, __rdtsc() + 2 * ahead};
+    if (call(guest.vcpu(), KVM_SET_MSRS, &table) != 1) return true;
+    guest.load({0x0F, 0x31, 0xE6, 0x10}, ProbeGuest::Mode::protected_flat);  // rdtsc; out 10h,al
+    if (guest.step() != KVM_EXIT_IO) return true;
+    kvm_regs regs{};
+    call(guest.vcpu(), KVM_GET_REGS, &regs);
+    return (regs.rdx << 32 | (regs.rax & 0xFFFFFFFF)) < __rdtsc() + ahead;
+}
+
 Result<HostLimits> probe(int kvm) {
     HostLimits limits;
     {
@@ -151,6 +167,8 @@ Result<HostLimits> probe(int kvm) {
         limits.late_interrupt_windows = late_interrupt_windows(guest);
     }
     auto guest = TRY(ProbeGuest::create(kvm));
+    limits.tsc_hertz = static_cast<uint64_t>(std::max(0, call(guest.vcpu(), KVM_GET_TSC_KHZ, 0))) * 1000;
+    limits.fixed_tsc = fixed_tsc(guest);
     limits.emulates_kernel_code = emulates_kernel_code(guest);
     limits.no_legacy_paging = no_legacy_paging(guest);  // last: the guest cannot run afterwards
     if (limits.emulates_kernel_code) {
@@ -177,6 +195,7 @@ std::vector<std::string> HostLimits::lines() const {
     if (hangs_on_high_interrupts) {
         lines.emplace_back("this host's KVM hangs on INT 80h to FFh in real mode: viv executes them");
     }
+    if (fixed_tsc) lines.emplace_back("this host's KVM cannot set the time stamp counter: guests see the host's");
     return lines;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
@@ -91,6 +92,7 @@ class KvmEngine final : public Engine {
     [[nodiscard]] std::string_view name() const override { return "kvm"; }
     [[nodiscard]] std::vector<std::string> limits() const override;
     [[nodiscard]] std::string drawback() const override;
+    [[nodiscard]] TimeStampCounter time_stamp_counter() const override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override { vm_->note(vm_->slots.set_a20(enabled)); }
     void sync_dirty(Gpa base) override { vm_->note(vm_->slots.sync_dirty(base)); }
@@ -100,6 +102,7 @@ class KvmEngine final : public Engine {
 
   private:
     Result<void> make_irqchip();
+    [[nodiscard]] Result<void> set_tsc_rate(int vcpu) const;
 
     FileDescriptor kvm_;
     // The memory's change listener holds on to it too: a GuestMemory outlives its engine.
@@ -132,6 +135,9 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     vm_->layout.has_xcrs = extension(KVM_CAP_XCRS) > 0;
     vm_->layout.has_debug_registers = extension(KVM_CAP_DEBUGREGS) > 0;
     vm_->layout.has_local_apic = true;
+    vm_->layout.has_legacy_paging = !vm_->limits.no_legacy_paging;
+    vm_->layout.fixed_tsc = vm_->limits.fixed_tsc;
+    vm_->layout.tsc_hertz = config.tsc.hertz != 0 ? config.tsc.hertz : vm_->limits.tsc_hertz;
 
     // Only Intel hosts know these two; where they are needed and fail, creating a CPU fails.
     const uint64_t identity_map = identity_map_address;
@@ -145,6 +151,13 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     table.count = static_cast<uint32_t>(table.entries.size());
     if (call(kvm_.get(), KVM_GET_MSR_INDEX_LIST, &table) < 0) return fail_errno("cannot list KVM's MSRs", errno);
     msr_indices_.assign(table.entries.begin(), table.entries.begin() + table.count);
+    // KVM keeps memory types, but does not list them.
+    for (uint32_t index = 0x200; index < 0x210; ++index) msr_indices_.push_back(index);
+    for (const uint32_t index : {0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F, 0x2FF}) {
+        msr_indices_.push_back(index);
+    }
+    std::ranges::sort(msr_indices_);
+    msr_indices_.erase(std::ranges::unique(msr_indices_).begin(), msr_indices_.end());
 
     TRY(vm_->slots.update());
     config.memory.on_change([weak = std::weak_ptr(vm_)] {
@@ -177,11 +190,30 @@ Result<void> KvmEngine::make_irqchip() {
     return {};
 }
 
+Result<void> KvmEngine::set_tsc_rate(int vcpu) const {
+    const uint64_t kilohertz = vm_->layout.tsc_hertz / 1000;
+    const int own = call(vcpu, KVM_GET_TSC_KHZ, 0);
+    if (own <= 0 || kilohertz == 0 || kilohertz == static_cast<uint64_t>(own)) return {};
+    // Without the capability KVM takes higher rates, and only now and then makes the counter catch up.
+    const bool scales = ioctl(vm_->fd.get(), KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
+    if (scales && call(vcpu, KVM_SET_TSC_KHZ, kilohertz) == 0) return {};
+    return fail(fmt::format(
+        "this host's KVM cannot have a time stamp counter of {} MHz, which this machine has shown; it has {} MHz",
+        kilohertz / 1000, own / 1000));
+}
+
+TimeStampCounter KvmEngine::time_stamp_counter() const {
+    TimeStampCounter counter{vm_->layout.tsc_hertz, std::nullopt};
+    if (vm_->limits.fixed_tsc) counter.shows = __rdtsc();
+    return counter;
+}
+
 Result<std::unique_ptr<Vcpu>> KvmEngine::create_vcpu(VcpuId id) {
     VIV_ASSERT(id.value < cpus_);
     TRY(make_irqchip());
     FileDescriptor fd(ioctl(vm_->fd.get(), KVM_CREATE_VCPU, id.value));
     if (!fd.valid()) return fail_errno(fmt::format("cannot create CPU {}", id.value), errno);
+    TRY(set_tsc_rate(fd.get()));
     const auto wanted = make_cpuid(cpu_, cpuid_base_, id.value, cpus_);
     const auto got = TRY(set_cpuid(fd.get(), wanted));
     if (id.value == 0) cpuid_limits_ = cpuid_limits(cpu_, wanted, got);

@@ -283,12 +283,14 @@ Result<CpuState> KvmVcpu::state() {
         state.event_pending = true;
         state.event_vector = *vector;
     }
+    state.nmi_pending = state.nmi_pending || nmis_.load() != 0;
     return state;
 }
 
 Result<void> KvmVcpu::set_state(const CpuState& state) {
     acknowledged_.reset();
     in_flight_.reset();
+    nmis_.store(0);
     run_->ready_for_interrupt_injection = 0;
     run_->kvm_dirty_regs = 0;
     return write_state(fd_.get(), vm_.layout, state, id_.value);

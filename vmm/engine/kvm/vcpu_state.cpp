@@ -1,14 +1,20 @@
 #include "vmm/engine/kvm/vcpu_state.hpp"
 
 #include <fmt/format.h>
+#include <x86intrin.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <span>
+#include <thread>
 
 namespace viv::kvm {
 namespace {
 
 constexpr uint32_t msr_tsc = 0x10;
+constexpr uint64_t cr0_paging = 0x80000000;
+constexpr uint64_t efer_long_mode = 0x100;
 
 constexpr size_t xsave_legacy_size = 576;  // the legacy area and the header, SDM 1, 13.4
 
@@ -43,6 +49,16 @@ kvm_lapic_state reset_lapic(uint32_t apic_id, bool bootstrap, uint32_t version, 
     return lapic;
 }
 
+/// KVM starts a one-shot timer anew whose count has come to 0.
+void end_one_shot(kvm_lapic_state& lapic) {
+    constexpr size_t lvt_timer = 0x320, initial_count = 0x380, current_count = 0x390;
+    uint32_t timer = 0, left = 0;
+    std::memcpy(&timer, lapic.regs + lvt_timer, sizeof timer);
+    std::memcpy(&left, lapic.regs + current_count, sizeof left);
+    const bool one_shot = (timer & 0x60000) == 0;
+    if (one_shot && left == 0) std::memset(lapic.regs + initial_count, 0, 4);
+}
+
 Result<void> write_msrs(int vcpu, const StateLayout& layout, const std::vector<Msr>& listed) {
     std::vector<Msr> msrs;
     for (const Msr& power_on : layout.msrs) {
@@ -51,18 +67,51 @@ Result<void> write_msrs(int vcpu, const StateLayout& layout, const std::vector<M
         }
     }
     msrs.insert(msrs.end(), listed.begin(), listed.end());
-    MsrTable table;
-    if (msrs.size() > table.entries.size()) return fail("the CPU state lists too many MSRs");
-    table.count = static_cast<uint32_t>(msrs.size());
-    for (size_t i = 0; i < msrs.size(); ++i) table.entries[i] = {msrs[i].index, 0, msrs[i].value};
-    const int count = call(vcpu, KVM_SET_MSRS, &table);
-    if (count < 0) return fail_errno("cannot set a CPU's MSRs", errno);
-    if (static_cast<size_t>(count) < msrs.size()) {
-        const Msr& refused = msrs[static_cast<size_t>(count)];
-        return fail(
-            fmt::format("this host's KVM refuses the value {:#x} for MSR {:#x}; the state is of another CPU model",
-                        refused.value, refused.index));
+    std::span<const Msr> rest = msrs;
+    while (!rest.empty()) {
+        MsrTable table;
+        const size_t some = std::min(rest.size(), table.entries.size());
+        table.count = static_cast<uint32_t>(some);
+        for (size_t i = 0; i < some; ++i) table.entries[i] = {rest[i].index, 0, rest[i].value};
+        const int count = call(vcpu, KVM_SET_MSRS, &table);
+        if (count < 0) return fail_errno("cannot set a CPU's MSRs", errno);
+        rest = rest.subspan(static_cast<size_t>(count));
+        if (static_cast<size_t>(count) == some) continue;
+        const Msr& refused = rest.front();
+        const bool known = std::ranges::find(layout.msrs, refused.index, &Msr::index) != layout.msrs.end();
+        // What the guest has left at 0 and KVM does not have, no guest misses.
+        if (known || refused.value != 0) {
+            return fail(
+                fmt::format("this host's KVM refuses the value {:#x} for MSR {:#x}; the state is of another CPU model",
+                            refused.value, refused.index));
+        }
+        rest = rest.subspan(1);
     }
+    return {};
+}
+
+/// The guest has seen `wanted`. Where the counter is the host's it waits until that has come, and refuses what a guest
+/// would notice.
+Result<void> meet_tsc(uint64_t wanted, uint64_t hertz) {
+    const auto ahead = static_cast<int64_t>(wanted - __rdtsc());
+    const auto second = static_cast<int64_t>(hertz);
+    if (ahead > second || ahead < -second) {
+        return fail(fmt::format("this host's KVM cannot set the time stamp counter: it would jump by {} s",
+                                -ahead / std::max<int64_t>(second, 1)));
+    }
+    while (__rdtsc() < wanted) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    return {};
+}
+
+/// The time stamp counter of a state that lists it, which is one that goes on where another CPU stopped.
+Result<void> check_tsc(int vcpu, const StateLayout& layout, const std::vector<Msr>& listed) {
+    const auto tsc = std::ranges::find(listed, msr_tsc, &Msr::index);
+    if (tsc == listed.end()) return {};
+    if (layout.fixed_tsc) return meet_tsc(tsc->value, layout.tsc_hertz);
+    const auto now = TRY(read_msrs(vcpu, {Msr{msr_tsc, 0}}));
+    const auto late = static_cast<int64_t>((now.empty() ? 0 : now.front().value) - tsc->value);
+    constexpr int64_t noticeable = 100'000'000;  // a tenth of a second at 1 GHz
+    if (late < 0 || late > noticeable) return fail("this host's KVM does not keep the time stamp counter it is given");
     return {};
 }
 
@@ -314,7 +363,20 @@ Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& st
     sregs.cr8 = state.cr8;
     sregs.efer = state.efer;
     sregs.apic_base = state.apic_base;
-    if (call(vcpu, KVM_SET_SREGS, &sregs) < 0) return fail_errno("cannot set a CPU's system registers", errno);
+    const auto control_registers = [](const kvm_sregs& s) {
+        return fmt::format("CR0 {:#x}, CR4 {:#x}, EFER {:#x}", s.cr0, s.cr4, s.efer);
+    };
+    if (!layout.has_legacy_paging && (state.cr0 & cr0_paging) && !(state.efer & efer_long_mode)) {
+        return fail("this host's KVM has no 32-bit paging");
+    }
+    if (call(vcpu, KVM_SET_SREGS, &sregs) < 0) {
+        return fail_errno(fmt::format("cannot set a CPU's system registers ({})", control_registers(sregs)), errno);
+    }
+    kvm_sregs kept{};
+    if (call(vcpu, KVM_GET_SREGS, &kept) < 0) return fail_errno("cannot read a CPU's system registers", errno);
+    if (kept.cr0 != sregs.cr0 || kept.cr4 != sregs.cr4 || kept.efer != sregs.efer) {
+        return fail(fmt::format("this host's KVM makes {} of {}", control_registers(kept), control_registers(sregs)));
+    }
     const kvm_regs regs = to_kvm(state);
     if (call(vcpu, KVM_SET_REGS, &regs) < 0) return fail_errno("cannot set a CPU's registers", errno);
     if (layout.has_xcrs) {
@@ -333,11 +395,13 @@ Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& st
             lapic = reset_lapic(apic_id, apic_id == 0, version, state.cr8);
         } else {
             std::memcpy(lapic.regs, state.lapic.data(), sizeof lapic.regs);
+            end_one_shot(lapic);
         }
         if (call(vcpu, KVM_SET_LAPIC, &lapic) < 0) return fail_errno("cannot set a CPU's local APIC", errno);
     }
     // After the local APIC: the TSC deadline arms its timer.
     TRY(write_msrs(vcpu, layout, state.msrs));
+    TRY(check_tsc(vcpu, layout, state.msrs));
     if (layout.has_debug_registers) {
         kvm_debugregs debug{};
         std::ranges::copy(state.dr, debug.db);
@@ -345,7 +409,9 @@ Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& st
         debug.dr7 = state.dr7;
         if (call(vcpu, KVM_SET_DEBUGREGS, &debug) < 0) return fail_errno("cannot set a CPU's debug registers", errno);
     }
-    const kvm_mp_state mp{to_mp_state(state.activity)};
+    // What is to be delivered ends a halt, and KVM does not look.
+    const bool woken = state.activity == Activity::halted && state.event_pending;
+    const kvm_mp_state mp{to_mp_state(woken ? Activity::running : state.activity)};
     if (call(vcpu, KVM_SET_MP_STATE, &mp) < 0) return fail_errno("cannot set a CPU's activity", errno);
     const kvm_vcpu_events events = to_events(state);
     if (call(vcpu, KVM_SET_VCPU_EVENTS, &events) < 0) return fail_errno("cannot set a CPU's pending events", errno);

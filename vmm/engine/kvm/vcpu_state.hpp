@@ -14,6 +14,9 @@ struct StateLayout {
     bool has_xcrs = false;
     bool has_debug_registers = false;
     bool has_local_apic = false;
+    bool has_legacy_paging = true;
+    bool fixed_tsc = false;
+    uint64_t tsc_hertz = 0;
     /// The MSRs that can be read, with their values after power-on, ascending. Without EFER and APIC_BASE.
     std::vector<Msr> msrs;
 };

@@ -47,6 +47,7 @@ CpuState random_state(Rig& rig, unsigned seed) {
         state.event_vector = 13;
         state.event_error_code = 0x10;
     }
+    if (state.event_pending) state.activity = Activity::running;  // an event ends a halt
     return state;
 }
 

@@ -27,6 +27,7 @@ class SoftEngine final : public Engine {
 
     [[nodiscard]] std::string_view name() const override { return "soft"; }
     [[nodiscard]] std::vector<std::string> limits() const override { return {}; }
+    [[nodiscard]] TimeStampCounter time_stamp_counter() const override { return {features.tsc_hertz, std::nullopt}; }
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override;
     void send(uint64_t address, uint32_t data) override;
@@ -57,6 +58,7 @@ class SoftEngine final : public Engine {
     Clock& clock;
     VirtualClock* retired;
     Features features;
+    uint64_t tsc_start = 0;  // what the time stamp counters show first
     BlockCache blocks;
     NativeCode native;
     std::vector<SoftVcpu*> vcpus;

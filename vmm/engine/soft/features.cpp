@@ -40,17 +40,19 @@ CpuFeatureSet host_features() {
 /// Leaves 15h and 16h: a guest need not measure the time stamp counter.
 void add_frequencies(std::vector<CpuidLeaf>& table, uint64_t hertz) {
     const auto megahertz = static_cast<uint32_t>(hertz / 1'000'000);
+    const auto kilohertz = static_cast<uint32_t>(hertz / 1'000);
+    const uint32_t divisor = kilohertz == megahertz * 1'000 ? 1 : 1'000;  // of a crystal of 1 MHz
     const auto basic = std::ranges::find(table, 0u, &CpuidLeaf::leaf);
     if (basic == table.end() || basic->eax >= 0x15) return;
     basic->eax = 0x16;
     const auto at = std::ranges::upper_bound(table, 0x14u, {}, &CpuidLeaf::leaf);
-    table.insert(at, {{.leaf = 0x15, .eax = 1, .ebx = megahertz, .ecx = 1'000'000},
+    table.insert(at, {{.leaf = 0x15, .eax = divisor, .ebx = divisor == 1 ? megahertz : kilohertz, .ecx = 1'000'000},
                       {.leaf = 0x16, .eax = megahertz, .ebx = megahertz, .ecx = 100}});
 }
 
 }  // namespace
 
-Result<Features> make_features(std::string_view text, uint32_t cpus) {
+Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t tsc_hertz) {
     const CpuSelection selection = TRY(parse_cpu(text));
     CpuidBase base;
     base.supported = own_features() | (borrowed_features() & host_features());
@@ -59,6 +61,7 @@ Result<Features> make_features(std::string_view text, uint32_t cpus) {
         return fail_usage(fmt::format("--cpu {}: the software CPU cannot offer {} here", text, missing.names()));
     }
     Features f;
+    if (tsc_hertz != 0) f.tsc_hertz = tsc_hertz;
     f.physical_bits = base.physical_address_bits;
     for (uint32_t number = 0; number < cpus; ++number) {
         f.tables.push_back(make_cpuid(selection, base, number, cpus));

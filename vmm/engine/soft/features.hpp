@@ -24,8 +24,9 @@ struct Features {
 };
 
 /// The features of a model, as `text` names it (cpu_model.hpp), cut down to what this engine on this host executes. An
-/// error names what was asked for with '+' and cannot be had.
-Result<Features> make_features(std::string_view text, uint32_t cpus);
+/// error names what was asked for with '+' and cannot be had. `tsc_hertz`: the rate of the time stamp counter, 0 for 1
+/// GHz.
+Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t tsc_hertz = 0);
 
 struct CpuidResult {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -1,5 +1,6 @@
 #include "vmm/engine/soft/lapic.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -331,7 +332,7 @@ std::vector<uint8_t> LocalApic::save(const Cpu& cpu) {
     collect();
     std::vector<uint8_t> page(1024);
     const auto put = [&](uint32_t reg, uint32_t value) { std::memcpy(page.data() + reg, &value, 4); };
-    put(reg_id, x2apic(cpu) ? id_ : apic_id_ << 24);
+    put(reg_id, (x2apic(cpu) ? id_ : apic_id_) << 24);  // in both modes, as KVM has it
     put(reg_version, 0x50014);
     put(reg_tpr, tpr_);
     put(reg_ppr, processor_priority());
@@ -351,8 +352,10 @@ std::vector<uint8_t> LocalApic::save(const Cpu& cpu) {
     for (unsigned n = 0; n < 6; ++n) put(reg_lvt_timer + 16 * n, lvt_[n]);
     const uint64_t left = [&]() -> uint64_t {
         const auto deadline = timer_.deadline();
-        if (!deadline || *deadline <= engine_.clock.now()) return 0;
-        return static_cast<uint64_t>((*deadline - engine_.clock.now()).count()) >> divide_shift();
+        if (!deadline || initial_count_ == 0) return 0;
+        // One that is due and has not been called yet still has to come.
+        const auto wait = std::max<int64_t>((*deadline - engine_.clock.now()).count(), 0);
+        return std::max<uint64_t>(static_cast<uint64_t>(wait) >> divide_shift(), 1);
     }();
     put(reg_current, static_cast<uint32_t>(left));
     return page;
@@ -382,8 +385,10 @@ void LocalApic::load(Cpu& cpu, const std::vector<uint8_t>& page) {
         irr_[n] = get(reg_irr + 16 * n);
     }
     for (unsigned n = 0; n < 6; ++n) lvt_[n] = get(reg_lvt_timer + 16 * n);
-    const uint32_t left = get(reg_current);
-    if (initial_count_ != 0 && left != 0) {
+    const uint32_t mode = (lvt_[lvt_timer] >> 17) & 3;
+    uint32_t left = get(reg_current);
+    if (mode == 1 && left == 0) left = initial_count_;
+    if (mode < 2 && initial_count_ != 0 && left != 0) {
         const VirtualTime now = engine_.clock.now();
         timer_start_ = now - Duration{static_cast<int64_t>(uint64_t{initial_count_ - left} << divide_shift())};
         timer_.arm(now + Duration{static_cast<int64_t>(uint64_t{left} << divide_shift())});

@@ -16,6 +16,8 @@ void check_code_breakpoint(Cpu& cpu);
 /// Between the handlers' Cpu and the engines' common CpuState (state.cpp); not the local APIC.
 CpuState save_cpu_state(Cpu& cpu);
 void load_cpu_state(Cpu& cpu, const CpuState& state);
+/// Refuses a state with what this CPU does not have.
+Result<void> check_cpu_state(const Cpu& cpu, const CpuState& state);
 /// Parts of it, while the CPU does not run: general, segment, control and debug registers, shadow and NMI mask; the
 /// XSAVE image; MSRs, of which those that are not listed stay.
 void save_registers(Cpu& cpu, CpuState& state);

@@ -113,7 +113,8 @@ uint64_t SoftEngine::tsc(Cpu& cpu) {
 namespace {
 Result<std::unique_ptr<Engine>> make(const EngineConfig& config, Clock& clock, VirtualClock* retired) {
     auto engine = std::make_unique<soft::SoftEngine>(config, clock, retired);
-    engine->features = TRY(soft::make_features(config.cpu_model, config.cpus));
+    engine->features = TRY(soft::make_features(config.cpu_model, config.cpus, config.tsc.hertz));
+    engine->tsc_start = config.tsc.shows.value_or(0);
     return std::unique_ptr<Engine>(std::move(engine));
 }
 }  // namespace

@@ -12,6 +12,11 @@
 #include "vmm/engine/soft/run.hpp"
 
 namespace viv::soft {
+namespace {
+bool awaits_startup(Activity activity) {
+    return activity == Activity::wait_for_sipi || activity == Activity::init_received;
+}
+}  // namespace
 
 SoftVcpu::SoftVcpu(SoftEngine& engine, VcpuId id)
     : engine_(engine),
@@ -23,6 +28,9 @@ SoftVcpu::SoftVcpu(SoftEngine& engine, VcpuId id)
     cpu_->id = id.value;
     cpu_->features = &engine.features;
     cpu_->random ^= id.value;
+    if (engine.tsc_start != 0) {
+        cpu_->tsc_offset = engine.tsc_start - ticks_in(engine.clock.now().ns, engine.features.tsc_hertz);
+    }
     load_cpu_state(*cpu_, reset_state(id.value == 0));
     apic_.reset(*cpu_, false);
 }
@@ -191,20 +199,20 @@ bool SoftVcpu::serve_reset_messages() {
         state.dr = {};
         state.dr6 = reset.dr6;
         state.dr7 = reset.dr7;
-        state.activity = cpu.apic_base & 0x100 ? Activity::running : Activity::wait_for_sipi;
+        state.activity = cpu.apic_base & 0x100 ? Activity::running : Activity::init_received;
         state.event_pending = state.nmi_pending = state.nmi_blocked = state.interrupt_shadow = false;
         load_cpu_state(cpu, state);
         apic_.reset(cpu, true);
     }
     const int page = startup_.exchange(-1);
-    if (page >= 0 && cpu.activity == Activity::wait_for_sipi) {
+    if (page >= 0 && awaits_startup(cpu.activity)) {
         cpu.seg[CS].selector = static_cast<uint16_t>(page << 8);
         cpu.seg[CS].base = static_cast<uint64_t>(page) << 12;
         cpu.rip = 0;
         cpu.activity = Activity::running;
         update_mode(cpu);
     }
-    return cpu.activity != Activity::wait_for_sipi;
+    return !awaits_startup(cpu.activity);
 }
 
 bool SoftVcpu::interrupt_waits() {
@@ -260,7 +268,8 @@ bool SoftVcpu::serve() {
     apic_.collect();
     if (nmi_.exchange(false)) cpu.nmi_pending = true;
     if (cpu.activity == Activity::halted) {
-        if (!(cpu.nmi_pending && !cpu.nmi_blocked) && !interrupt_waits()) return stop(Stop::halted);
+        const bool woken = cpu.event_pending || (cpu.nmi_pending && !cpu.nmi_blocked) || interrupt_waits();
+        if (!woken) return stop(Stop::halted);
         cpu.activity = Activity::running;
     }
     if (cpu.event_pending) {
@@ -283,6 +292,8 @@ bool SoftVcpu::serve() {
 }
 
 Result<CpuState> SoftVcpu::state() {
+    // Messages that arrived since the last run: a state has no place for them.
+    serve_reset_messages();
     CpuState state = save_cpu_state(*cpu_);
     state.lapic = apic_.save(*cpu_);
     state.nmi_pending = state.nmi_pending || nmi_.load();
@@ -290,8 +301,11 @@ Result<CpuState> SoftVcpu::state() {
 }
 
 Result<void> SoftVcpu::set_state(const CpuState& state) {
+    TRY(check_cpu_state(*cpu_, state));
     load_cpu_state(*cpu_, state);
     apic_.load(*cpu_, state.lapic);
+    const auto deadline = std::ranges::find(state.msrs, uint32_t{0x6E0}, &Msr::index);
+    if (deadline != state.msrs.end()) apic_.set_tsc_deadline(*cpu_, deadline->value);
     nmi_ = false;
     init_ = false;
     startup_ = -1;

@@ -1,10 +1,13 @@
 // Between the handlers' Cpu and CpuState.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/memory.hpp"
 #include "vmm/engine/soft/run.hpp"
+#include "vmm/engine/soft/system.hpp"
 
 namespace viv::soft {
 namespace {
@@ -95,6 +98,23 @@ void save_registers(Cpu& cpu, CpuState& s) {
     s.nmi_blocked = cpu.nmi_blocked;
 }
 
+Result<void> check_cpu_state(const Cpu& cpu, const CpuState& s) {
+    const uint64_t components = s.xcr0 & ~cpu.engine->features.xcr0_mask();
+    if (components != 0) {
+        return fail(
+            fmt::format("the guest has switched on XSAVE components {:#x}, which the software CPU does not have; "
+                        "start the machine with --cpu x86-64-v3, or another model without AVX-512",
+                        components));
+    }
+    if (const uint64_t bits = s.cr4 & ~known_cr4(cpu.engine->features)) {
+        return fail(fmt::format("the guest has set bits {:#x} in CR4, which the software CPU does not have", bits));
+    }
+    if (!s.lapic.empty() && s.lapic.size() != 1024) {
+        return fail(fmt::format("the CPU state has {} bytes of local APIC, it must be 1024", s.lapic.size()));
+    }
+    return {};
+}
+
 CpuState save_cpu_state(Cpu& cpu) {
     cpu.engine->native.release_fpu(cpu);
     CpuState s;
@@ -106,6 +126,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     s.msrs.push_back({0x10, tsc});
     s.msrs.push_back({0x3B, cpu.tsc_adjust});
     for (const auto& msr : stored_msrs) s.msrs.push_back({msr.index, cpu.*msr.value});
+    std::ranges::find(s.msrs, uint32_t{0x1A0}, &Msr::index)->value |= 1;  // fast strings, as it reads
     for (unsigned n = 0; n < 16; ++n) s.msrs.push_back({0x200 + n, cpu.mtrr_variable[n]});
     for (unsigned n = 0; n < 11; ++n) s.msrs.push_back({fixed_mtrrs[n], cpu.mtrr_fixed[n]});
     if (cpu.apic && cpu.apic->tsc_deadline() != 0) s.msrs.push_back({0x6E0, cpu.apic->tsc_deadline()});
@@ -118,6 +139,10 @@ CpuState save_cpu_state(Cpu& cpu) {
         s.event_vector = cpu.event.vector;
         s.event_has_error_code = cpu.event.has_error;
         s.event_error_code = cpu.event.error;
+    } else if (cpu.debug_pending != 0) {
+        s.event_pending = s.event_is_exception = true;
+        s.event_vector = vector_db;
+        s.dr6 |= cpu.debug_pending;
     }
     return s;
 }

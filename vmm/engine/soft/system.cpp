@@ -95,8 +95,7 @@ void set_cr3(Cpu& cpu, uint64_t value) {
     flush_tlb_non_global(cpu);
 }
 
-void set_cr4(Cpu& cpu, uint64_t value) {
-    const Features& f = cpu.engine->features;
+uint64_t known_cr4(const Features& f) {
     uint64_t known = cr4_vme | cr4_pvi | cr4_tsd | cr4_de | cr4_pse | cr4_pae | cr4_mce | cr4_pge | cr4_pce |
                      cr4_osfxsr | cr4_osxmmexcpt;
     if (f.has(CpuFeature::umip)) known |= cr4_umip;
@@ -105,7 +104,11 @@ void set_cr4(Cpu& cpu, uint64_t value) {
     if (f.has(CpuFeature::xsave)) known |= cr4_osxsave;
     if (f.has(CpuFeature::smep)) known |= cr4_smep;
     if (f.has(CpuFeature::smap)) known |= cr4_smap;
-    if (value & ~known) raise_gp();
+    return known;
+}
+
+void set_cr4(Cpu& cpu, uint64_t value) {
+    if (value & ~known_cr4(cpu.engine->features)) raise_gp();
     const uint64_t changed = cpu.cr4 ^ value;
     if (cpu.long_active && !(value & cr4_pae)) raise_gp();
     if ((changed & value & cr4_pcide) && (!cpu.long_active || (cpu.cr3 & 0xFFF))) raise_gp();

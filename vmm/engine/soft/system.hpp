@@ -9,6 +9,8 @@ void set_cr0(Cpu& cpu, uint64_t value);
 void set_cr3(Cpu& cpu, uint64_t value);
 void set_cr4(Cpu& cpu, uint64_t value);
 void set_efer(Cpu& cpu, uint64_t value);
+/// The bits of CR4 that a CPU with these features has.
+uint64_t known_cr4(const Features& features);
 /// Throws #GP(0) when the port is not allowed at this privilege level (SDM 1, 19.5).
 void check_io(Cpu& cpu, uint16_t port, unsigned size);
 uint64_t read_msr(Cpu& cpu, uint32_t index);

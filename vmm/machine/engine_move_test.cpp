@@ -1,0 +1,269 @@
+// What a CPU state carries from one engine to another, part by part. Whole machines that move are in
+// guest-tests/moves.py.
+#include <x86intrin.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "vmm/core/catch.hpp"
+#include "vmm/engine/kvm/kvm_rig.hpp"
+#include "vmm/engine/soft/soft_engine.hpp"
+
+using namespace viv;
+using namespace viv::testing;
+
+namespace {
+
+constexpr uint32_t msr_tsc = 0x10, msr_deadline = 0x6E0;
+constexpr size_t lapic_id = 0x20, lapic_svr = 0xF0, lapic_irr = 0x200, lapic_timer = 0x320, lapic_initial = 0x380,
+                 lapic_current = 0x390;
+
+/// The software CPUs of a machine on virtual time. Several sets of them stand for the engines before and after a move.
+struct SoftCpus {
+    explicit SoftCpus(GuestMemory& memory, VirtualClock& clock, uint32_t cpus = 1, TimeStampCounter tsc = {})
+        : engine(make(EngineConfig{memory, cpus, "max", tsc}, clock)) {
+        for (uint32_t id = 0; id < cpus; ++id) {
+            auto vcpu = engine->create_vcpu(VcpuId{id});
+            REQUIRE(vcpu);
+            vcpus.push_back(std::move(*vcpu));
+            hosts.emplace_back().vcpu = vcpus.back().get();
+        }
+    }
+    static std::unique_ptr<Engine> make(const EngineConfig& config, VirtualClock& clock) {
+        auto made = make_soft_engine(config, clock);
+        REQUIRE(made);
+        return std::move(*made);
+    }
+    Stop run(size_t i = 0, uint64_t budget = 1000) { return vcpus[i]->run(hosts[i], budget); }
+    CpuState state(size_t i = 0) {
+        auto now = vcpus[i]->state();
+        REQUIRE(now);
+        return *now;
+    }
+
+    std::unique_ptr<Engine> engine;
+    std::vector<std::unique_ptr<Vcpu>> vcpus;
+    std::deque<RecordingHost> hosts;
+};
+
+struct Memory : GuestMemory {
+    Memory() { REQUIRE(add(Gpa{0}, 4 << 20, Kind::ram, "ram")); }
+    void code(uint64_t address, std::initializer_list<uint8_t> bytes) {
+        for (const uint8_t byte : bytes) store(Gpa{address++}, byte);
+    }
+};
+
+void put(CpuState& state, size_t reg, uint32_t value) {
+    std::memcpy(state.lapic.data() + reg, &value, sizeof value);
+}
+uint32_t get(const CpuState& state, size_t reg) {
+    uint32_t value = 0;
+    std::memcpy(&value, state.lapic.data() + reg, sizeof value);
+    return value;
+}
+uint64_t msr(const CpuState& state, uint32_t index) {
+    const auto found = std::ranges::find(state.msrs, index, &Msr::index);
+    return found == state.msrs.end() ? 0 : found->value;
+}
+void set_msr(CpuState& state, uint32_t index, uint64_t value) {
+    const auto found = std::ranges::find(state.msrs, index, &Msr::index);
+    if (found != state.msrs.end()) {
+        found->value = value;
+    } else {
+        state.msrs.push_back({index, value});
+        std::ranges::sort(state.msrs, {}, &Msr::index);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("move: INIT and start-up messages that a CPU has not looked at are in its state") {
+    Memory memory;
+    VirtualClock clock(100);
+    SoftCpus before(memory, clock, 2), after(memory, clock, 2);
+    // As one CPU sends them to the other: INIT, then a start-up message for page 2.
+    before.engine->send(0xFEE01000, 0x4500);
+    const CpuState initialised = before.state(1);
+    CHECK(initialised.activity == Activity::init_received);
+    REQUIRE(after.vcpus[1]->set_state(initialised));
+    after.engine->send(0xFEE01000, 0x4602);
+    const CpuState started = after.state(1);
+    CHECK(started.activity == Activity::running);
+    CHECK(started.cs.selector == 0x200);
+    CHECK(started.rip == 0);
+}
+
+TEST_CASE("move: the TSC deadline and a local timer that is due go on counting") {
+    Memory memory;
+    VirtualClock clock(100);
+    SoftCpus before(memory, clock), after(memory, clock);
+    CpuState state = before.state();
+    put(state, lapic_svr, 0x1FF);
+    put(state, lapic_timer, 0x40031);  // TSC deadline, vector 31h
+    set_msr(state, msr_deadline, msr(state, msr_tsc) + 5000);
+    REQUIRE(before.vcpus[0]->set_state(state));
+    CHECK(msr(before.state(), msr_deadline) == msr(state, msr_deadline));
+    REQUIRE(after.vcpus[0]->set_state(before.state()));
+    clock.skip_to(VirtualTime{4999});
+    clock.run_due();
+    CHECK(get(after.state(), lapic_irr + 0x10) == 0);
+    clock.skip_to(VirtualTime{5000});
+    clock.run_due();
+    CHECK(get(after.state(), lapic_irr + 0x10) == 1u << 0x11);
+
+    // A one-shot count that has just run out, before anybody has called the timer.
+    put(state, lapic_timer, 0x31);
+    put(state, lapic_initial, 100);
+    put(state, lapic_current, 100);
+    set_msr(state, msr_deadline, 0);
+    REQUIRE(before.vcpus[0]->set_state(state));
+    clock.skip_to(clock.now() + Duration{1000});
+    REQUIRE(after.vcpus[0]->set_state(before.state()));
+    clock.skip_to(clock.now() + Duration{100});
+    clock.run_due();
+    CHECK(get(after.state(), lapic_irr + 0x10) == 1u << 0x11);
+}
+
+TEST_CASE("move: a single-step trap that is due, and an event for a halted CPU, are delivered") {
+    Memory memory;
+    VirtualClock clock(100);
+    SoftCpus before(memory, clock), after(memory, clock);
+    memory.store<uint32_t>(Gpa{1 * 4}, 0x2000);
+    memory.store<uint32_t>(Gpa{9 * 4}, 0x3000);
+    memory.code(0x1000, {0xE6, 0xF4, 0xF4});  // out F4h,al; hlt -- the OUT kicks, under the trap flag
+    memory.code(0x2000, {0x40, 0xF4});        // inc ax; hlt
+    memory.code(0x3000, {0x43, 0xF4});        // inc bx; hlt
+    CpuState state = Rig::real_mode();
+    state.rflags |= 0x100;
+    REQUIRE(before.vcpus[0]->set_state(state));
+    CHECK(before.run() == Stop::kicked);
+    const CpuState trapped = before.state();
+    REQUIRE(after.vcpus[0]->set_state(trapped));
+    CHECK(after.run() == Stop::halted);
+    CHECK(after.state().gpr[RAX] == 1);
+    CHECK((after.state().dr6 & 0x4000) != 0);
+
+    CpuState halted = after.state();
+    halted.gpr[RBX] = 0;
+    halted.activity = Activity::halted;
+    halted.event_pending = true;
+    halted.event_vector = 9;
+    REQUIRE(before.vcpus[0]->set_state(halted));
+    CHECK(before.run() == Stop::halted);
+    CHECK(before.state().gpr[RBX] == 1);
+}
+
+TEST_CASE("move: the software CPU refuses what it does not have, and says what that is") {
+    Memory memory;
+    VirtualClock clock(100);
+    SoftCpus cpus(memory, clock);
+    CpuState state = cpus.state();
+    state.xcr0 = 0xE7;
+    CHECK(cpus.vcpus[0]->set_state(state).error().message.find("XSAVE components 0xe0") != std::string::npos);
+    state.xcr0 = 1;
+    state.cr4 = 0x1000;  // LA57
+    CHECK(cpus.vcpus[0]->set_state(state).error().message.find("CR4") != std::string::npos);
+}
+
+TEST_CASE("move: the time stamp counter has the rate and the start that it is given") {
+    Memory memory;
+    VirtualClock clock(100);
+    SoftCpus cpus(memory, clock, 1, {2'500'000'000, 1'000'000});
+    CHECK(cpus.engine->time_stamp_counter().hertz == 2'500'000'000);
+    clock.skip_to(VirtualTime{1000});
+    CHECK(msr(cpus.state(), msr_tsc) == 1'002'500);
+}
+
+TEST_CASE("move: registers, vectors and local APIC pass from the software CPU to KVM and back") {
+    VIV_KVM_RIG(rig);
+    VirtualClock clock(100);
+    TimeStampCounter tsc = rig.engine->time_stamp_counter();
+    tsc.shows = __rdtsc();
+    SoftCpus soft(rig.memory, clock, 1, tsc);
+    for (const CpuState& mode : {Rig::real_mode(), Rig::protected_mode(), rig.long_mode()}) {
+        CpuState state = mode;
+        for (size_t i = 0; i < state.gpr.size(); ++i) state.gpr[i] = 0x1111 * (i + 1);
+        state.xsave.assign(832, 0);
+        for (size_t i = 0; i < 256; ++i) state.xsave[160 + i] = static_cast<uint8_t>(i * 7);
+        state.xsave[32] = 0x5A;  // ST0
+        state.xsave[0] = 0x7F;
+        state.xsave[1] = 0x02;
+        state.xsave[4] = 0x01;
+        state.xsave[25] = 0x1F;
+        state.xsave[24] = 0x80;
+        state.xsave[512] = 3;
+        state.interrupt_shadow = true;
+        state.dr[1] = 0x1234;
+        REQUIRE(soft.vcpus[0]->set_state(state));
+        CpuState sent = soft.state();
+        put(sent, lapic_svr, 0x1FF);
+        put(sent, lapic_irr + 0x10, 1u << 5);
+        set_msr(sent, msr_tsc, __rdtsc());
+        const auto taken = rig.cpu().set_state(sent);
+        INFO((taken ? std::string() : taken.error().message));
+        REQUIRE(taken);
+        const auto kept = rig.cpu().state();
+        REQUIRE(kept);
+        REQUIRE(soft.vcpus[0]->set_state(*kept));
+        const CpuState back = soft.state();
+        CHECK(back.gpr == sent.gpr);
+        CHECK(back.rip == sent.rip);
+        CHECK(back.rflags == sent.rflags);
+        CHECK(back.cr0 == sent.cr0);
+        CHECK(back.cr4 == sent.cr4);
+        CHECK(back.efer == sent.efer);
+        CHECK(back.dr == sent.dr);
+        CHECK(back.interrupt_shadow);
+        CHECK(back.cs.base == sent.cs.base);
+        CHECK(back.cs.type == sent.cs.type);
+        CHECK(std::equal(back.xsave.begin(), back.xsave.begin() + 416, sent.xsave.begin()));
+        CHECK(get(back, lapic_svr) == 0x1FF);
+        CHECK(get(back, lapic_irr + 0x10) == 1u << 5);
+        CHECK(get(back, lapic_id) == get(sent, lapic_id));
+        CHECK(msr(back, msr_tsc) >= msr(sent, msr_tsc));
+    }
+}
+
+TEST_CASE("move: an expired one-shot timer does not fire again, and an event ends a halt, on KVM") {
+    VIV_KVM_RIG(rig);
+    VirtualClock clock(100);
+    SoftCpus soft(rig.memory, clock, 1, rig.engine->time_stamp_counter());
+    rig.memory.store<uint32_t>(Gpa{0x31 * 4}, 0x2000);
+    rig.memory.store<uint32_t>(Gpa{9 * 4}, 0x3000);
+    rig.load(0x1000, {0xF4});                                      // hlt
+    rig.load(0x2000, {0xB3, 0x77, 0xE6, 0xF4});                    // mov bl,77h; out F4h,al
+    rig.load(0x3000, {0xB9, 0, 0, 0xFB, 0xE2, 0xFE, 0xE6, 0xF4});  // mov cx,0; sti; loop $; out F4h,al
+    REQUIRE(soft.vcpus[0]->set_state(Rig::real_mode()));
+    CpuState state = soft.state();
+    put(state, lapic_svr, 0x1FF);
+    put(state, lapic_timer, 0x31);
+    put(state, lapic_initial, 100);
+    put(state, lapic_current, 0);
+    state.activity = Activity::halted;
+    state.rip = 0x1001;
+    state.rflags = 0x202;
+    state.event_pending = true;
+    state.event_vector = 9;
+    CHECK(rig.run(state) == Stop::kicked);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK((after->gpr[RBX] & 0xFF) == 0);
+}
+
+TEST_CASE("move: KVM refuses a time stamp counter that it cannot have, and 32-bit paging where it has none") {
+    VIV_KVM_RIG(rig);
+    const TimeStampCounter own = rig.engine->time_stamp_counter();
+    if (!own.shows) VIV_SKIP("this host's KVM sets time stamp counters");
+    auto other = make_kvm_engine({rig.memory, 1, "max", {own.hertz + 500'000'000, std::nullopt}}, {});
+    REQUIRE(other);
+    const auto refused = (*other)->create_vcpu(VcpuId{0});
+    REQUIRE(!refused);
+    CHECK(refused.error().message.find("MHz") != std::string::npos);
+    CpuState state = Rig::real_mode();
+    state.msrs.push_back({msr_tsc, *own.shows + 100 * own.hertz});
+    CHECK(rig.cpu().set_state(state).error().message.find("time stamp counter") != std::string::npos);
+    state = Rig::protected_mode();
+    state.cr0 |= 0x80000000;
+    const auto set = rig.cpu().set_state(state);
+    CHECK((set || set.error().message.find("32-bit paging") != std::string::npos));
+}
