@@ -361,21 +361,27 @@ copy_strings:
     jnz 1b
     ret
 
-# A list of 32768 nodes of 64 bytes, in an order without locality: 2 MiB, 512 pages.
+# A list in an order without locality: 512 pages with two nodes each, few enough for the caches of the host.
 make_list:
     xorl %ecx, %ecx
-1:  imull $20077, %ecx, %eax
-    addl $12347, %eax
-    andl $0x7FFF, %eax
-    movl %ecx, %edx
-    shll $6, %edx
-    addl $source, %edx
-    shll $6, %eax
-    addl $source, %eax
+1:  movl %ecx, %eax
+    call node
+    movl %eax, %edx
+    imull $797, %ecx, %eax
+    addl $347, %eax
+    andl $0x3FF, %eax
+    call node
     movq %rax, (%rdx)
     incl %ecx
-    cmpl $0x8000, %ecx
+    cmpl $0x400, %ecx
     jne 1b
+    ret
+node:                           # number EAX becomes its address: each on a cache line of another set
+    movl %eax, %esi
+    shll $11, %eax
+    andl $0x1F, %esi
+    shll $6, %esi
+    leal source(%rax, %rsi), %eax
     ret
     .balign 16
 chase:
