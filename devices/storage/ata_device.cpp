@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "devices/storage/cdrom_drive.hpp"
+
 namespace viv {
 
 void AtaDevice::write_register(AtaRegister at, uint8_t value) {
@@ -38,7 +40,8 @@ uint8_t AtaDevice::read_register(AtaRegister at, bool high_order) {
 }
 
 void AtaDevice::write_command(uint8_t command) {
-    if (state_.power == AtaDeviceState::Power::sleep) return;  // only a reset wakes it (ATA/ATAPI-6, 6.12)
+    // Only a reset wakes it (ATA/ATAPI-6, 6.12).
+    if (state_.power == AtaDeviceState::Power::sleep && !wakes_up(command)) return;
     state_.command = command;
     ++state_.commands;
     state_.interrupt = false;
@@ -96,8 +99,9 @@ void AtaDevice::diagnose() {
     state_.position = 0;
     state_.remaining = 0;
     state_.interrupt = false;
+    state_.packet = AtaDeviceState::Packet::none;
     state_.error = ata::diagnostic_passed;
-    state_.status = ata::status_ready | ata::status_seek_complete;
+    state_.status = reset_status();
     set_signature();
 }
 
@@ -150,6 +154,7 @@ Result<void> AtaDevice::validate(const AtaDeviceState& staged) {
     };
     TRY(refuse_if(staged.phase > Phase::data_out, "phase"));
     TRY(refuse_if(staged.power > AtaDeviceState::Power::sleep, "power mode"));
+    TRY(refuse_if(staged.packet > AtaDeviceState::Packet::data_out, "part of a packet command"));
     TRY(refuse_if(staged.buffer.size() > max_block_bytes || staged.position > staged.buffer.size(), "data block"));
     TRY(refuse_if(staged.phase != Phase::idle && staged.position == staged.buffer.size(), "place in the data block"));
     TRY(refuse_if(staged.multiple > 128 || staged.sectors_per_block < 1 || staged.sectors_per_block > 128,
@@ -159,7 +164,7 @@ Result<void> AtaDevice::validate(const AtaDeviceState& staged) {
     const bool whole = staged.cylinders > 0 && staged.cylinders <= 0xFFFF && staged.heads > 0 && staged.heads <= 16 &&
                        staged.sectors > 0 && staged.sectors <= 255;
     TRY(refuse_if(translated && !whole, "translation"));
-    return {};
+    return CdromDrive::validate(staged.optical);
 }
 
 }  // namespace viv

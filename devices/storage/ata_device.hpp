@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "devices/storage/optical_state.hpp"
 #include "vmm/core/result.hpp"
 
 namespace viv {
@@ -61,6 +62,8 @@ struct AtaTaskFile {
 struct AtaDeviceState {
     enum class Phase : uint8_t { idle, data_in, data_out };
     enum class Power : uint8_t { active, idle, standby, sleep };
+    /// What a packet device's data block is.
+    enum class Packet : uint8_t { none, command, data_in, data_out };
 
     AtaTaskFile task;
     AtaTaskFile previous;
@@ -86,6 +89,10 @@ struct AtaDeviceState {
     bool keep_over_reset = false;  // a software reset does not take the settings back
     uint64_t commands = 0;
     uint64_t aborted = 0;
+    // Only of packet devices.
+    Packet packet = Packet::none;
+    uint16_t byte_limit = 0;  // the most bytes of a data block
+    OpticalState optical;
 
     static void fields(auto& self, auto&& visit) {
         visit("task", self.task);
@@ -112,6 +119,9 @@ struct AtaDeviceState {
         visit("keep-over-reset", self.keep_over_reset);
         visit("commands", self.commands);
         visit("aborted", self.aborted);
+        visit("packet", self.packet);
+        visit("byte-limit", self.byte_limit);
+        visit("optical", self.optical);
     }
     bool operator==(const AtaDeviceState&) const = default;
 };
@@ -142,7 +152,9 @@ class AtaDevice {
     /// SRST while it is set.
     void hold_in_reset();
     /// The end of SRST.
-    void software_reset();
+    virtual void software_reset();
+    /// RESET#: the channel has made the state new; `before` is what it was.
+    virtual void hardware_reset(const AtaDeviceState& /*before*/) { diagnose(); }
     /// EXECUTE DEVICE DIAGNOSTIC, which both drives do; without INTRQ.
     void diagnose();
 
@@ -158,12 +170,18 @@ class AtaDevice {
     virtual void block_given() = 0;
     /// What tells the kind of a drive after a reset: LBA mid and high.
     [[nodiscard]] virtual std::array<uint8_t, 2> signature() const = 0;
+    /// Status after a reset.
+    [[nodiscard]] virtual uint8_t reset_status() const { return ata::status_ready | ata::status_seek_complete; }
+    /// Whether a sleeping drive takes this command.
+    [[nodiscard]] virtual bool wakes_up(uint8_t /*command*/) const { return false; }
 
     // How a command goes on.
     void finish();
     /// After the last block of a read: its INTRQ was the last one (ATA/ATAPI-6, 9.5).
     void finish_data_in();
     void fail_command(uint8_t error, uint8_t extra_status = 0);
+    /// Puts what a reset leaves into the task file, DEV of the device register too.
+    void set_signature();
     void abort() { fail_command(ata::error_abort); }
     /// Lets the host read `state_.buffer`; INTRQ.
     void offer_block();
@@ -171,9 +189,6 @@ class AtaDevice {
     void ask_for_block(size_t bytes);
 
     AtaDeviceState& state_;
-
-  private:
-    void set_signature();
 };
 
 }  // namespace viv

@@ -4,6 +4,8 @@
 #include <array>
 #include <utility>
 
+#include "devices/storage/ata_identity.hpp"
+
 namespace viv {
 namespace {
 
@@ -369,24 +371,16 @@ void AtaDisk::flush() {
 
 /// ATA/ATAPI-6, 8.15.
 void AtaDisk::identify() {
-    std::array<uint16_t, 256> words{};
-    const auto put_text = [&words](size_t first, size_t count, std::string_view text) {
-        for (size_t i = 0; i < count * 2; ++i) {
-            const auto character = static_cast<uint8_t>(i < text.size() ? text[i] : ' ');
-            words[first + i / 2] = static_cast<uint16_t>(words[first + i / 2] | character << (i % 2 == 0 ? 8 : 0));
-        }
-    };
-    const auto put_number = [&words](size_t first, size_t count, uint64_t value) {
-        for (size_t i = 0; i < count; ++i) words[first + i] = static_cast<uint16_t>(value >> (16 * i));
-    };
+    AtaIdentity identity;
+    auto& words = identity.words;
     const DriveGeometry current = translation();
     words[0] = 0x0040;  // fixed
     words[1] = static_cast<uint16_t>(default_geometry_.cylinders);
     words[3] = static_cast<uint16_t>(default_geometry_.heads);
     words[6] = static_cast<uint16_t>(default_geometry_.sectors);
-    put_text(10, 10, place_.serial);
-    put_text(23, 4, "1.0");
-    put_text(27, 20, "Vivarium disk");
+    identity.put_text(10, 10, place_.serial);
+    identity.put_text(23, 4, "1.0");
+    identity.put_text(27, 20, "Vivarium disk");
     words[47] = 0x8000 | max_multiple;
     words[48] = 0x0001;  // 32-bit port accesses
     words[49] = 0x0E00;  // IORDY, may be disabled; LBA
@@ -396,9 +390,9 @@ void AtaDisk::identify() {
     words[54] = static_cast<uint16_t>(current.cylinders);
     words[55] = static_cast<uint16_t>(current.heads);
     words[56] = static_cast<uint16_t>(current.sectors);
-    put_number(57, 2, uint64_t{current.cylinders} * current.heads * current.sectors);
+    identity.put_number(57, 2, uint64_t{current.cylinders} * current.heads * current.sectors);
     words[59] = static_cast<uint16_t>(state_.multiple != 0 ? 0x0100 | state_.multiple : 0);
-    put_number(60, 2, std::min(sectors_, lba28_limit));
+    identity.put_number(60, 2, std::min(sectors_, lba28_limit));
     words[64] = 0x0003;  // PIO modes 3 and 4
     words[67] = words[68] = 120;
     words[80] = 0x007E;  // ATA-1 to ATA/ATAPI-6
@@ -408,15 +402,8 @@ void AtaDisk::identify() {
     words[85] = static_cast<uint16_t>(0x4008 | (state_.write_cache ? 0x20 : 0) | (state_.look_ahead ? 0x40 : 0));
     words[86] = 0x3400;
     words[87] = 0x4000;
-    put_number(100, 4, sectors_);
-    state_.buffer.resize(512);
-    uint8_t sum = 0xA5;
-    for (size_t i = 0; i < 510; ++i) {
-        state_.buffer[i] = static_cast<uint8_t>(words[i / 2] >> (i % 2 == 0 ? 0 : 8));
-        sum = static_cast<uint8_t>(sum + state_.buffer[i]);
-    }
-    state_.buffer[510] = 0xA5;
-    state_.buffer[511] = static_cast<uint8_t>(-sum);
+    identity.put_number(100, 4, sectors_);
+    identity.write_to(state_.buffer);
     state_.remaining = 0;
     offer_block();
 }

@@ -53,12 +53,22 @@ class Drive {
     [[nodiscard]] virtual bool medium_changed() const { return false; }
     virtual void acknowledge_medium_change() {}
 
-    /// Puts a medium into a removable drive, in place of one that is there. Errors: not removable, no such format.
+    /// Puts a medium into a removable drive, in place of one that is there. Errors: not removable, no such format,
+    /// locked by the guest.
     virtual Result<void> insert(std::unique_ptr<DiskImage> image) {
         return fail("cannot insert '" + image->name() + "': the drive's medium is fixed");
     }
-    /// Takes the medium out. Nothing happens when the drive is empty or its medium fixed.
-    virtual void eject() {}
+    /// A person takes the medium out; nothing happens when the drive is empty. Errors: not removable, locked by the
+    /// guest.
+    virtual Result<void> eject() { return fail("the drive's medium is fixed"); }
+
+    /// Whether the guest keeps the medium in. A drive that cannot lock never is.
+    [[nodiscard]] virtual bool locked() const { return false; }
+    /// The guest locks or unlocks; false when the drive cannot.
+    virtual bool set_locked(bool /*locked*/) { return false; }
+    /// The guest ejects: the medium is out of reach until the guest or a person closes the tray. False when the drive
+    /// cannot do that, or is locked.
+    virtual bool open_tray() { return false; }
 };
 
 /// All drives of the machine. The machine provides one before it makes devices; each controller adds its drives, which

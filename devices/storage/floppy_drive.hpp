@@ -38,7 +38,7 @@ class FloppyDrive final : public Drive {
     [[nodiscard]] bool medium_changed() const override { return state_.changed_for_firmware; }
     void acknowledge_medium_change() override { state_.changed_for_firmware = false; }
     Result<void> insert(std::unique_ptr<DiskImage> image) override;
-    void eject() override;
+    Result<void> eject() override;
 
     /// Puts the first medium in, before the machine runs: that is no change. Errors as insert().
     Result<void> load(std::unique_ptr<DiskImage> image);

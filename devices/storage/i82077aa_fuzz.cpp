@@ -68,7 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 5: clock.advance(std::chrono::microseconds(take() * 8)); break;
             case 6:
                 if ((kind & 8) != 0) {
-                    chip.drive(kind >> 4 & 1)->eject();
+                    VIV_ASSERT(chip.drive(kind >> 4 & 1)->eject().has_value());
                 } else {
                     const size_t sectors = (kind & 16) != 0 ? 80 : 320;  // the start of 1.44M, all of 160K
                     [[maybe_unused]] const auto done =

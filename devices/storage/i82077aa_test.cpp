@@ -183,7 +183,7 @@ TEST_CASE("The change line drops with the first step after a medium is in") {
     CHECK((rig.in(0x3F7) & 0x80) != 0);
     rig.out(0x3F2, 0x0D);  // nobody drives the line of drive 1
     CHECK((rig.in(0x3F7) & 0x80) == 0);
-    rig.chip.drive(0)->eject();
+    REQUIRE(rig.chip.drive(0)->eject());
     CHECK(rig.chip.drive(0)->medium() == nullptr);
 }
 

@@ -244,7 +244,7 @@ TEST_CASE("The wrong cylinder, side, sector size or recording is not found") {
     CHECK(attempt({0x46, 1, 0, 0, 1, 2, 18, 0x1B, 0xFF}) == Bytes{0x41, 0x01, 0});  // no drive 1
     rig.seek(0, 82);
     CHECK(attempt({0x46, 0, 82, 0, 1, 2, 18, 0x1B, 0xFF}) == Bytes{0x40, 0x01, 0});  // nothing recorded there
-    rig.chip.drive(0)->eject();
+    REQUIRE(rig.chip.drive(0)->eject());
     CHECK(attempt({0x46, 0, 0, 0, 1, 2, 18, 0x1B, 0xFF}) == Bytes{0x40, 0x01, 0});
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/storage/ata_disk.hpp"
+#include "devices/storage/atapi_cdrom.hpp"
 #include "devices/storage/drive_registry.hpp"
 
 namespace viv {
@@ -18,10 +19,15 @@ constexpr uint8_t floating = 0x7F;
 
 }  // namespace
 
-void IdeChannel::reset(ResetKind /*kind*/) {
-    state_ = {};
-    for (const auto& device : devices_) {
-        if (device) device->diagnose();
+void IdeChannel::reset(ResetKind kind) {
+    const IdeChannelState before = std::exchange(state_, {});
+    for (size_t unit = 0; unit < devices_.size(); ++unit) {
+        if (!devices_[unit]) continue;
+        if (kind == ResetKind::power_on) {
+            devices_[unit]->diagnose();
+        } else {
+            devices_[unit]->hardware_reset(before.devices[unit]);
+        }
     }
     update_irq();
 }
@@ -176,10 +182,24 @@ Result<std::unique_ptr<Device>> make_piix_ide(DeviceContext& context) {
     const auto base = static_cast<uint16_t>(context.ranges[0].base);
     for (uint8_t unit = 0; unit < 2; ++unit) {
         const TreeNode* node = context.node.child("drive@" + std::to_string(unit));
-        const auto path = node ? node->string("viv,image") : std::nullopt;
+        if (!node) continue;
+        const auto path = node->string("viv,image");
+        const auto type = node->string("viv,drive-type");
+        auto serial = node->string("viv,serial").value_or(fmt::format("VIV{:03X}{}", base, unit));
+        if (type == "cdrom") {
+            auto cdrom = std::make_unique<AtapiCdrom>(channel->device_state(unit),
+                                                      CdromDrive::Place{base, unit, std::move(serial)});
+            if (path) cdrom->drive().load(TRY(open_disk_image(*path, ImageAccess::read_only)));
+            registered.add(cdrom->drive());
+            channel->attach(unit, std::move(cdrom));
+            continue;
+        }
+        if (type && type != "disk") {
+            return context.refuse(
+                fmt::format("viv,drive-type of drive {} is \"{}\"; it can be disk or cdrom", unit, *type));
+        }
         if (!path) continue;
         auto image = TRY(open_disk_image(*path, image_access(*node)));
-        auto serial = node->string("viv,serial").value_or(fmt::format("VIV{:03X}{}", base, unit));
         auto disk = std::make_unique<AtaDisk>(channel->device_state(unit), std::move(image),
                                               AtaDisk::Place{base, unit, std::move(serial)});
         registered.add(*disk);

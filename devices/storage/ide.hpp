@@ -93,7 +93,7 @@ class IdeChannel final : public StatefulDevice<IdeChannelState> {
 };
 
 /// Makes `intel,piix-ide`: one channel with up to two drives, the children `drive@0` (master) and `drive@1` (slave)
-/// that have viv,image. Needs DriveRegistry.
+/// that have viv,image, or viv,drive-type = "cdrom". Needs DriveRegistry.
 Result<std::unique_ptr<Device>> make_piix_ide(DeviceContext& context);
 
 }  // namespace viv

@@ -33,6 +33,19 @@ void put_image(TreeNode& drive, std::string_view path, DriveAccess access) {
     if (access == DriveAccess::snapshot) drive.set_flag("viv,snapshot");
 }
 
+enum class IdePlace { untyped, cdrom };
+
+/// The first place of the IDE channels that has no image: one that is nothing yet, or an empty CD-ROM drive.
+TreeNode* free_ide_place(TreeNode& board, IdePlace wanted) {
+    for (TreeNode* channel : find_all(board, "intel,piix-ide")) {
+        for (TreeNode& drive : channel->children) {
+            const bool cdrom = drive.string("viv,drive-type") == "cdrom";
+            if (!drive.has("viv,image") && cdrom == (wanted == IdePlace::cdrom)) return &drive;
+        }
+    }
+    return nullptr;
+}
+
 TreeNode* memory_node(TreeNode& board) {
     for (TreeNode& node : board.children) {
         if (node.string("device_type") == "memory") return &node;
@@ -97,14 +110,26 @@ Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess a
 }
 
 Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access) {
-    for (TreeNode* channel : find_all(board, "intel,piix-ide")) {
-        for (TreeNode& drive : channel->children) {
-            if (drive.has("viv,image")) continue;
-            put_image(drive, path, access);
-            return {};
-        }
+    TreeNode* place = free_ide_place(board, IdePlace::untyped);
+    // A fourth disk takes the place of a CD-ROM drive that nothing is in.
+    if (!place) place = free_ide_place(board, IdePlace::cdrom);
+    if (!place) {
+        return fail_usage(fmt::format("no IDE channel has a place left for '{}': the board takes four drives", path));
     }
-    return fail_usage(fmt::format("no IDE channel has a place left for '{}': the board takes four drives", path));
+    place->erase("viv,drive-type");
+    put_image(*place, path, access);
+    return {};
+}
+
+Result<void> attach_cdrom(TreeNode& board, std::string_view path) {
+    TreeNode* place = free_ide_place(board, IdePlace::cdrom);
+    if (!place) place = free_ide_place(board, IdePlace::untyped);
+    if (!place) {
+        return fail_usage(fmt::format("no IDE channel has a place left for '{}': the board takes four drives", path));
+    }
+    place->set_string("viv,drive-type", "cdrom");
+    put_image(*place, path, DriveAccess::read_only);
+    return {};
 }
 
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec) {

@@ -60,6 +60,7 @@ TEST_CASE("Images go to the first free drive until none is left") {
     for (int i = 0; i < 4; ++i) CHECK(attach_disk(board, "d.img", DriveAccess::writable));
     CHECK(board.find("/isa/ide@170/drive@1")->string("viv,image") == "d.img");
     CHECK_FALSE(attach_disk(board, "e.img", DriveAccess::writable));
+    CHECK_FALSE(attach_cdrom(board, "e.iso"));
 }
 
 TEST_CASE("Serial back ends, boot order and an exit port are properties of the board") {

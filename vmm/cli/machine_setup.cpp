@@ -18,14 +18,10 @@ DriveAccess drive_access(const MachineOptions& options) {
 
 Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {
     const auto probe = TRY(probe_image(path));
-    // No board has a CD-ROM drive, so a hybrid is what else it can be.
-    switch (probe.hybrid.value_or(probe.kind)) {
+    switch (probe.kind) {
         case ImageKind::floppy: return attach_floppy(board, path, access);
         case ImageKind::hard_disk: return attach_disk(board, path, access);
-        case ImageKind::cdrom:
-            return fail_usage(
-                fmt::format("'{}' is a {}: this board has no CD-ROM drive yet; boot a floppy or disk image", path,
-                            probe.description));
+        case ImageKind::cdrom: return attach_cdrom(board, path);
         case ImageKind::linux_kernel: return set_kernel(board, path);
         case ImageKind::pvh_kernel:
         case ImageKind::multiboot_kernel:
@@ -71,8 +67,11 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (const std::string& path : options.floppies) TRY(attach_floppy(board, path, access));
     for (const std::string& path : options.disks) TRY(attach_disk(board, path, access));
     for (const std::string& path : options.cdroms) {
-        return fail_usage(
-            fmt::format("--cdrom {}: this board has no CD-ROM drive yet; boot a floppy or disk image", path));
+        const auto probe = TRY(probe_image(path));
+        if (probe.kind == ImageKind::unsupported) {
+            return fail_usage(fmt::format("--cdrom {}: it is {}: {}", path, probe.description, probe.advice));
+        }
+        TRY(attach_cdrom(board, path));
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     if (options.kernel) {

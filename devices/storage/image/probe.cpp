@@ -167,13 +167,17 @@ std::optional<unsigned> partitions(Bytes head) {
     return used;
 }
 
+/// A disc that boots as one is a CD-ROM; one without a boot catalogue that starts with a boot sector was made for
+/// machines that take it for something else.
 ImageProbe probe_iso(DiskImage& image, Bytes head) {
+    constexpr uint64_t boot_record = 0x8800;
+    if (has_text(head, boot_record, {"\0CD001\1EL TORITO SPECIFICATION", 30})) {
+        return {ImageKind::cdrom, "bootable CD-ROM", {}};
+    }
     if (!has_text(head, 510, "\x55\xAA")) return {ImageKind::cdrom, "ISO 9660 CD-ROM", {}};
     // The size alone decides: tools put a partition table on floppies of this kind, too.
-    if (floppy_format_of_image(image.size(), head)) {
-        return {ImageKind::cdrom, "ISO 9660 CD-ROM that is also a floppy", {}, ImageKind::floppy};
-    }
-    return {ImageKind::cdrom, "ISO 9660 CD-ROM that is also a hard disk", {}, ImageKind::hard_disk};
+    if (floppy_format_of_image(image.size(), head)) return {ImageKind::floppy, "floppy with an ISO 9660 CD-ROM", {}};
+    return {ImageKind::hard_disk, "hard disk with an ISO 9660 CD-ROM", {}};
 }
 
 ImageProbe probe_boot_sector(DiskImage& image, Bytes head) {

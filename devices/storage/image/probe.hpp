@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "devices/storage/image/disk_image.hpp"
@@ -25,8 +24,6 @@ struct ImageProbe {
     ImageKind kind = ImageKind::unknown;
     std::string description;  // for a person: "1.44M floppy", "hard disk with 2 partitions"
     std::string advice;       // only for unsupported and unknown: what to do instead
-    /// Of a CD-ROM with a boot sector ("hybrid"): what it is on a machine without a CD-ROM drive.
-    std::optional<ImageKind> hybrid = std::nullopt;
 };
 
 /// Looks at what an open image holds. What cannot be read counts as zeros.

@@ -92,16 +92,21 @@ TEST_CASE("A disk with a boot loader that has a Multiboot header is still a disk
     CHECK(disk.probe().kind == ImageKind::hard_disk);
 }
 
-TEST_CASE("A CD-ROM with a boot sector is a floppy or a hard disk, too, by its size") {
-    CHECK_FALSE(Content(400 * 2048).text(0x8001, "CD001").probe().hybrid);
-    CHECK(Content(400 * 2048).text(0x8001, "CD001").boot_signature().partition(0).probe().hybrid == ImageKind::floppy);
-    CHECK(Content(2880 * 1024).text(0x8001, "CD001").boot_signature().probe().hybrid == ImageKind::floppy);
-    CHECK(Content(2880 * 1024 + 2048).text(0x8001, "CD001").boot_signature().probe().hybrid == ImageKind::hard_disk);
+TEST_CASE("A disc with a boot sector and no boot catalogue is a floppy or a hard disk, by its size") {
+    CHECK(Content(400 * 2048).text(0x8001, "CD001").boot_signature().partition(0).probe().kind == ImageKind::floppy);
+    CHECK(Content(2880 * 1024).text(0x8001, "CD001").boot_signature().probe().kind == ImageKind::floppy);
+    CHECK(Content(2880 * 1024 + 2048).text(0x8001, "CD001").boot_signature().probe().kind == ImageKind::hard_disk);
 }
 
-TEST_CASE("ISO 9660 is a CD-ROM, also with a partition table") {
+TEST_CASE("ISO 9660 is a CD-ROM, also with a partition table when it has a boot catalogue") {
     CHECK(Content(400 * 2048).text(0x8001, "CD001").probe().kind == ImageKind::cdrom);
-    CHECK(Content(400 * 2048).text(0x8001, "CD001").boot_signature().partition(0).probe().kind == ImageKind::cdrom);
+    CHECK(Content(400 * 2048)
+              .text(0x8001, "CD001")
+              .text(0x8801, "CD001\1EL TORITO SPECIFICATION")
+              .boot_signature()
+              .partition(0)
+              .probe()
+              .kind == ImageKind::cdrom);
     CHECK(Content(400 * 2048).text(0x8001, "BEA01").probe().kind == ImageKind::cdrom);
 }
 
