@@ -1,17 +1,16 @@
 // Reference: Linux Documentation/arch/x86/boot.rst, "32-bit boot protocol", "64-bit boot protocol", and zero-page.rst.
 #include "vmm/boot/linux_kernel.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <span>
+#include <string>
+
+#include "vmm/boot/entry_state.hpp"
 
 namespace viv::boot {
 namespace {
@@ -27,35 +26,6 @@ constexpr uint64_t longest_command_line = 0xFFFF;
 constexpr Gpa stack_top{0x10000};
 
 constexpr size_t boot_parameters_size = 4096;
-constexpr size_t most_map_entries = 128;
-
-constexpr uint16_t boot_code_selector = 0x10;  // __BOOT_CS
-constexpr uint16_t boot_data_selector = 0x18;  // __BOOT_DS
-
-Result<std::vector<std::byte>> read_file(const std::string& path, const char* what) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return fail_errno(fmt::format("cannot open {} '{}'", what, path), errno);
-    struct Closer {
-        int fd;
-        ~Closer() { close(fd); }
-    } closer{fd};
-    struct stat about {};
-    if (fstat(fd, &about) != 0) return fail_errno(fmt::format("cannot read {} '{}'", what, path), errno);
-    if (!S_ISREG(about.st_mode)) return fail_usage(fmt::format("{} '{}' is not a file", what, path));
-    // It has to lie below 4 GiB in the guest.
-    if (static_cast<uint64_t>(about.st_size) >= 4 * gib)
-        return fail_usage(fmt::format("{} '{}' is larger than 4 GiB", what, path));
-    std::vector<std::byte> content(static_cast<size_t>(about.st_size));
-    size_t done = 0;
-    while (done < content.size()) {
-        const ssize_t got = ::read(fd, content.data() + done, content.size() - done);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail_errno(fmt::format("cannot read {} '{}'", what, path), errno);
-        if (got == 0) return fail(fmt::format("cannot read {} '{}': it became shorter meanwhile", what, path));
-        done += static_cast<size_t>(got);
-    }
-    return content;
-}
 
 template <class T>
 void put(std::span<std::byte> area, size_t offset, T value) {
@@ -77,16 +47,6 @@ Range high_memory(const std::vector<MemoryMapEntry>& memory_map) {
     return {mib, mib};
 }
 
-SegmentRegister flat_segment(uint16_t selector, uint8_t type) {
-    SegmentRegister segment;
-    segment.selector = selector;
-    segment.limit = 0xFFFFFFFF;
-    segment.type = type;
-    segment.default_big = true;
-    segment.granularity = true;
-    return segment;
-}
-
 /// Identity-mapped with 2 MiB pages up to 4 GiB.
 void write_page_tables(GuestMemory& memory) {
     constexpr uint64_t present_writable = 0x3, large_page = 0x80;
@@ -100,33 +60,85 @@ void write_page_tables(GuestMemory& memory) {
         memory.store(directories + i * 8, (i * 2 * mib) | present_writable | large_page);
 }
 
-CpuState entry_state(GuestMemory& memory, LinuxEntry entry, Gpa code) {
-    const bool is_64 = entry == LinuxEntry::long_64;
-    const std::array<uint64_t, 4> gdt{0, 0, is_64 ? 0x00AF9B000000FFFFu : 0x00CF9B000000FFFFu, 0x00CF93000000FFFFu};
-    memory.write(gdt_at, std::as_bytes(std::span(gdt)));
+/// A Linux kernel, and where it and its initrd go.
+class LinuxKernel final : public Kernel {
+  public:
+    LinuxKernel(KernelFiles files, KernelMachine machine, LinuxImage image)
+        : files_(std::move(files)), machine_(std::move(machine)), image_(image) {}
 
-    constexpr uint8_t code_type = 11, data_type = 3;
-    constexpr uint64_t CR0_PE = 1, CR0_ET = 0x10, CR0_PG = 0x80000000;
-    constexpr uint64_t CR4_PAE = 0x20, EFER_LME = 0x100, EFER_LMA = 0x400;
-    CpuState state = reset_state(true);
-    state.gdtr = {gdt_at.value, sizeof(gdt) - 1};
-    state.idtr = {0, 0};
-    state.cs = flat_segment(boot_code_selector, code_type);
-    for (SegmentRegister* segment : {&state.ds, &state.es, &state.fs, &state.gs, &state.ss})
-        *segment = flat_segment(boot_data_selector, data_type);
-    state.cr0 = CR0_PE | CR0_ET;
-    state.rip = code.value;
-    if (is_64) {
-        write_page_tables(memory);
-        state.cs.long_mode = true;
-        state.cs.default_big = false;
-        state.cr0 |= CR0_PG;
-        state.cr3 = page_tables_at.value;
-        state.cr4 = CR4_PAE;
-        state.efer = EFER_LME | EFER_LMA;
-        state.rip += 0x200;
+    Result<void> place();
+    [[nodiscard]] CpuState load(GuestMemory& memory) const override;
+
+  private:
+    [[nodiscard]] std::vector<std::byte> boot_parameters() const;
+
+    KernelFiles files_;  // `image_` refers to it
+    KernelMachine machine_;
+    LinuxImage image_;
+    std::vector<std::byte> initrd_;
+    LinuxPlacement placement_;
+};
+
+Result<void> LinuxKernel::place() {
+    const uint64_t limit = std::min<uint64_t>(image_.command_line_limit, longest_command_line);
+    if (files_.command_line.size() > limit) {
+        return fail_usage(
+            fmt::format("the command line has {} characters; this kernel takes {}", files_.command_line.size(), limit));
     }
-    state.gpr = {};
+    // The kernel unpacks what follows each other at multiples of 4.
+    for (HostFile& module : files_.modules) {
+        initrd_.resize((initrd_.size() + 3) / 4 * 4);
+        initrd_.insert(initrd_.end(), module.content.begin(), module.content.end());
+        module.content = {};
+    }
+    placement_ = TRY(place_linux(image_, initrd_.size(), machine_.memory_map));
+    return {};
+}
+
+std::vector<std::byte> LinuxKernel::boot_parameters() const {
+    std::vector<std::byte> parameters(boot_parameters_size);
+    const std::span<std::byte> area(parameters);
+    // screen_info: the text mode that power-on has set.
+    put<uint8_t>(area, 0x06, 3);    // orig_video_mode
+    put<uint8_t>(area, 0x07, 80);   // orig_video_cols
+    put<uint16_t>(area, 0x0A, 3);   // orig_video_ega_bx: 256 KiB of video memory
+    put<uint8_t>(area, 0x0E, 25);   // orig_video_lines
+    put<uint8_t>(area, 0x0F, 1);    // orig_video_isVGA
+    put<uint16_t>(area, 0x10, 16);  // orig_video_points
+    put<uint64_t>(area, 0x70, machine_.acpi_rsdp.value);
+    // The setup header, and in it what the loader fills.
+    std::memcpy(area.data() + 0x1F1, image_.setup_header.data(), image_.setup_header.size());
+    put<uint16_t>(area, 0x1FA, 0xFFFF);  // vid_mode: "normal"
+    put<uint8_t>(area, 0x210, 0xFF);     // type_of_loader: undefined
+    put<uint32_t>(area, 0x214, static_cast<uint32_t>(placement_.code.value));
+    put<uint32_t>(area, 0x218, static_cast<uint32_t>(placement_.initrd.value));
+    put<uint32_t>(area, 0x21C, static_cast<uint32_t>(initrd_.size()));
+    put<uint32_t>(area, 0x228, static_cast<uint32_t>(command_line_at.value));
+    put<uint8_t>(area, 0x1E8, static_cast<uint8_t>(machine_.memory_map.size()));
+    size_t at = 0x2D0;
+    for (const MemoryMapEntry& entry : machine_.memory_map) {
+        put<uint64_t>(area, at, entry.base);
+        put<uint64_t>(area, at + 8, entry.length);
+        put<uint32_t>(area, at + 16, entry.type);
+        at += 20;
+    }
+    return parameters;
+}
+
+CpuState LinuxKernel::load(GuestMemory& memory) const {
+    memory.write(placement_.code, image_.code);
+    if (!initrd_.empty()) memory.write(placement_.initrd, initrd_);
+    memory.write(boot_parameters_at, boot_parameters());
+    const std::string& command_line = files_.command_line;
+    memory.write(command_line_at, std::as_bytes(std::span(command_line.c_str(), command_line.size() + 1)));
+    CpuState state;
+    if (image_.entry == LinuxEntry::long_64) {
+        write_page_tables(memory);
+        constexpr uint64_t entry_64_offset = 0x200;
+        state = long_mode_entry(memory, gdt_at, placement_.code.value + entry_64_offset, page_tables_at.value);
+    } else {
+        state = protected_mode_entry(memory, gdt_at, placement_.code.value);
+    }
     state.gpr[RSI] = boot_parameters_at.value;
     state.gpr[RSP] = stack_top.value;
     return state;
@@ -168,67 +180,11 @@ Result<LinuxPlacement> place_linux(const LinuxImage& image, uint64_t initrd_size
     return too_small(code_end + initrd_size);
 }
 
-Result<LinuxKernel> LinuxKernel::open(const TreeNode& chosen, LinuxMachine machine) {
-    LinuxKernel kernel;
-    kernel.machine_ = std::move(machine);
-    VIV_ASSERT(kernel.machine_.memory_map.size() <= most_map_entries);
-    const std::string path = chosen.string("viv,kernel").value_or("");
-    kernel.file_ = TRY(read_file(path, "kernel"));
-    auto image = parse_linux_image(kernel.file_);
-    if (!image) return add_context(image.error(), fmt::format("kernel '{}'", path));
-    kernel.image_ = *image;
-    if (const auto initrd = chosen.string("viv,initrd")) {
-        kernel.initrd_ = TRY(read_file(*initrd, "initrd"));
-        if (kernel.initrd_.empty()) return fail_usage(fmt::format("initrd '{}' is empty", *initrd));
-    }
-    kernel.command_line_ = chosen.string("bootargs").value_or("");
-    const uint64_t limit = std::min<uint64_t>(image->command_line_limit, longest_command_line);
-    if (kernel.command_line_.size() > limit) {
-        return fail_usage(fmt::format("the kernel's command line has {} characters; kernel '{}' takes {}",
-                                      kernel.command_line_.size(), path, limit));
-    }
-    auto placement = place_linux(kernel.image_, kernel.initrd_.size(), kernel.machine_.memory_map);
-    if (!placement) return add_context(placement.error(), fmt::format("kernel '{}'", path));
-    kernel.placement_ = *placement;
+Result<std::unique_ptr<Kernel>> make_linux_kernel(KernelFiles files, KernelMachine machine) {
+    const LinuxImage image = TRY(parse_linux_image(files.kernel.content));
+    auto kernel = std::make_unique<LinuxKernel>(std::move(files), std::move(machine), image);
+    TRY(kernel->place());
     return kernel;
-}
-
-std::vector<std::byte> LinuxKernel::boot_parameters() const {
-    std::vector<std::byte> parameters(boot_parameters_size);
-    const std::span<std::byte> area(parameters);
-    // screen_info: the text mode that power-on has set.
-    put<uint8_t>(area, 0x06, 3);    // orig_video_mode
-    put<uint8_t>(area, 0x07, 80);   // orig_video_cols
-    put<uint16_t>(area, 0x0A, 3);   // orig_video_ega_bx: 256 KiB of video memory
-    put<uint8_t>(area, 0x0E, 25);   // orig_video_lines
-    put<uint8_t>(area, 0x0F, 1);    // orig_video_isVGA
-    put<uint16_t>(area, 0x10, 16);  // orig_video_points
-    put<uint64_t>(area, 0x70, machine_.acpi_rsdp.value);
-    // The setup header, and in it what the loader fills.
-    std::memcpy(area.data() + 0x1F1, image_.setup_header.data(), image_.setup_header.size());
-    put<uint16_t>(area, 0x1FA, 0xFFFF);  // vid_mode: "normal"
-    put<uint8_t>(area, 0x210, 0xFF);     // type_of_loader: undefined
-    put<uint32_t>(area, 0x214, static_cast<uint32_t>(placement_.code.value));
-    put<uint32_t>(area, 0x218, static_cast<uint32_t>(placement_.initrd.value));
-    put<uint32_t>(area, 0x21C, static_cast<uint32_t>(initrd_.size()));
-    put<uint32_t>(area, 0x228, static_cast<uint32_t>(command_line_at.value));
-    put<uint8_t>(area, 0x1E8, static_cast<uint8_t>(machine_.memory_map.size()));
-    size_t at = 0x2D0;
-    for (const MemoryMapEntry& entry : machine_.memory_map) {
-        put<uint64_t>(area, at, entry.base);
-        put<uint64_t>(area, at + 8, entry.length);
-        put<uint32_t>(area, at + 16, entry.type);
-        at += 20;
-    }
-    return parameters;
-}
-
-CpuState LinuxKernel::load(GuestMemory& memory) const {
-    memory.write(placement_.code, image_.code);
-    if (!initrd_.empty()) memory.write(placement_.initrd, initrd_);
-    memory.write(boot_parameters_at, boot_parameters());
-    memory.write(command_line_at, std::as_bytes(std::span(command_line_.c_str(), command_line_.size() + 1)));
-    return entry_state(memory, image_.entry, placement_.code);
 }
 
 }  // namespace viv::boot

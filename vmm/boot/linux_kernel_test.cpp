@@ -1,13 +1,8 @@
 #include "vmm/boot/linux_kernel.hpp"
 
-#include <unistd.h>
+#include <array>
 
-#include <cstdlib>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-
-#include "vmm/core/catch.hpp"
+#include "vmm/boot/kernel_test_files.hpp"
 
 using namespace viv;
 using namespace viv::boot;
@@ -17,10 +12,9 @@ namespace {
 constexpr uint64_t mib = 1 << 20;
 
 /// A bzImage of protocol 2.15 as a 64-bit kernel has it, with recognisable code.
-struct Bzimage {
-    std::vector<std::byte> bytes = std::vector<std::byte>(5 * 512 + 4096);
-
+struct Bzimage : FileBytes {
     Bzimage() {
+        bytes.resize(5 * 512 + 4096);
         set<uint8_t>(0x1F1, 4);
         set<uint32_t>(0x1F4, 4096 / 16);
         set<uint16_t>(0x1FE, 0xAA55);
@@ -37,26 +31,6 @@ struct Bzimage {
         set<uint32_t>(0x260, 4 * mib);
         for (size_t i = 0; i < 4096; ++i) bytes[5 * 512 + i] = static_cast<std::byte>(i * 7);
     }
-    template <class T>
-    void set(size_t offset, std::type_identity_t<T> value) {
-        std::memcpy(bytes.data() + offset, &value, sizeof(T));
-    }
-};
-
-/// A file that goes with the test.
-struct TemporaryFile {
-    explicit TemporaryFile(std::span<const std::byte> content) {
-        path = std::filesystem::temp_directory_path() / "viv-kernel-XXXXXX";
-        const int file = mkstemp(path.data());
-        REQUIRE(file >= 0);
-        close(file);
-        std::ofstream(path, std::ios::binary)
-            .write(reinterpret_cast<const char*>(content.data()), static_cast<std::streamsize>(content.size()));
-    }
-    ~TemporaryFile() { unlink(path.c_str()); }
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-    std::string path;
 };
 
 std::vector<MemoryMapEntry> map_of(uint64_t memory_size) {
@@ -202,14 +176,13 @@ TEST_CASE("Loading fills memory and gives the state of the 64-bit entry") {
     chosen.set_string("viv,kernel", file.path);
     chosen.set_string("viv,initrd", initrd.path);
     chosen.set_string("bootargs", "console=ttyS0");
-    auto loader = LinuxKernel::open(chosen, {map_of(64 * mib), Gpa{0x9F870}});
+    const auto loader = open_kernel(chosen, {map_of(64 * mib), Gpa{0x9F870}});
     REQUIRE(loader.has_value());
-    const LinuxKernel moved = std::move(*loader);
 
     GuestMemory memory;
     REQUIRE(memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "low").has_value());
     REQUIRE(memory.add(Gpa{mib}, 63 * mib, GuestMemory::Kind::ram, "high").has_value());
-    const CpuState state = moved.load(memory);
+    const CpuState state = (*loader)->load(memory);
     CHECK(state.rip == 0x1000200);
     CHECK(state.cs.long_mode);
     CHECK(state.efer == 0x500);
@@ -238,18 +211,39 @@ TEST_CASE("Loading fills memory and gives the state of the 64-bit entry") {
     CHECK(entry(entry(pdpt, 3) & frame, 511) == (0xFFE00000 | 0x83));
 }
 
+TEST_CASE("Several initrds are one, each at a multiple of 4") {
+    const Bzimage kernel;
+    const TemporaryFile file(kernel.bytes);
+    const TemporaryFile first(std::vector<std::byte>(5, std::byte{0x11}));
+    const TemporaryFile second(std::vector<std::byte>(3, std::byte{0x22}));
+    TreeNode chosen{"chosen", {}, {}};
+    chosen.set_string("viv,kernel", file.path);
+    const std::string list = first.path + '\0' + second.path;
+    chosen.set_string("viv,initrd", list);
+    const auto loader = open_kernel(chosen, {map_of(64 * mib), Gpa{0}});
+    REQUIRE(loader.has_value());
+    GuestMemory memory;
+    REQUIRE(memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "low").has_value());
+    REQUIRE(memory.add(Gpa{mib}, 63 * mib, GuestMemory::Kind::ram, "high").has_value());
+    const Gpa parameters{(*loader)->load(memory).gpr[RSI]};
+    const Gpa initrd{memory.load<uint32_t>(parameters + 0x218)};
+    CHECK(memory.load<uint32_t>(parameters + 0x21C) == 11);
+    CHECK(memory.load<uint64_t>(initrd) == 0x0000001111111111);
+    CHECK(memory.load<uint16_t>(initrd + 8) == 0x2222);
+}
+
 TEST_CASE("Loading a 32-bit kernel gives a flat protected mode without paging") {
     Bzimage kernel;
     kernel.set<uint16_t>(0x236, 0);
     const TemporaryFile file(kernel.bytes);
     TreeNode chosen{"chosen", {}, {}};
     chosen.set_string("viv,kernel", file.path);
-    const auto loader = LinuxKernel::open(chosen, {map_of(64 * mib), Gpa{0}});
+    const auto loader = open_kernel(chosen, {map_of(64 * mib), Gpa{0}});
     REQUIRE(loader.has_value());
     GuestMemory memory;
     REQUIRE(memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "low").has_value());
     REQUIRE(memory.add(Gpa{mib}, 63 * mib, GuestMemory::Kind::ram, "high").has_value());
-    const CpuState state = loader->load(memory);
+    const CpuState state = (*loader)->load(memory);
     CHECK(state.rip == 0x1000000);
     CHECK(state.cr0 == 0x11);
     CHECK(state.cs.selector == 0x10);
@@ -261,7 +255,7 @@ TEST_CASE("Loading a 32-bit kernel gives a flat protected mode without paging") 
 
 TEST_CASE("Opening a kernel names the file that is wrong") {
     const auto refused = [](const TreeNode& chosen, std::string_view part) {
-        const auto loader = LinuxKernel::open(chosen, {map_of(64 * mib), Gpa{0}});
+        const auto loader = open_kernel(chosen, {map_of(64 * mib), Gpa{0}});
         REQUIRE_FALSE(loader.has_value());
         INFO(loader.error().message);
         CHECK(loader.error().message.find(part) != std::string::npos);
@@ -284,5 +278,5 @@ TEST_CASE("Opening a kernel names the file that is wrong") {
     chosen.set_string("bootargs", std::string(2048, 'x'));
     refused(chosen, "has 2048 characters");
     chosen.set_string("bootargs", std::string(2047, 'x'));
-    CHECK(LinuxKernel::open(chosen, {map_of(64 * mib), Gpa{0}}).has_value());
+    CHECK(open_kernel(chosen, {map_of(64 * mib), Gpa{0}}).has_value());
 }

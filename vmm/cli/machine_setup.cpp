@@ -22,14 +22,10 @@ Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess 
         case ImageKind::floppy: return attach_floppy(board, path, access);
         case ImageKind::hard_disk: return attach_disk(board, path, access);
         case ImageKind::cdrom: return attach_cdrom(board, path);
-        case ImageKind::linux_kernel: return set_kernel(board, path);
+        case ImageKind::linux_kernel:
         case ImageKind::pvh_kernel:
         case ImageKind::multiboot_kernel:
-        case ImageKind::multiboot2_kernel:
-            return fail_usage(
-                fmt::format("'{}' is a {}: only Linux kernels are booted directly; boot it with a boot loader "
-                            "from a floppy or disk image",
-                            path, probe.description));
+        case ImageKind::multiboot2_kernel: return set_kernel(board, path);
         case ImageKind::unsupported:
         case ImageKind::unknown:
             return fail_usage(fmt::format("'{}' is {}: {}", path, probe.description, probe.advice));
@@ -79,13 +75,18 @@ Result<TreeNode> make_board(const MachineOptions& options) {
         if (options.images.empty()) board.ensure_child("chosen").erase("viv,kernel");
         TRY(set_kernel(board, *options.kernel));
     }
-    if (options.initrd) set_initrd(board, *options.initrd);
+    if (!options.initrds.empty()) set_initrd(board, options.initrds);
     if (options.kernel_command_line) set_kernel_command_line(board, *options.kernel_command_line);
     for (size_t i = 0; i < options.serials.size(); ++i) {
         TRY(set_serial(board, static_cast<uint32_t>(i), options.serials[i]));
     }
     TRY(set_boot(board, options.boot));
     if (options.exit_port) TRY(add_exit_port(board, *options.exit_port));
+    if (options.test_device) {
+        TRY(add_test_device(board));
+        constexpr uint16_t customary_exit_port = 0xF4;
+        if (!options.exit_port) TRY(add_exit_port(board, customary_exit_port, ExitCodes::odd));
+    }
     return board;
 }
 

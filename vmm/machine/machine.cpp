@@ -95,8 +95,8 @@ Result<void> Machine::open_kernel() {
         }
         return {};
     }
-    kernel_.emplace(
-        TRY(boot::LinuxKernel::open(*chosen, {firmware::memory_map(memory_size_), firmware::acpi_rsdp(board_)})));
+    boot::KernelMachine facts{firmware::memory_map(memory_size_), firmware::acpi_rsdp(board_)};
+    kernel_ = TRY(boot::open_kernel(*chosen, std::move(facts)));
     return {};
 }
 

@@ -16,7 +16,7 @@
 #include "devices/interrupt/isa_irqs.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/system/nvram.hpp"
-#include "vmm/boot/linux_kernel.hpp"
+#include "vmm/boot/kernel.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/event_loop.hpp"
@@ -194,7 +194,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     InterruptController* pic_ = nullptr;
     IoApicControl* ioapic_ = nullptr;
     Nvram* nvram_ = nullptr;
-    std::optional<boot::LinuxKernel> kernel_;  // booted instead of a boot sector
+    std::unique_ptr<boot::Kernel> kernel_;  // booted instead of a boot sector
 
     Phase phase_ = Phase::created;
     size_t parked_ = 0;  // CPU threads that wait

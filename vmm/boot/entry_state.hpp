@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "vmm/core/guest_memory.hpp"
+#include "vmm/engine/cpu_state.hpp"
+
+namespace viv::boot {
+
+/// Bytes of the descriptor table of protected_mode_entry() and long_mode_entry().
+inline constexpr uint64_t gdt_size = 32;
+
+/// 32-bit protected mode without paging, interrupts off, all segments flat: CS is 10h, the others 18h, in a descriptor
+/// table that is written to `gdt_at`. All general registers are 0.
+CpuState protected_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip);
+
+/// 64-bit mode in the same way; `page_table` is CR3.
+CpuState long_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip, uint64_t page_table);
+
+}  // namespace viv::boot
