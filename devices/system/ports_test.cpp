@@ -124,6 +124,15 @@ TEST_CASE("Exit port takes the first byte of a wider write") {
     CHECK(board.system.log == Log{"exit 7"});
 }
 
+TEST_CASE("Exit port with odd codes never says 0") {
+    TestBoard board;
+    board.node.set_flag("viv,odd-codes");
+    board.make(make_exit_port, {{DeviceRange::Space::ports, 0xF4, 1}});
+    board.out(0xF4, 0);
+    board.out(0xF4, 3);
+    CHECK(board.system.log == Log{"exit 1", "exit 7"});
+}
+
 TEST_CASE("Debug console keeps the device contract") {
     check_device_contract([] { return std::make_unique<Port>(make_debug_console, uint16_t{0x402}); });
 }

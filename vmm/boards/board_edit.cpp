@@ -53,6 +53,15 @@ TreeNode* memory_node(TreeNode& board) {
     return nullptr;
 }
 
+void set_chosen_strings(TreeNode& board, std::string_view key, std::span<const std::string> strings) {
+    std::vector<std::byte> list;
+    for (const std::string& text : strings) {
+        for (char c : text) list.push_back(static_cast<std::byte>(c));
+        list.push_back(std::byte{0});
+    }
+    board.ensure_child("chosen").set(key, std::move(list));
+}
+
 }  // namespace
 
 Result<void> set_memory_size(TreeNode& board, uint64_t bytes) {
@@ -141,12 +150,7 @@ Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec) {
 }
 
 void set_boot_order(TreeNode& board, std::span<const std::string> order) {
-    std::vector<std::byte> list;
-    for (const std::string& name : order) {
-        for (char c : name) list.push_back(static_cast<std::byte>(c));
-        list.push_back(std::byte{0});
-    }
-    board.ensure_child("chosen").set("viv,boot-order", std::move(list));
+    set_chosen_strings(board, "viv,boot-order", order);
 }
 
 Result<void> set_kernel(TreeNode& board, std::string_view path) {
@@ -158,20 +162,30 @@ Result<void> set_kernel(TreeNode& board, std::string_view path) {
     return {};
 }
 
-void set_initrd(TreeNode& board, std::string_view path) {
-    board.ensure_child("chosen").set_string("viv,initrd", path);
+void set_initrd(TreeNode& board, std::span<const std::string> paths) {
+    set_chosen_strings(board, "viv,initrd", paths);
 }
 
 void set_kernel_command_line(TreeNode& board, std::string_view text) {
     board.ensure_child("chosen").set_string("bootargs", text);
 }
 
-Result<void> add_exit_port(TreeNode& board, uint16_t port) {
+Result<void> add_exit_port(TreeNode& board, uint16_t port, ExitCodes codes) {
     TreeNode* isa = board.child("isa");
     if (!isa) return fail_usage("the board has no /isa bus for an exit port");
     TreeNode& node = isa->ensure_child(fmt::format("exit-port@{:x}", port));
     node.set_string("compatible", "viv,exit-port");
     node.set_cells("reg", std::array<uint32_t, 3>{1, port, 1});
+    if (codes == ExitCodes::odd) node.set_flag("viv,odd-codes");
+    return {};
+}
+
+Result<void> add_test_device(TreeNode& board) {
+    TreeNode* isa = board.child("isa");
+    if (!isa) return fail_usage("the board has no /isa bus for a test device");
+    TreeNode& node = isa->ensure_child("test-device@e0");
+    node.set_string("compatible", "viv,test-device");
+    node.set_cells("reg", std::array<uint32_t, 12>{1, 0xE0, 4, 1, 0xE4, 4, 1, 0x2000, 24, 0, 0xFF000000, 0x10000});
     return {};
 }
 

@@ -37,13 +37,17 @@ Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);
 /// The order of /chosen viv,boot-order.
 void set_boot_order(TreeNode& board, std::span<const std::string> order);
 
-/// The Linux kernel that is booted instead of a boot sector, its initrd and its command line: /chosen viv,kernel,
+/// The kernel that is booted instead of a boot sector, its initrd or modules, and its command line: /chosen viv,kernel,
 /// viv,initrd, bootargs.
 Result<void> set_kernel(TreeNode& board, std::string_view path);
-void set_initrd(TreeNode& board, std::string_view path);
+void set_initrd(TreeNode& board, std::span<const std::string> paths);
 void set_kernel_command_line(TreeNode& board, std::string_view text);
 
-/// Adds a `viv,exit-port` at an I/O port.
-Result<void> add_exit_port(TreeNode& board, uint16_t port);
+/// Adds a `viv,exit-port` at an I/O port. Odd: the exit code is 2n+1.
+enum class ExitCodes { as_written, odd };
+Result<void> add_exit_port(TreeNode& board, uint16_t port, ExitCodes codes = ExitCodes::as_written);
+
+/// Adds a `viv,test-device` where QEMU's PCs have theirs.
+Result<void> add_test_device(TreeNode& board);
 
 }  // namespace viv

@@ -95,11 +95,12 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--cpu", options.cpu_model);
     app.add_option("--boot", options.boot)->delimiter(',')->allow_extra_args(false);
     app.add_option("--kernel", options.kernel);
-    app.add_option("--initrd", options.initrd);
+    app.add_option("--initrd", options.initrds)->allow_extra_args(false);
     app.add_option("--append", options.kernel_command_line);
     port_option(app, options.exit_port);
     app.add_flag("--read-only", options.read_only);
     app.add_flag("--snapshot", options.snapshot);
+    app.add_flag("--test-device", options.test_device);
 }
 
 void add_step(CLI::App& app, const char* name, Step::Kind kind, std::vector<Step>& steps) {

@@ -17,6 +17,7 @@
 #include "devices/system/i8237.hpp"
 #include "devices/system/piix_reset.hpp"
 #include "devices/system/port92.hpp"
+#include "devices/system/test_device.hpp"
 #include "devices/timer/i8254.hpp"
 #include "devices/timer/mc146818.hpp"
 #include "devices/video/vga.hpp"
@@ -47,6 +48,7 @@ constexpr std::array entries{
     Entry{"viv,exit-port", make_exit_port},
     Entry{"viv,firmware", make_firmware_disk},
     Entry{"viv,port92", make_port92},
+    Entry{"viv,test-device", make_test_device},
 };
 
 }  // namespace
