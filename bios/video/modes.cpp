@@ -56,7 +56,7 @@ VideoParameters find_parameters(uint8_t mode) {
 }
 
 void program(const VideoParameters& p) {
-    dispi_write(Dispi::enable, 0);
+    leave_vbe();
     const uint16_t crtc = p.miscellaneous & 1 ? 0x3D4 : 0x3B4;
     put(bda::crtc_port, crtc);
     in_byte(static_cast<uint16_t>(crtc + 6));
@@ -80,7 +80,6 @@ void program(const VideoParameters& p) {
 
 void fill_data_area(uint8_t mode, const VideoParameters& p, bool keep_memory) {
     put(bda::video_mode, mode);
-    put(bda::vbe_mode, 0);
     put(bda::dpms_state, 0);
     put(bda::video_columns, p.columns);
     put(bda::video_page_size, p.page_size);
@@ -162,6 +161,11 @@ void set_mode(uint8_t mode_and_flags) {
     if (layout_of(mode) == Layout::text) program_cursor_shape();
     in_byte(status_port());
     out_byte(attribute_port, 0x20);  // screen on
+}
+
+void leave_vbe() {
+    dispi_write(Dispi::enable, 0);
+    put(bda::vbe_mode, 0);
 }
 
 void set_linear_mode(uint16_t width, uint16_t height, uint8_t bits, bool keep_memory) {

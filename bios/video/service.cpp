@@ -62,8 +62,6 @@ extern "C" void video_initialise(Registers&) {
     put(bda::video_control, 0x60);
     put(bda::video_switches, 0xF9);
     put(bda::video_flags, 0x11);
-    put(bda::vbe_mode, 0);
-    put(bda::dpms_state, 0);
     set_mode(3);
 }
 

@@ -231,7 +231,11 @@ void int10_1c_save_restore(Registers& r) {
     switch (r.al()) {
         case 0: r.bx() = static_cast<uint16_t>((saved_state_bytes(wanted) + 63) / 64); break;
         case 1: save_state(r.es, r.bx(), wanted); break;
-        case 2: restore_state(r.es, r.bx(), wanted); break;
+        case 2:
+            // This function knows of the VGA's own modes only.
+            if (wanted & 1) leave_vbe();
+            restore_state(r.es, r.bx(), wanted);
+            break;
     }
     r.al() = 0x1C;
 }

@@ -41,6 +41,8 @@ inline uint8_t columns() {
 
 // modes.cpp
 void set_mode(uint8_t mode_and_flags);
+/// The VGA's own picture again.
+void leave_vbe();
 /// A picture of the DISPI registers, with the VGA around it as in mode 12h.
 void set_linear_mode(uint16_t width, uint16_t height, uint8_t bits, bool keep_memory);
 void set_font(uint16_t segment, uint16_t offset, uint8_t height, uint16_t first, uint16_t count, uint8_t block);
