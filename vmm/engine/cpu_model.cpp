@@ -97,6 +97,7 @@ constexpr std::array<CpuFeatureBit, cpu_feature_count> feature_bits = {{
     {xsaveopt, "xsaveopt", 0xD, 1, eax, 0},
     {xsavec, "xsavec", 0xD, 1, eax, 1},
     {xgetbv1, "xgetbv1", 0xD, 1, eax, 2},
+    {xsaves, "xsaves", 0xD, 1, eax, 3},
     {syscall, "syscall", 0x80000001, 0, edx, 11},
     {nx, "nx", 0x80000001, 0, edx, 20},
     {pdpe1gb, "pdpe1gb", 0x80000001, 0, edx, 26},

@@ -100,6 +100,7 @@ enum class CpuFeature : uint8_t {
     xsaveopt,
     xsavec,
     xgetbv1,
+    xsaves,
     // 8000_0001h EDX, ECX
     syscall,
     nx,

@@ -171,11 +171,28 @@ Block* decode_block(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& ent
     return block;
 }
 
+/// SIB without a base: Zydis 4.0 finds R13D there under a 67h prefix (SDM 2A, table 2-3: a displacement alone).
+void drop_false_base(Decoded& d) {
+    const auto& raw = d.z.raw;
+    if (d.z.address_width != 32 || raw.modrm.mod != 0 || raw.modrm.rm != 4 || raw.sib.base != 5) return;
+    if (!(d.z.attributes & ZYDIS_ATTRIB_HAS_SIB)) return;
+    for (unsigned n = 0; n < d.z.operand_count; ++n) {
+        ZydisDecodedOperand& operand = d.operands[n];
+        if (operand.type != ZYDIS_OPERAND_TYPE_MEMORY || operand.mem.base != ZYDIS_REGISTER_R13D) continue;
+        operand.mem.base = ZYDIS_REGISTER_NONE;
+        operand.mem.disp.has_displacement = ZYAN_TRUE;
+        operand.mem.disp.value = raw.disp.value;
+    }
+}
+
 }  // namespace
 
 ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& out) {
     static const Decoders decoders;
-    return ZydisDecoderDecodeFull(&decoders.by_size[code_size], bytes.data(), bytes.size(), &out.z, out.operands);
+    const ZyanStatus status =
+        ZydisDecoderDecodeFull(&decoders.by_size[code_size], bytes.data(), bytes.size(), &out.z, out.operands);
+    if (ZYAN_SUCCESS(status)) drop_false_base(out);
+    return status;
 }
 
 Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {

@@ -58,6 +58,7 @@ bool has_instruction(const CpuFeatureSet& features, const ZydisDecodedInstructio
         case ZYDIS_ISA_SET_XSAVE: return has(xsave);
         case ZYDIS_ISA_SET_XSAVEOPT: return has(xsaveopt);
         case ZYDIS_ISA_SET_XSAVEC: return has(xsavec);
+        case ZYDIS_ISA_SET_XSAVES: return has(xsaves);
         case ZYDIS_ISA_SET_AVX: return has(avx);
         case ZYDIS_ISA_SET_AVXAES: return has(avx) && has(aes);
         case ZYDIS_ISA_SET_F16C: return has(f16c);

@@ -14,11 +14,12 @@ namespace {
 /// What this engine implements with its own code.
 CpuFeatureSet own_features() {
     using enum CpuFeature;
-    return {fpu,     vme,    de,      pse,     tsc,    msr,          pae,     mce,    cx8,       apic,     sep,
-            mtrr,    pge,    mca,     cmov,    pat,    pse36,        clflush, mmx,    fxsr,      sse,      sse2,
-            cx16,    pcid,   x2apic,  movbe,   popcnt, tsc_deadline, xsave,   rdrand, arat,      fsgsbase, tsc_adjust,
-            smep,    erms,   invpcid, rdseed,  smap,   clflushopt,   umip,    rdpid,  fsrm,      syscall,  nx,
-            pdpe1gb, rdtscp, lm,      lahf_lm, abm,    prefetchw,    invtsc,  ht,     hypervisor};
+    return {fpu,    vme,      de,         pse,      tsc,     msr,     pae,    mce,          cx8,        apic,
+            sep,    mtrr,     pge,        mca,      cmov,    pat,     pse36,  clflush,      mmx,        fxsr,
+            sse,    sse2,     cx16,       pcid,     x2apic,  movbe,   popcnt, tsc_deadline, xsave,      rdrand,
+            arat,   fsgsbase, tsc_adjust, smep,     erms,    invpcid, rdseed, smap,         clflushopt, umip,
+            rdpid,  fsrm,     syscall,    nx,       pdpe1gb, rdtscp,  lm,     lahf_lm,      abm,        prefetchw,
+            invtsc, ht,       hypervisor, xsaveopt, xsavec,  xgetbv1, xsaves};
 }
 
 /// What it has the host execute.
@@ -96,6 +97,8 @@ CpuidResult cpuid(const Cpu& cpu, uint32_t leaf, uint32_t subleaf) {
         if (!(cpu.apic_base & 0x800)) r.edx &= ~(1u << 9);
     }
     if (leaf == 0xD && subleaf == 0 && r.ecx != 0) r.ebx = (cpu.xcr0 & 4) ? 832 : 576;
+    const bool compact = cpu.features->has(CpuFeature::xsavec) || cpu.features->has(CpuFeature::xsaves);
+    if (leaf == 0xD && subleaf == 1 && compact) r.ebx = (cpu.xcr0 & 4) ? 832 : 576;
     // SYSCALL is for 64-bit code only, as Intel has it.
     if (leaf == 0x80000001 && !cpu.code64) r.edx &= ~(1u << 11);
     return r;

@@ -36,6 +36,7 @@ void gather_elements(Cpu& cpu, const Insn& i) {
 void gather(Cpu& cpu, const Insn& i) {
     check_unit(cpu, Unit::avx);
     if (i.dst == i.src || i.dst == i.aux || i.src == i.aux) raise_ud();
+    const WithoutAlignmentChecks unchecked(cpu);
     const bool wide_index = i.size & 1, wide_data = i.size & 2;
     if (wide_index)
         return wide_data ? gather_elements<int64_t, uint64_t>(cpu, i) : gather_elements<int64_t, uint32_t>(cpu, i);

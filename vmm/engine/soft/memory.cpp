@@ -1,6 +1,7 @@
 #include "vmm/engine/soft/memory.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/host_call.hpp"
@@ -23,8 +24,20 @@ void check_canonical(Cpu& cpu, uint64_t linear, uint8_t seg) {
     raise(seg == SS ? vector_ss : vector_gp, 0);
 }
 
+/// What the alignment check asks for (SDM 3A, table 6-7): x87 environments that of their elements, XSAVE areas nothing.
+unsigned checked_alignment(unsigned size) {
+    switch (size) {
+        case 14:
+        case 94: return 2;
+        case 28:
+        case 108: return 4;
+        default: return size > 64 ? 1 : std::min(std::bit_floor(size), 16u);
+    }
+}
+
 void check_alignment(Cpu& cpu, uint64_t linear, unsigned size) {
-    if (cpu.tlb == &cpu.tlbs[tlb_user_aligned] && size > 1 && (linear & (size - 1))) raise(vector_ac, 0);
+    if (cpu.tlb != &cpu.tlbs[tlb_user_aligned]) return;
+    if (linear & (checked_alignment(size) - 1)) raise(vector_ac, 0);
 }
 
 /// The TLB entry for `access`, from the TLB when it allows it.
@@ -60,10 +73,19 @@ unsigned bytes_in_page(uint64_t linear) {
     return static_cast<unsigned>(0x1000 - (linear & 0xFFF));
 }
 
+/// What the processor itself reads and writes has 64-bit addresses in compatibility mode too.
+uint64_t system_address(const Cpu& cpu, uint64_t linear) {
+    return cpu.long_active ? linear : linear & cpu.linear_mask;
+}
+/// The page behind `linear`, `first` bytes on.
+uint64_t next_page(const Cpu& cpu, uint64_t linear, unsigned first) {
+    return linear > cpu.linear_mask ? linear + first : (linear + first) & cpu.linear_mask;
+}
+
 uint64_t load_with(Cpu& cpu, Tlb& tlb, bool user, uint64_t linear, unsigned size) {
     const unsigned first = bytes_in_page(linear);
     if (size <= first) return load_entry(cpu, entry_for(cpu, tlb, linear, Access::read, user), linear, size);
-    const uint64_t second_page = (linear + first) & cpu.linear_mask;
+    const uint64_t second_page = next_page(cpu, linear, first);
     entry_for(cpu, tlb, linear, Access::read, user);
     const uint64_t high =
         load_entry(cpu, entry_for(cpu, tlb, second_page, Access::read, user), second_page, size - first);
@@ -74,14 +96,14 @@ uint64_t load_with(Cpu& cpu, Tlb& tlb, bool user, uint64_t linear, unsigned size
 void probe_with(Cpu& cpu, Tlb& tlb, bool user, Access access, uint64_t linear, unsigned size) {
     entry_for(cpu, tlb, linear, access, user);
     const unsigned first = bytes_in_page(linear);
-    if (size > first) entry_for(cpu, tlb, (linear + first) & cpu.linear_mask, access, user);
+    if (size > first) entry_for(cpu, tlb, next_page(cpu, linear, first), access, user);
 }
 
 void store_with(Cpu& cpu, Tlb& tlb, bool user, uint64_t linear, unsigned size, uint64_t value) {
     const unsigned first = bytes_in_page(linear);
     if (size <= first) return store_entry(cpu, entry_for(cpu, tlb, linear, Access::write, user), linear, size, value);
     probe_with(cpu, tlb, user, Access::write, linear, size);
-    const uint64_t second_page = (linear + first) & cpu.linear_mask;
+    const uint64_t second_page = next_page(cpu, linear, first);
     const uint64_t low = value & ((uint64_t{1} << (8 * first)) - 1);
     store_entry(cpu, entry_for(cpu, tlb, linear, Access::write, user), linear, first, low);
     store_entry(cpu, entry_for(cpu, tlb, second_page, Access::write, user), second_page, size - first,
@@ -146,10 +168,12 @@ void load_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, void* out, unsigned
         std::memcpy(to, at, size);
         return;
     }
+    cpu.at = insn;
+    check_canonical(cpu, linear, seg);
+    check_canonical(cpu, linear + size - 1, seg);
+    check_alignment(cpu, linear, size);
     while (size > 0) {
         const unsigned piece = std::min({size, 8u, bytes_in_page(linear)});
-        cpu.at = insn;
-        check_canonical(cpu, linear, seg);
         const uint64_t value = load_with(cpu, *cpu.tlb, is_user(cpu), linear, piece);
         std::memcpy(to, &value, piece);
         to += piece;
@@ -167,6 +191,7 @@ void store_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, const void* in, un
     cpu.at = insn;
     check_canonical(cpu, linear, seg);
     check_canonical(cpu, linear + size - 1, seg);
+    check_alignment(cpu, linear, size);
     probe_with(cpu, *cpu.tlb, is_user(cpu), Access::write, linear, size);
     while (size > 0) {
         const unsigned piece = std::min({size, 8u, bytes_in_page(linear)});
@@ -181,17 +206,17 @@ void store_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, const void* in, un
 
 uint64_t system_load(Cpu& cpu, uint64_t linear, unsigned size) {
     check_canonical(cpu, linear, DS);
-    return load_with(cpu, system_tlb(cpu), false, linear & cpu.linear_mask, size);
+    return load_with(cpu, system_tlb(cpu), false, system_address(cpu, linear), size);
 }
 
 void system_store(Cpu& cpu, uint64_t linear, unsigned size, uint64_t value) {
     check_canonical(cpu, linear, DS);
-    store_with(cpu, system_tlb(cpu), false, linear & cpu.linear_mask, size, value);
+    store_with(cpu, system_tlb(cpu), false, system_address(cpu, linear), size, value);
 }
 
 void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size) {
     check_canonical(cpu, linear, DS);
-    probe_with(cpu, system_tlb(cpu), false, Access::write, linear & cpu.linear_mask, size);
+    probe_with(cpu, system_tlb(cpu), false, Access::write, system_address(cpu, linear), size);
 }
 
 uint64_t physical_load(Cpu& cpu, uint64_t address, unsigned size) {

@@ -6,6 +6,7 @@
 #include "vmm/engine/soft/memory.hpp"
 #include "vmm/engine/soft/segments.hpp"
 #include "vmm/engine/soft/system.hpp"
+#include "vmm/engine/soft/vector.hpp"
 
 namespace viv::soft {
 namespace {
@@ -82,6 +83,9 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0x6E0:
             if (!f.has(CpuFeature::tsc_deadline) || !cpu.apic) raise_gp();
             return cpu.apic->tsc_deadline();
+        case 0xDA0:  // XSS: no supervisor components
+            if (!f.has(CpuFeature::xsaves)) raise_gp();
+            return 0;
         case 0xC0000080: return cpu.efer;
         case 0xC0000081: return cpu.star;
         case 0xC0000082: return cpu.lstar;
@@ -146,6 +150,9 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
         case 0x6E0:
             if (!f.has(CpuFeature::tsc_deadline) || !cpu.apic) raise_gp();
             return cpu.apic->set_tsc_deadline(cpu, value);
+        case 0xDA0:
+            if (!f.has(CpuFeature::xsaves) || value != 0) raise_gp();
+            return;
         case 0xC0000080: return set_efer(cpu, value);
         case 0xC0000081: cpu.star = value; return;
         case 0xC0000082:
@@ -334,7 +341,11 @@ void wrfsbase(Cpu& cpu, const Insn& i) {
 
 void xgetbv(Cpu& cpu, const Insn&) {
     if (!(cpu.cr4 & cr4_osxsave)) raise_ud();
-    if (cpu.reg<uint32_t>(RCX * 8) != 0) raise_gp();
+    const auto index = cpu.reg<uint32_t>(RCX * 8);
+    if (index == 1 && cpu.engine->features.has(CpuFeature::xgetbv1)) {
+        return set_edx_eax(cpu, cpu.xcr0 & components_in_use(cpu));
+    }
+    if (index != 0) raise_gp();
     set_edx_eax(cpu, cpu.xcr0);
 }
 void xsetbv(Cpu& cpu, const Insn&) {

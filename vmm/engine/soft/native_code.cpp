@@ -137,6 +137,14 @@ uint16_t alignment_of(const Decoded& d, unsigned size) {
 
 /// Classes with floating point exceptions (SDM 2A, 2.4).
 bool raises_fp_exceptions(const Decoded& d) {
+    switch (d.z.mnemonic) {  // their classes are those of MMX
+        case ZYDIS_MNEMONIC_CVTPI2PS:
+        case ZYDIS_MNEMONIC_CVTPS2PI:
+        case ZYDIS_MNEMONIC_CVTTPS2PI:
+        case ZYDIS_MNEMONIC_CVTPD2PI:
+        case ZYDIS_MNEMONIC_CVTTPD2PI: return true;
+        default: break;
+    }
     switch (d.z.meta.exception_class) {
         case ZYDIS_EXCEPTION_CLASS_SSE2:
         case ZYDIS_EXCEPTION_CLASS_SSE3:
@@ -210,7 +218,8 @@ const NativeOp* NativeCode::vector_op(const Decoded& d, Unit unit) {
     const bool compares_strings = d.z.meta.isa_ext == ZYDIS_ISA_EXT_SSE4 || vex;
     const bool by_length = d.z.opcode_map == ZYDIS_OPCODE_MAP_0F3A && (d.z.opcode == 0x60 || d.z.opcode == 0x61);
     const bool wide = vex ? d.z.raw.vex.W : d.z.raw.rex.W;
-    if (compares_strings && by_length && wide) request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_64;
+    if (compares_strings && by_length && wide && d.z.machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
+        request.operand_size_hint = ZYDIS_OPERAND_SIZE_HINT_64;
 
     auto op = std::make_unique<NativeOp>();
     op->unit = unit;
@@ -340,10 +349,8 @@ void load_mxcsr(Cpu& cpu, uint32_t value) {
     write_mxcsr(value | mxcsr_masks);
 }
 
-void load_fpu(Cpu& cpu) {
-    if (cpu.fpu_live) return;
-    FxImage image = cpu.fx;
-    image.fcw |= 0x3F;
+namespace {
+void load_image(Cpu& cpu, FxImage& image) {
     image.fsw &= 0x7F7F;  // ES and B follow from the flags; the host must not see an exception pending
     image.mxcsr = read_mxcsr();
     image.fip = image.fdp = 0;
@@ -353,6 +360,19 @@ void load_fpu(Cpu& cpu) {
                  : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
                    "xmm12", "xmm13", "xmm14", "xmm15");
     cpu.fpu_live = true;
+}
+}  // namespace
+
+void load_fpu(Cpu& cpu) {
+    if (cpu.fpu_live) return;
+    FxImage image = cpu.fx;
+    image.fcw |= 0x3F;
+    load_image(cpu, image);
+}
+
+void load_fpu_unmasked(Cpu& cpu) {
+    FxImage image = cpu.fx;
+    load_image(cpu, image);
 }
 
 void unload_fpu(Cpu& cpu) {

@@ -72,6 +72,8 @@ void sync_mxcsr(Cpu& cpu);
 void load_mxcsr(Cpu& cpu, uint32_t value);
 /// Loads the guest's x87 registers into the host's FPU, when they are not there.
 void load_fpu(Cpu& cpu);
+/// The same, with the exceptions unmasked that the guest has unmasked; none of their flags may be set.
+void load_fpu_unmasked(Cpu& cpu);
 /// Takes them out, into Cpu::fx.
 void unload_fpu(Cpu& cpu);
 

@@ -214,10 +214,11 @@ const Insn* single(Cpu& cpu, const Insn* i) {
 template <template <class> class Op, class T>
 const Insn* repeated(Cpu& cpu, const Insn* i) {
     cpu.at = i;
+    const bool singly = cpu.eflags & flag_tf;  // single steps are those of iterations
     while (true) {
         const uint64_t count = cpu.gpr[RCX] & i->mask;
         if (count == 0) break;
-        uint64_t done = Op<T>::bulk(cpu, i, count);
+        uint64_t done = singly ? 0 : Op<T>::bulk(cpu, i, count);
         if (done == 0) {
             Op<T>::once(cpu, i);
             done = 1;

@@ -429,18 +429,13 @@ void verw(Cpu& cpu, const Insn& i) {
 void arpl(Cpu& cpu, const Insn& i) {
     need_protected(cpu);
     const auto source = cpu.reg<uint16_t>(i.src);
-    if (i.has(insn_memory)) {
-        modify_operand<uint16_t>(cpu, &i, [&](uint16_t value) {
-            const bool raise_rpl = (value & 3) < (source & 3);
-            set_zero(cpu, raise_rpl);
-            return raise_rpl ? static_cast<uint16_t>((value & ~3u) | (source & 3u)) : value;
-        });
-        return;
-    }
-    const auto value = cpu.reg<uint16_t>(i.dst);
+    const auto value = i.has(insn_memory) ? load_operand<uint16_t>(cpu, &i) : cpu.reg<uint16_t>(i.dst);
     const bool raise_rpl = (value & 3) < (source & 3);
+    if (raise_rpl) {
+        const auto raised = static_cast<uint16_t>((value & ~3u) | (source & 3u));
+        i.has(insn_memory) ? store_operand<uint16_t>(cpu, &i, raised) : cpu.set_reg<uint16_t>(i.dst, raised);
+    }
     set_zero(cpu, raise_rpl);
-    if (raise_rpl) cpu.set_reg<uint16_t>(i.dst, static_cast<uint16_t>((value & ~3u) | (source & 3u)));
 }
 
 void monitor(Cpu& cpu, const Insn&) {

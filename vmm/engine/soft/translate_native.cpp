@@ -15,6 +15,13 @@ bool touches_mmx(const Decoded& d) {
     return d.z.mnemonic == ZYDIS_MNEMONIC_EMMS;
 }
 bool touches_vectors(const Decoded& d) {
+    switch (d.z.mnemonic) {  // SSE also where their source is in memory
+        case ZYDIS_MNEMONIC_CVTPS2PI:
+        case ZYDIS_MNEMONIC_CVTTPS2PI:
+        case ZYDIS_MNEMONIC_CVTPD2PI:
+        case ZYDIS_MNEMONIC_CVTTPD2PI: return true;
+        default: break;
+    }
     for (unsigned n = 0; n < d.z.operand_count; ++n) {
         if (!d.is_reg(n)) continue;
         const auto c = ZydisRegisterGetClass(d.op(n).reg.value);
@@ -74,8 +81,16 @@ Handler state_instruction(const Decoded& d) {
         case ZYDIS_MNEMONIC_FXRSTOR64: return simple<fxrstor>;
         case ZYDIS_MNEMONIC_XSAVE:
         case ZYDIS_MNEMONIC_XSAVE64: return simple<xsave>;
+        case ZYDIS_MNEMONIC_XSAVEOPT:
+        case ZYDIS_MNEMONIC_XSAVEOPT64: return simple<xsaveopt>;
+        case ZYDIS_MNEMONIC_XSAVEC:
+        case ZYDIS_MNEMONIC_XSAVEC64: return simple<xsavec>;
+        case ZYDIS_MNEMONIC_XSAVES:
+        case ZYDIS_MNEMONIC_XSAVES64: return simple<xsaves>;
         case ZYDIS_MNEMONIC_XRSTOR:
         case ZYDIS_MNEMONIC_XRSTOR64: return simple<xrstor>;
+        case ZYDIS_MNEMONIC_XRSTORS:
+        case ZYDIS_MNEMONIC_XRSTORS64: return simple<xrstors>;
         case ZYDIS_MNEMONIC_VZEROUPPER: return simple<vzeroupper>;
         case ZYDIS_MNEMONIC_VZEROALL: return simple<vzeroall>;
         case ZYDIS_MNEMONIC_MASKMOVQ:
@@ -144,8 +159,9 @@ std::optional<Flow> translate_native(SoftEngine& engine, const Decoded& d, uint8
     if (const Handler handler = state_instruction(d)) {
         set_any_memory(d, flavour, out);
         out.size = static_cast<uint8_t>(d.z.operand_width / 8);
-        const bool wide = d.z.mnemonic == ZYDIS_MNEMONIC_FXSAVE64 || d.z.mnemonic == ZYDIS_MNEMONIC_FXRSTOR64 ||
-                          d.z.mnemonic == ZYDIS_MNEMONIC_XSAVE64 || d.z.mnemonic == ZYDIS_MNEMONIC_XRSTOR64;
+        const bool area = d.z.meta.category == ZYDIS_CATEGORY_XSAVE || d.z.meta.category == ZYDIS_CATEGORY_XSAVEOPT ||
+                          d.z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64;
+        const bool wide = area && d.z.raw.rex.W;
         if (wide) out.size = 8;
         if (d.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || d.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
             d.z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU) {

@@ -1,6 +1,8 @@
 // Instructions that the host executes for the guest, with the guest's faults around them.
 #include "vmm/engine/soft/vector.hpp"
 
+#include <algorithm>
+
 #include "vmm/engine/soft/engine_impl.hpp"
 
 namespace viv::soft {
@@ -23,46 +25,76 @@ struct Backup {
     std::array<Xmm, 16> vectors;
 };
 
+/// What every MMX instruction does, also one that ends with a SIMD exception: TOP is 0 and all registers count as used.
+/// FxImage has the registers in the order of ST(i).
+void enter_mmx(Cpu& cpu) {
+    unload_fpu(cpu);
+    const unsigned top = (cpu.fx.fsw >> 11) & 7;
+    std::rotate(cpu.fx.st.begin(), cpu.fx.st.begin() + ((8 - top) & 7), cpu.fx.st.end());
+    cpu.fx.fsw &= static_cast<uint16_t>(~0x3800u);
+    cpu.fx.ftw = 0xFF;
+}
+
+constexpr uint32_t mxcsr_before_result = 7;  // invalid, denormal, division
+constexpr uint32_t mxcsr_underflow = 0x10, mxcsr_underflow_mask = 0x800, mxcsr_flush = 0x8000;
+
+/// Executes with all exceptions masked and says which flags that raised.
+uint32_t raised_by(Cpu& cpu, const NativeOp& op, void* memory, uint32_t mxcsr) {
+    load_mxcsr(cpu, mxcsr & ~0x3Fu);
+    op.code(&cpu, memory);
+    sync_mxcsr(cpu);
+    return cpu.fx.mxcsr & 0x3F;
+}
+
 /// With unmasked SIMD exceptions: nothing is changed when one of them occurs (SDM 1, 11.5).
 void execute_simd_carefully(Cpu& cpu, const NativeOp& op, void* memory) {
     sync_mxcsr(cpu);
+    const bool fpu = uses_fpu(op.unit);
+    if (fpu) unload_fpu(cpu);
     const Backup backup(cpu);
+    const FxImage x87 = cpu.fx;
     const uint32_t before = cpu.fx.mxcsr;
     std::array<std::byte, 64> target{};
     void* to = op.writes_memory ? target.data() : memory;
-    load_mxcsr(cpu, before & ~0x3Fu);
-    op.code(&cpu, to);
-    sync_mxcsr(cpu);
-    const uint32_t raised = cpu.fx.mxcsr & 0x3F;
-    load_mxcsr(cpu, before | raised);
-    // Denormal, invalid and division exceptions come before the result; with one of them unmasked the others that
-    // depend on the result are not reported.
-    if (raised & ~(before >> 7) & 0x3F) {
+    const auto restore = [&] {
         backup.restore(cpu);
+        if (!fpu) return;
+        unload_fpu(cpu);
+        cpu.fx = x87;
+    };
+    uint32_t raised = 0, effective = before;
+    if (!(before & mxcsr_underflow_mask)) {
+        // Unmasked, it counts for exact results too, as flushing them does; and they are not flushed then.
+        if (fpu) load_fpu(cpu);
+        raised = raised_by(cpu, op, to, before | mxcsr_flush) & mxcsr_underflow;
+        restore();
+        effective &= ~mxcsr_flush;
+    }
+    if (fpu) load_fpu(cpu);
+    raised |= raised_by(cpu, op, to, effective);
+    const uint32_t unmasked = ~(before >> 7) & 0x3F;
+    // The exceptions that are found before there is a result keep those from being reported that depend on it.
+    if (raised & unmasked & mxcsr_before_result) raised &= mxcsr_before_result;
+    if (raised & unmasked) {
+        restore();
+        if (fpu) enter_mmx(cpu);
+        load_mxcsr(cpu, before | raised);
         raise(cpu.cr4 & cr4_osxmmexcpt ? vector_xm : vector_ud);
     }
+    load_mxcsr(cpu, before | raised);
     if (op.writes_memory) std::memcpy(memory, target.data(), op.memory_size);
 }
 
-/// With unmasked x87 exceptions: the invalid, denormal and division ones leave the registers as they were; the pending
-/// bits make the next waiting instruction fault (SDM 1, 8.7).
-bool execute_x87_carefully(Cpu& cpu, const NativeOp& op, void* memory) {
+/// With unmasked x87 exceptions: the host's FPU has them unmasked too, and does what is right with operands and result.
+/// It would report them at the next waiting instruction, which is never executed.
+void execute_x87_carefully(Cpu& cpu, const NativeOp& op, void* memory) {
     unload_fpu(cpu);
-    const FxImage before = cpu.fx;
+    const uint16_t before = cpu.fx.fsw;
     cpu.fx.fsw &= 0x7F00;
-    load_fpu(cpu);
+    load_fpu_unmasked(cpu);
     op.code(&cpu, memory);
     unload_fpu(cpu);
-    const auto raised = static_cast<uint16_t>(cpu.fx.fsw & 0x7F);
-    const bool stops = raised & ~before.fcw & 7;
-    if (stops) {
-        const auto condition = static_cast<uint16_t>(cpu.fx.fsw & 0x200);
-        cpu.fx = before;
-        cpu.fx.fsw = static_cast<uint16_t>((before.fsw & ~0x200u) | condition | raised);
-    } else {
-        cpu.fx.fsw = static_cast<uint16_t>(cpu.fx.fsw | (before.fsw & 0x7F));
-    }
-    return !stops;
+    cpu.fx.fsw = static_cast<uint16_t>(cpu.fx.fsw | (before & 0x7F));
 }
 
 template <bool loads, bool stores, bool fpu>
@@ -84,7 +116,9 @@ const Insn* native(Cpu& cpu, const Insn* i) {
             memory = at;
         } else {
             if constexpr (stores) probe_write(cpu, i, linear, op.memory_size, i->seg);
-            if constexpr (loads) load_bytes(cpu, i, linear, memory, op.memory_size, i->seg);
+            // A store with an unmasked exception may not happen.
+            const bool keeps = stores && fpu && op.arithmetic && (cpu.fx.fcw & 0x3F) != 0x3F;
+            if (loads || keeps) load_bytes(cpu, i, linear, memory, op.memory_size, i->seg);
         }
     }
     if constexpr (fpu) {
@@ -93,8 +127,10 @@ const Insn* native(Cpu& cpu, const Insn* i) {
             cpu.fx.fop = static_cast<uint16_t>(i->opcode);
             if constexpr (loads || stores) cpu.fx.fdp = effective_address(cpu, i);
         }
-        if (op.arithmetic && (cpu.fx.fcw & 0x3F) != 0x3F) [[unlikely]] {
-            if (!execute_x87_carefully(cpu, op, memory)) return next(cpu, i);
+        if (op.unit == Unit::x87 && (cpu.fx.fcw & 0x3F) != 0x3F) [[unlikely]] {
+            execute_x87_carefully(cpu, op, memory);
+        } else if (op.unit == Unit::sse_mmx && op.arithmetic && (cpu.fx.mxcsr & 0x1F80) != 0x1F80) [[unlikely]] {
+            execute_simd_carefully(cpu, op, memory);
         } else {
             load_fpu(cpu);
             op.code(&cpu, memory);
@@ -114,8 +150,10 @@ const Insn* native(Cpu& cpu, const Insn* i) {
 void masked_move(Cpu& cpu, const Insn& i) {
     const auto& op = *static_cast<const NativeOp*>(i.extra);
     check_unit(cpu, op.unit);
+    const WithoutAlignmentChecks unchecked(cpu);
     const unsigned size = op.element_size;
-    const uint64_t start = (effective_address(cpu, &i) + cpu.seg_base[i.seg]) & cpu.linear_mask;
+    const uint64_t offset = effective_address(cpu, &i);
+    const uint64_t start = (offset + cpu.seg_base[i.seg]) & cpu.linear_mask;
     std::memset(cpu.scratch.data(), 0, op.memory_size);
     const auto selected = [&](unsigned at) {
         return cpu.vector_registers[op.mask_register].bytes[at + size - 1] & 0x80;
@@ -123,6 +161,10 @@ void masked_move(Cpu& cpu, const Insn& i) {
     for (unsigned at = 0; at < op.memory_size; at += size) {
         if (!selected(at)) continue;
         const uint64_t linear = (start + at) & cpu.linear_mask;
+        if (i.has(insn_checked)) {
+            op.writes_memory ? check_segment<Access::write>(cpu, &i, i.seg, (offset + at) & i.mask, size)
+                             : check_segment<Access::read>(cpu, &i, i.seg, (offset + at) & i.mask, size);
+        }
         if (op.writes_memory) {
             probe_write(cpu, &i, linear, size, i.seg);
         } else {

@@ -15,13 +15,45 @@ void check_x87_exception(Cpu& cpu);
 /// The x87 status word with ES and B.
 uint16_t status_word(const Cpu& cpu);
 
+/// Gathers and masked moves make no alignment checks (SDM 2C, VGATHERDPD).
+class WithoutAlignmentChecks {
+  public:
+    explicit WithoutAlignmentChecks(Cpu& cpu) : cpu_(cpu), tlb_(cpu.tlb) {
+        if (tlb_ == &cpu.tlbs[tlb_user_aligned]) cpu.tlb = &cpu.tlbs[tlb_user];
+    }
+    ~WithoutAlignmentChecks() { cpu_.tlb = tlb_; }
+    WithoutAlignmentChecks(const WithoutAlignmentChecks&) = delete;
+    WithoutAlignmentChecks& operator=(const WithoutAlignmentChecks&) = delete;
+
+  private:
+    Cpu& cpu_;
+    Tlb* tlb_;
+};
+
+/// How many vector registers the code has.
+unsigned vector_count(const Cpu& cpu);
+/// Between the x87's registers and the first 160 bytes of an FXSAVE or XSAVE area without MXCSR (SDM 1, 10.5.1);
+/// pointers have 64 bits for instructions of size 8.
+void fill_x87(Cpu& cpu, const Insn& i, FxImage& image);
+void take_x87(Cpu& cpu, const Insn& i, const FxImage& image);
+/// The state of FNINIT, with zeros in the registers.
+void reset_x87(Cpu& cpu);
+/// #GP(0) for an address that is not a multiple of `alignment`.
+void check_aligned(uint64_t linear, uint64_t alignment);
+/// The state components that are not in their initial state (SDM 1, 13.6).
+uint64_t components_in_use(Cpu& cpu);
+
 // Instructions about the state itself.
 void ldmxcsr(Cpu& cpu, const Insn& i);
 void stmxcsr(Cpu& cpu, const Insn& i);
 void fxsave(Cpu& cpu, const Insn& i);  // size 8: the REX.W form
 void fxrstor(Cpu& cpu, const Insn& i);
 void xsave(Cpu& cpu, const Insn& i);
+void xsaveopt(Cpu& cpu, const Insn& i);
+void xsavec(Cpu& cpu, const Insn& i);
+void xsaves(Cpu& cpu, const Insn& i);
 void xrstor(Cpu& cpu, const Insn& i);
+void xrstors(Cpu& cpu, const Insn& i);
 void vzeroupper(Cpu& cpu, const Insn& i);
 void vzeroall(Cpu& cpu, const Insn& i);
 void maskmov(Cpu& cpu, const Insn& i);  // size: 8 for MMX; dst and src: register numbers

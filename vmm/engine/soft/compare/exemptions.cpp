@@ -1,0 +1,194 @@
+#include "vmm/engine/soft/compare/exemptions.hpp"
+
+#include <cstring>
+
+#include "vmm/engine/cpu_state.hpp"
+
+namespace viv::soft_test {
+namespace {
+
+constexpr uint64_t cf = 1, pf = 4, af = 0x10, zf = 0x40, sf = 0x80, of = 0x800;
+
+unsigned number_of(ZydisRegister reg) {
+    return static_cast<unsigned>(ZydisRegisterGetId(ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg)));
+}
+
+bool is_access_fault(uint32_t vector) {
+    return vector >= 12 && vector <= 14;
+}
+bool is_segment(const ZydisDecodedOperand& operand) {
+    return operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
+           ZydisRegisterGetClass(operand.reg.value) == ZYDIS_REGCLASS_SEGMENT;
+}
+
+}  // namespace
+
+bool is_left_out(ZydisMnemonic mnemonic) {
+    switch (mnemonic) {
+        // They enter the host's kernel.
+        case ZYDIS_MNEMONIC_SYSCALL:
+        case ZYDIS_MNEMONIC_SYSENTER:
+        // The host's kernel answers for the processor (UMIP).
+        case ZYDIS_MNEMONIC_SGDT:
+        case ZYDIS_MNEMONIC_SIDT:
+        case ZYDIS_MNEMONIC_SLDT:
+        case ZYDIS_MNEMONIC_SMSW:
+        case ZYDIS_MNEMONIC_STR: return true;
+        default: return false;
+    }
+}
+
+const char* left_out(const Case& c, CodeSize size) {
+    const auto& z = c.decoded.z;
+    if (is_left_out(z.mnemonic)) return "answered by the kernel of the host";
+    if (z.mnemonic == ZYDIS_MNEMONIC_INT && c.decoded.op(0).imm.value.u == 0x80) {
+        return "answered by the kernel of the host";
+    }
+    // A 66h prefix before a near branch in 64-bit code: AMD takes it as an operand size of 16 bits, Intel (and this
+    // CPU) ignores it.
+    const bool near_branch = z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE || z.meta.category == ZYDIS_CATEGORY_RET ||
+                             z.meta.category == ZYDIS_CATEGORY_CALL;
+    const bool far_branch = z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || z.mnemonic == ZYDIS_MNEMONIC_IRET;
+    if (size == CodeSize::bits64 && near_branch && !far_branch && (z.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE)) {
+        return "vendors differ about 66h before branches";
+    }
+    // AMD has no far pointers with 64 bits of offset.
+    const bool far = z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR || z.mnemonic == ZYDIS_MNEMONIC_LSS ||
+                     z.mnemonic == ZYDIS_MNEMONIC_LFS || z.mnemonic == ZYDIS_MNEMONIC_LGS;
+    const bool pointer = c.decoded.is_mem(0) || c.decoded.is_mem(1);
+    if (far && pointer && z.operand_width == 64 && z.meta.category != ZYDIS_CATEGORY_RET) {
+        return "vendors differ about 64-bit far pointers";
+    }
+    // The register form of the prefetches is a NOP for Intel and undefined for AMD.
+    if (z.opcode_map == ZYDIS_OPCODE_MAP_0F && z.opcode == 0x0D && z.raw.modrm.mod == 3) {
+        return "vendors differ about prefetches of registers";
+    }
+    return nullptr;
+}
+
+Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const CpuImage& soft) {
+    const auto& d = c.decoded;
+    Exempt e;
+    const bool completed = host.vector == 1 || host.vector == 3;
+    const bool page_fault = host.vector == 14;
+    const uint64_t count_mask = d.z.address_width == 64 ? ~uint64_t{0} : (uint64_t{1} << d.z.address_width) - 1;
+    e.flags = completed && d.z.cpu_flags ? d.z.cpu_flags->undefined : 0;
+    // The x87's pointers: AMD keeps them only while an exception is pending, and Linux clears them.
+    e.x87_pointers = true;
+    switch (d.z.mnemonic) {
+        // A count of zero, or above the operand size: SDM 2B, "flags affected".
+        case ZYDIS_MNEMONIC_SHLD:
+        case ZYDIS_MNEMONIC_SHRD: e.flags |= cf | pf | af | zf | sf | of; break;
+        case ZYDIS_MNEMONIC_MUL:
+        case ZYDIS_MNEMONIC_IMUL: e.flags |= pf | af | zf | sf; break;
+        case ZYDIS_MNEMONIC_DIV:
+        case ZYDIS_MNEMONIC_IDIV: e.flags |= cf | pf | af | zf | sf | of; break;
+        case ZYDIS_MNEMONIC_TZCNT:
+        case ZYDIS_MNEMONIC_LZCNT: e.flags |= pf | af | sf | of; break;
+        // Sums of products: exceptions are those of steps whose order is the processor's own.
+        case ZYDIS_MNEMONIC_DPPS:
+        case ZYDIS_MNEMONIC_DPPD:
+        case ZYDIS_MNEMONIC_VDPPS:
+        case ZYDIS_MNEMONIC_VDPPD: e.mxcsr = host.vector == 19 ? 0x3F : 0; break;
+        // Adjustments for decimals: SDM 2A.
+        case ZYDIS_MNEMONIC_DAA:
+        case ZYDIS_MNEMONIC_DAS: e.flags |= of; break;
+        case ZYDIS_MNEMONIC_AAA:
+        case ZYDIS_MNEMONIC_AAS: e.flags |= of | sf | zf | pf; break;
+        case ZYDIS_MNEMONIC_AAM:
+        case ZYDIS_MNEMONIC_AAD: e.flags |= of | af | cf; break;
+        // Bit 17 of MXCSR is AMD's alone.
+        case ZYDIS_MNEMONIC_LDMXCSR:
+        case ZYDIS_MNEMONIC_VLDMXCSR: e.all = completed && soft.vector == 13; break;
+        // Answers of their own on each machine and at each time.
+        case ZYDIS_MNEMONIC_RDTSC: e.registers = 1 << RAX | 1 << RDX; break;
+        case ZYDIS_MNEMONIC_RDTSCP: e.registers = 1 << RAX | 1 << RDX | 1 << RCX; break;
+        case ZYDIS_MNEMONIC_CPUID: e.registers = 1 << RAX | 1 << RBX | 1 << RCX | 1 << RDX; break;
+        case ZYDIS_MNEMONIC_XGETBV: e.registers = 1 << RAX | 1 << RDX; break;
+        case ZYDIS_MNEMONIC_RDPID:
+        case ZYDIS_MNEMONIC_RDRAND:
+        case ZYDIS_MNEMONIC_RDSEED: e.registers = 1u << number_of(d.op(0).reg.value); break;
+        // Two bytes or four: SDM 2B, PUSH, knows both kinds of processors.
+        case ZYDIS_MNEMONIC_PUSH:
+            if (is_segment(d.op(0))) e.bytes.push_back({soft.gpr[RSP] + 2, 2});
+            break;
+        // The pointers again, and MXCSR_MASK: AMD has a bit that others lack.
+        case ZYDIS_MNEMONIC_FXSAVE:
+        case ZYDIS_MNEMONIC_FXSAVE64:
+        case ZYDIS_MNEMONIC_XSAVE:
+        case ZYDIS_MNEMONIC_XSAVE64:
+        case ZYDIS_MNEMONIC_XSAVEC:
+        case ZYDIS_MNEMONIC_XSAVEC64:
+        case ZYDIS_MNEMONIC_XSAVEOPT:
+        case ZYDIS_MNEMONIC_XSAVEOPT64: e.bytes = {{c.target + 6, 18}, {c.target + 28, 4}}; [[fallthrough]];
+        // Which part of a large operand is touched first is the processor's own.
+        case ZYDIS_MNEMONIC_FXRSTOR:
+        case ZYDIS_MNEMONIC_FXRSTOR64:
+        case ZYDIS_MNEMONIC_XRSTOR:
+        case ZYDIS_MNEMONIC_XRSTOR64:
+        case ZYDIS_MNEMONIC_FLDENV:
+        case ZYDIS_MNEMONIC_FRSTOR:
+            e.cr2 = true;
+            e.memory = page_fault;
+            e.all = (host.xsave[26] & 2) != 0;  // bit 17 of MXCSR is AMD's alone
+            break;
+        case ZYDIS_MNEMONIC_FNSTENV:
+        case ZYDIS_MNEMONIC_FNSAVE:
+            e.bytes = {{c.target + (d.z.operand_width == 16 ? 6u : 12u), d.z.operand_width == 16 ? 8u : 16u}};
+            e.cr2 = true;
+            e.memory = page_fault;
+            break;
+        // Byte by byte or all at once: SDM 2B, MASKMOVQ.
+        case ZYDIS_MNEMONIC_MASKMOVQ:
+        case ZYDIS_MNEMONIC_MASKMOVDQU:
+        case ZYDIS_MNEMONIC_VMASKMOVDQU: e.all = host.vector == 13 || host.vector == 14; break;
+        // AMD looks at the permission of the port even when there is nothing to do.
+        case ZYDIS_MNEMONIC_INSB:
+        case ZYDIS_MNEMONIC_INSW:
+        case ZYDIS_MNEMONIC_INSD:
+        case ZYDIS_MNEMONIC_OUTSB:
+        case ZYDIS_MNEMONIC_OUTSW:
+        case ZYDIS_MNEMONIC_OUTSD: e.all = host.vector == 13 && (in.gpr[RCX] & count_mask) == 0; break;
+        // The push may come before the look at the target.
+        case ZYDIS_MNEMONIC_CALL: e.all = page_fault && soft.vector == 13; break;
+        // Which operand is read first is the processor's own.
+        case ZYDIS_MNEMONIC_CMPSB:
+        case ZYDIS_MNEMONIC_CMPSW:
+        case ZYDIS_MNEMONIC_CMPSD:
+        case ZYDIS_MNEMONIC_CMPSQ: e.all = is_access_fault(host.vector) && is_access_fault(soft.vector); break;
+        // So is which part of a frame.
+        case ZYDIS_MNEMONIC_IRET:
+        case ZYDIS_MNEMONIC_IRETD:
+        case ZYDIS_MNEMONIC_IRETQ: e.all = page_fault; break;
+        case ZYDIS_MNEMONIC_RET: e.all = page_fault && d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR; break;
+        // A trap; hosts that are guests themselves have been seen to report it as a fault.
+        case ZYDIS_MNEMONIC_INT1: e.rip = true; break;
+        // The host does not ask for the alignment that the manual asks for.
+        case ZYDIS_MNEMONIC_SHA1MSG1:
+        case ZYDIS_MNEMONIC_SHA1MSG2:
+        case ZYDIS_MNEMONIC_SHA1NEXTE:
+        case ZYDIS_MNEMONIC_SHA1RNDS4:
+        case ZYDIS_MNEMONIC_SHA256MSG1:
+        case ZYDIS_MNEMONIC_SHA256MSG2:
+        case ZYDIS_MNEMONIC_SHA256RNDS2: e.all = soft.vector == 13 && host.vector != 13; break;
+        // Outside of 64-bit code SYSRET is AMD's alone.
+        case ZYDIS_MNEMONIC_SYSRET: e.all = soft.vector == 6 && host.vector == 13; break;
+        default: break;
+    }
+    // Whether an access may go around the top of a flat segment: SDM 3A, 5.3, "implementation-specific".
+    if (c.size == CodeSize::bits32 && ((soft.vector == 14 && soft.cr2 >= 0xFFFFF000) || soft.vector == 17)) {
+        e.all = e.all || host.vector == 12 || host.vector == 13;
+    }
+    if (d.z.meta.category == ZYDIS_CATEGORY_AVX2GATHER && !completed) {
+        // What is done before the fault is the processor's own: SDM 2C, VGATHERDPD.
+        e.vectors = 1u << number_of(d.op(0).reg.value) | 1u << number_of(d.op(2).reg.value);
+        e.cr2 = true;
+    }
+    // With unmasked overflow or underflow the precision exception is that of a result of unlimited range.
+    uint32_t mxcsr = 0;
+    std::memcpy(&mxcsr, in.xsave.data() + 24, 4);
+    if (host.vector == 19 && (mxcsr & 0xC00) != 0xC00) e.mxcsr |= 0x20;
+    return e;
+}
+
+}  // namespace viv::soft_test
