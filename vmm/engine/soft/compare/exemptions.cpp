@@ -175,6 +175,12 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
         case ZYDIS_MNEMONIC_SYSRET: e.all = soft.vector == 6 && host.vector == 13; break;
         default: break;
     }
+    // Which of several checks comes first, and of which bytes: SDM 2A, FXSAVE (#AC or #GP), PUSH of segment registers.
+    const bool large = d.z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE || d.z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64;
+    const bool masked = d.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ || d.z.mnemonic == ZYDIS_MNEMONIC_MASKMOVDQU ||
+                        d.z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
+    const bool frame = d.z.mnemonic == ZYDIS_MNEMONIC_ENTER || d.z.mnemonic == ZYDIS_MNEMONIC_PUSH;
+    if (host.vector == 17 && (large || masked || frame)) e.all = true;
     // Whether an access may go around the top of a flat segment: SDM 3A, 5.3, "implementation-specific".
     if (c.size == CodeSize::bits32 && ((soft.vector == 14 && soft.cr2 >= 0xFFFFF000) || soft.vector == 17)) {
         e.all = e.all || host.vector == 12 || host.vector == 13;
