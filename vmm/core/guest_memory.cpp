@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace viv {
 
@@ -16,6 +17,7 @@ struct GuestMemory::Backing {
     uint64_t size = 0;
     std::vector<uint32_t> generation;  // a page each
     std::vector<bool> dirty;
+    bool is_store = false;
 
     ~Backing() {
         if (host) munmap(host, size);
@@ -26,7 +28,7 @@ struct GuestMemory::Backing {
 GuestMemory::GuestMemory() = default;
 GuestMemory::~GuestMemory() = default;
 
-Result<void> GuestMemory::add(Gpa base, uint64_t size, Kind kind, std::string name) {
+Result<std::unique_ptr<GuestMemory::Backing>> GuestMemory::make_backing(uint64_t size, const std::string& name) {
     auto backing = std::make_unique<Backing>();
     backing->size = size;
     backing->fd = memfd_create(name.c_str(), MFD_CLOEXEC);
@@ -42,11 +44,56 @@ Result<void> GuestMemory::add(Gpa base, uint64_t size, Kind kind, std::string na
     backing->host = static_cast<std::byte*>(host);
     backing->generation.resize(size / page_size, 1);
     backing->dirty.resize(size / page_size, false);
+    return backing;
+}
+
+Result<void> GuestMemory::add(Gpa base, uint64_t size, Kind kind, std::string name) {
+    auto backing = TRY(make_backing(size, name));
     Region region{base, size, kind, backing->host, std::move(name), static_cast<uint32_t>(backings_.size()), 0};
     TRY(insert(std::move(region)));
     backings_.push_back(std::move(backing));
-    for (auto& listener : listeners_) listener();
+    changed();
     return {};
+}
+
+Result<GuestMemory::Store> GuestMemory::add_store(uint64_t size, std::string name) {
+    if (size == 0 || size % page_size) {
+        return fail_usage(fmt::format("memory '{}': {:#x} bytes are not whole pages", name, size));
+    }
+    auto backing = TRY(make_backing(size, name));
+    backing->is_store = true;
+    backings_.push_back(std::move(backing));
+    return Store{static_cast<uint32_t>(backings_.size() - 1), size};
+}
+
+Result<void> GuestMemory::show(Gpa base, uint64_t size, Store store, uint64_t offset, Kind kind, std::string name) {
+    VIV_ASSERT(store.backing < backings_.size() && offset % page_size == 0);
+    VIV_ASSERT(offset <= store.size && size <= store.size - offset);
+    TRY(insert({base, size, kind, backings_[store.backing]->host + offset, std::move(name), store.backing, offset}));
+    changed();
+    return {};
+}
+
+std::span<std::byte> GuestMemory::bytes(Store store) {
+    return {backings_[store.backing]->host, static_cast<size_t>(store.size)};
+}
+
+GuestMemory::Change::~Change() {
+    if (--memory_.open_changes_ == 0 && std::exchange(memory_.change_waits_, false)) memory_.changed();
+}
+
+/// The region list is another one.
+void GuestMemory::changed() {
+    if (open_changes_) {
+        change_waits_ = true;
+        return;
+    }
+    for (auto& listener : listeners_) listener();
+    // Engines have dropped their mappings; only now may host memory go.
+    for (uint32_t i = 0; i < backings_.size(); ++i) {
+        if (!backings_[i] || backings_[i]->is_store) continue;
+        if (std::ranges::none_of(regions_, [i](const Region& r) { return r.backing == i; })) backings_[i].reset();
+    }
 }
 
 Result<void> GuestMemory::add_alias(Gpa base, uint64_t size, Gpa target, Kind kind, std::string name) {
@@ -58,7 +105,7 @@ Result<void> GuestMemory::add_alias(Gpa base, uint64_t size, Gpa target, Kind ki
     const uint64_t offset = target - source->base;
     TRY(insert(
         {base, size, kind, source->host + offset, std::move(name), source->backing, source->backing_offset + offset}));
-    for (auto& listener : listeners_) listener();
+    changed();
     return {};
 }
 
@@ -82,13 +129,8 @@ Result<void> GuestMemory::insert(Region region) {
 bool GuestMemory::remove(Gpa base) {
     const auto at = std::ranges::find(regions_, base, &Region::base);
     if (at == regions_.end()) return false;
-    const uint32_t backing = at->backing;
     regions_.erase(at);
-    // Engines drop their mapping in the listener; only then may the host memory go.
-    for (auto& listener : listeners_) listener();
-    if (std::ranges::none_of(regions_, [backing](const Region& r) { return r.backing == backing; })) {
-        backings_[backing].reset();
-    }
+    changed();
     return true;
 }
 
@@ -171,6 +213,16 @@ void GuestMemory::note_write(Gpa address, uint64_t size) {
     noted_writes_.fetch_add(1, std::memory_order_relaxed);
 }
 
+void GuestMemory::note_store_write(Store store, uint64_t offset, uint64_t size) {
+    if (size == 0) return;
+    Backing& backing = *backings_[store.backing];
+    for (uint64_t page = offset / page_size; page <= (offset + size - 1) / page_size; ++page) {
+        ++backing.generation[page];
+        backing.dirty[page] = true;
+    }
+    noted_writes_.fetch_add(1, std::memory_order_relaxed);
+}
+
 void GuestMemory::mark_dirty(Gpa address, uint64_t size) {
     for_each_page(address, size, [](Backing& backing, uint64_t page) { backing.dirty[page] = true; });
 }
@@ -188,6 +240,17 @@ std::vector<bool> GuestMemory::take_dirty(Gpa base) {
     const auto first = backing.dirty.begin() + static_cast<ptrdiff_t>(region->backing_offset / page_size);
     std::vector<bool> taken(first, first + static_cast<ptrdiff_t>(region->size / page_size));
     std::fill_n(first, taken.size(), false);
+    dirty_takes_.fetch_add(1, std::memory_order_relaxed);
+    return taken;
+}
+
+std::vector<bool> GuestMemory::take_dirty(Store store) {
+    for (const Region& region : regions_) {
+        if (ask_ && region.backing == store.backing && region.kind == Kind::ram) ask_(region.base);
+    }
+    Backing& backing = *backings_[store.backing];
+    std::vector<bool> taken(backing.dirty.size());
+    taken.swap(backing.dirty);
     dirty_takes_.fetch_add(1, std::memory_order_relaxed);
     return taken;
 }

@@ -44,9 +44,38 @@ class GuestMemory {
     Result<void> add(Gpa base, uint64_t size, Kind kind, std::string name);
     /// Shows `size` bytes that are backed at `target` at `base` too (one region must hold them all).
     Result<void> add_alias(Gpa base, uint64_t size, Gpa target, Kind kind, std::string name);
-    /// Takes away the region that starts at `base`; its memory goes when no alias is left. Returns whether there was
-    /// one.
+    /// Takes away the region that starts at `base`; its memory goes when no alias is left, unless it is a store's.
+    /// Returns whether there was one.
     bool remove(Gpa base);
+
+    /// Memory that stays whether it is shown or not, for what moves or hides: shadow RAM, a frame buffer.
+    struct Store {
+        uint32_t backing = 0;
+        uint64_t size = 0;
+    };
+    /// Zeroed memory of whole pages that is shown nowhere yet. Errors: host out of memory.
+    Result<Store> add_store(uint64_t size, std::string name);
+    /// Shows `size` bytes of a store, from `offset` on, at `base` too. Errors: overlap, or not a range of whole pages.
+    Result<void> show(Gpa base, uint64_t size, Store store, uint64_t offset, Kind kind, std::string name);
+    /// The host bytes of a store, shown or not: for its device. After writing, call note_store_write().
+    [[nodiscard]] std::span<std::byte> bytes(Store store);
+    /// As note_write() and take_dirty(), for a store. take_dirty() asks the engine first, as on_sync() says.
+    void note_store_write(Store store, uint64_t offset, uint64_t size);
+    std::vector<bool> take_dirty(Store store);
+    /// `ask` makes an engine that learns of its CPUs' writes late note them now, for the region at an address.
+    void on_sync(std::move_only_function<void(Gpa)> ask) { ask_ = std::move(ask); }
+
+    /// While one lives, listeners wait: a change of several steps reaches the engines as one, at its end.
+    class Change {
+      public:
+        explicit Change(GuestMemory& memory) : memory_(memory) { ++memory_.open_changes_; }
+        ~Change();
+        Change(const Change&) = delete;
+        Change& operator=(const Change&) = delete;
+
+      private:
+        GuestMemory& memory_;
+    };
 
     /// Copies guest memory out. Bytes that nothing backs read as FFh; returns whether all were backed.
     bool read(Gpa address, std::span<std::byte> out) const;
@@ -99,7 +128,9 @@ class GuestMemory {
 
   private:
     struct Backing;
+    Result<std::unique_ptr<Backing>> make_backing(uint64_t size, const std::string& name);
     Result<void> insert(Region region);
+    void changed();
     template <class Mark>
     void for_each_page(Gpa address, uint64_t size, Mark mark);
     template <class Step>
@@ -111,6 +142,9 @@ class GuestMemory {
     std::vector<Region> regions_;  // sorted by base
     std::vector<std::unique_ptr<Backing>> backings_;
     std::vector<std::move_only_function<void()>> listeners_;
+    std::move_only_function<void(Gpa)> ask_;
+    unsigned open_changes_ = 0;
+    bool change_waits_ = false;
 };
 
 }  // namespace viv

@@ -85,3 +85,60 @@ TEST_CASE("Dirt can be marked without a new generation, and takes and notes are 
     memory.note_write(Gpa{0x1004}, 4);
     CHECK(memory.noted_writes() == notes + 1);
 }
+
+TEST_CASE("A store keeps its bytes wherever it is shown, and when it is not") {
+    GuestMemory memory;
+    const auto store = memory.add_store(0x4000, "video memory");
+    REQUIRE(store);
+    CHECK_FALSE(memory.add_store(0x800, "half a page"));
+    CHECK(memory.load<uint8_t>(Gpa{0}) == 0xFF);
+
+    REQUIRE(memory.show(Gpa{0x10000}, 0x4000, *store, 0, GuestMemory::Kind::ram, "window"));
+    CHECK(memory.store(Gpa{0x13008}, uint8_t{0x5A}));
+    CHECK(memory.remove(Gpa{0x10000}));
+    CHECK(memory.load<uint8_t>(Gpa{0x13008}) == 0xFF);
+    CHECK(memory.bytes(*store)[0x3008] == std::byte{0x5A});
+
+    REQUIRE(memory.show(Gpa{0x40000}, 0x1000, *store, 0x3000, GuestMemory::Kind::rom, "last page"));
+    CHECK(memory.load<uint8_t>(Gpa{0x40008}) == 0x5A);
+    CHECK_FALSE(memory.store(Gpa{0x40008}, uint8_t{1}));
+    CHECK_FALSE(memory.show(Gpa{0x40000}, 0x1000, *store, 0, GuestMemory::Kind::ram, "over it"));
+}
+
+TEST_CASE("A store's dirt is complete: the engine is asked for what it knows of each place") {
+    GuestMemory memory;
+    const auto store = memory.add_store(0x3000, "video memory");
+    REQUIRE(store);
+    REQUIRE(memory.show(Gpa{0x10000}, 0x2000, *store, 0x1000, GuestMemory::Kind::ram, "window"));
+    std::vector<uint64_t> asked;
+    memory.on_sync([&](Gpa base) {
+        asked.push_back(base.value);
+        memory.note_write(base, 1);
+    });
+    CHECK(memory.take_dirty(*store) == std::vector<bool>{false, true, false});
+    CHECK(asked == std::vector<uint64_t>{0x10000});
+    const auto generation = memory.write_generation(Gpa{0x11000});
+    memory.note_store_write(*store, 0x2000, 1);
+    CHECK(memory.write_generation(Gpa{0x11000}) == generation + 1);
+    CHECK(memory.take_dirty(*store) == std::vector<bool>{false, true, true});
+}
+
+TEST_CASE("A change of several steps is heard once, when all of them are done") {
+    GuestMemory memory;
+    const auto store = memory.add_store(0x2000, "shadow");
+    REQUIRE(store);
+    REQUIRE(memory.add(Gpa{0}, 0x1000, GuestMemory::Kind::ram, "ram"));
+    int heard = 0;
+    memory.on_change([&] {
+        ++heard;
+        CHECK(memory.regions().size() == 2);
+    });
+    {
+        const GuestMemory::Change change(memory);
+        memory.remove(Gpa{0});
+        REQUIRE(memory.show(Gpa{0x8000}, 0x1000, *store, 0, GuestMemory::Kind::ram, "a"));
+        const GuestMemory::Change inner(memory);
+        REQUIRE(memory.show(Gpa{0x9000}, 0x1000, *store, 0x1000, GuestMemory::Kind::rom, "b"));
+    }
+    CHECK(heard == 1);
+}

@@ -61,6 +61,7 @@ Result<void> Machine::build(MachineConfig config) {
     }
     chosen_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = cpu_model_}, engine_clock_));
     engine_ = chosen_.engine.get();
+    memory_.on_sync([this](Gpa base) { engine_->sync_dirty(base); });
     for (uint32_t i = 0; i < cpus; ++i) cpus_.push_back(TRY(engine_->create_vcpu(VcpuId{i})));
 
     services_.provide(isa_irqs_);

@@ -127,7 +127,9 @@ HostCall::HostCall(Cpu& cpu) : cpu_(cpu) {
 
 HostCall::~HostCall() {
     cpu_.engine->native.resume(cpu_);
-    if (cpu_.engine->blocks.memory_moved()) cpu_.attention.store(true, std::memory_order_relaxed);
+    if (cpu_.engine->blocks.memory_moved() || cpu_.engine->memory_changed->load(std::memory_order_relaxed)) {
+        cpu_.attention.store(true, std::memory_order_relaxed);
+    }
 }
 
 uint64_t load_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
