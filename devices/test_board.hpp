@@ -56,7 +56,7 @@ class TestBoard : public ContractRig {
         auto made = try_make(maker, std::move(ranges), irqs);
         if (!made) FAIL(made.error().message);
         owned_.push_back(std::move(*made));
-        if (!device) device = owned_.front().get();
+        if (!device) device = owned_.back().get();
         windows.clear();
         for (const Bus* bus : {&ports, &memory_bus}) {
             for (const Bus::Region& region : bus->regions()) windows.push_back({region.device, region.size});

@@ -1,4 +1,4 @@
-// The small ports of the board: 92h, CF9h, the debug console and the exit port.
+// The small ports of the board: 92h, the debug console and the exit port.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -8,7 +8,6 @@
 
 #include "devices/system/debug_console.hpp"
 #include "devices/system/exit_port.hpp"
-#include "devices/system/piix_reset.hpp"
 #include "devices/system/port92.hpp"
 #include "devices/test_board.hpp"
 
@@ -66,43 +65,11 @@ TEST_CASE("Port 92h closes its A20 gate at reset and opens it at load") {
     CHECK(board.system.log.empty());
 }
 
-TEST_CASE("Reset control register keeps the device contract") {
-    check_device_contract([] { return std::make_unique<Port>(make_piix_reset, uint16_t{0xCF9}); });
-}
-
-TEST_CASE("Reset control register resets the board when bit 2 rises with bit 1 set") {
-    Port board(make_piix_reset, 0xCF9);
-    board.out(0xCF9, 0x02);
-    CHECK(board.system.log.empty());
-    CHECK(board.in(0xCF9) == 0x02);
-    board.out(0xCF9, 0x06);
-    CHECK(board.system.log == Log{"reset by reset control register"});
-    board.device->reset(ResetKind::hard);  // as the machine then does
-    CHECK(board.in(0xCF9) == 0x00);
-    board.out(0xCF9, 0x0E);  // a full reset, as newer chips call it
-    CHECK(board.system.log.size() == 2);
-}
-
-TEST_CASE("Reset control register resets only the processor with bit 1 clear") {
-    Port board(make_piix_reset, 0xCF9);
-    board.out(0xCF9, 0x04);
-    CHECK(board.system.log == Log{"init by reset control register"});
-    board.out(0xCF9, 0x04);
-    CHECK(board.system.log.size() == 1);
-    board.out(0xCF9, 0x00);
-    board.out(0xCF9, 0xFC);
-    CHECK(board.system.log.size() == 2);
-    CHECK(board.in(0xCF9) == 0x04);
-}
-
 TEST_CASE("A state with bits that do not exist is refused by the ports") {
-    for (const auto& [maker, key] :
-         {std::pair<DeviceMaker, const char*>{make_port92, "value"}, {make_piix_reset, "rc"}}) {
-        Port board(maker, 0x92);
-        TreeNode saved = board.device->save();
-        saved.set(key, {std::byte{0x80}});
-        CHECK_FALSE(board.device->prepare_load(saved).has_value());
-    }
+    Port board(make_port92, 0x92);
+    TreeNode saved = board.device->save();
+    saved.set("value", {std::byte{0x80}});
+    CHECK_FALSE(board.device->prepare_load(saved).has_value());
 }
 
 TEST_CASE("Exit port keeps the device contract") {

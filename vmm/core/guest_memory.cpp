@@ -74,6 +74,12 @@ Result<void> GuestMemory::show(Gpa base, uint64_t size, Store store, uint64_t of
     return {};
 }
 
+std::optional<GuestMemory::Store> GuestMemory::store_of(const Region& region) const {
+    const Backing& backing = *backings_[region.backing];
+    if (!backing.is_store) return std::nullopt;
+    return Store{region.backing, backing.size};
+}
+
 std::span<std::byte> GuestMemory::bytes(Store store) {
     return {backings_[store.backing]->host, static_cast<size_t>(store.size)};
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -57,6 +58,8 @@ class GuestMemory {
     Result<Store> add_store(uint64_t size, std::string name);
     /// Shows `size` bytes of a store, from `offset` on, at `base` too. Errors: overlap, or not a range of whole pages.
     Result<void> show(Gpa base, uint64_t size, Store store, uint64_t offset, Kind kind, std::string name);
+    /// The store that a region shows part of, if it is one's.
+    [[nodiscard]] std::optional<Store> store_of(const Region& region) const;
     /// The host bytes of a store, shown or not: for its device. After writing, call note_store_write().
     [[nodiscard]] std::span<std::byte> bytes(Store store);
     /// As note_write() and take_dirty(), for a store. take_dirty() asks the engine first, as on_sync() says.

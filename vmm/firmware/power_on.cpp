@@ -8,6 +8,7 @@
 #include "bios/layout.hpp"
 #include "bios/rom_images.hpp"
 #include "vmm/firmware/acpi/tables.hpp"
+#include "vmm/firmware/chipset.hpp"
 #include "vmm/firmware/cmos.hpp"
 #include "vmm/firmware/video_mode.hpp"
 
@@ -16,6 +17,8 @@ namespace {
 
 constexpr uint64_t kib = 1024, mib = 1024 * kib, gib = 1024 * mib;
 constexpr uint64_t ebda_base = uint64_t{rom::ebda_segment} * 16;
+constexpr uint64_t video_rom_base = uint64_t{rom::video_rom_segment} * 16;
+constexpr uint64_t system_rom_base = uint64_t{rom::system_rom_segment} * 16;
 
 /// Writes fields of a segment in low memory.
 class SegmentWriter {
@@ -236,16 +239,22 @@ std::vector<boot::MemoryMapEntry> memory_map(uint64_t memory_size) {
 }
 
 Result<void> install_roms(GuestMemory& memory) {
-    TRY(memory.add(Gpa{uint64_t{rom::video_rom_segment} * 16}, rom::video_rom_size, GuestMemory::Kind::rom,
-                   "video BIOS"));
-    TRY(memory.add(Gpa{uint64_t{rom::system_rom_segment} * 16}, rom::system_rom_size, GuestMemory::Kind::rom,
-                   "system BIOS"));
-    TRY(memory.add_alias(Gpa{4 * gib - rom::system_rom_size}, rom::system_rom_size,
-                         Gpa{uint64_t{rom::system_rom_segment} * 16}, GuestMemory::Kind::rom, "system BIOS at 4 GiB"));
-    TRY(memory.add(tables_at, tables_size, GuestMemory::Kind::ram, "ACPI and MP tables"));
-    memory.write_rom(Gpa{uint64_t{rom::video_rom_segment} * 16}, rom::video_bios());
-    memory.write_rom(Gpa{uint64_t{rom::system_rom_segment} * 16}, rom::system_bios());
-    return {};
+    const auto install = [&memory](uint64_t base, std::span<const std::byte> image, uint64_t size,
+                                   const char* name) -> Result<GuestMemory::Store> {
+        const auto store = TRY(memory.add_store(size, name));
+        std::ranges::copy(image, memory.bytes(store).begin());
+        TRY(memory.show(Gpa{base}, size, store, 0, GuestMemory::Kind::rom, name));
+        return store;
+    };
+    TRY(install(video_rom_base, rom::video_bios(), rom::video_rom_size, "video BIOS"));
+    const auto system = TRY(install(system_rom_base, rom::system_bios(), rom::system_rom_size, "system BIOS"));
+    return memory.show(Gpa{4 * gib - rom::system_rom_size}, rom::system_rom_size, system, 0, GuestMemory::Kind::rom,
+                       "system BIOS at 4 GiB");
+}
+
+Result<void> install_tables(GuestMemory& memory, bool has_pci) {
+    if (has_pci) return {};
+    return memory.add(tables_at, tables_size, GuestMemory::Kind::ram, "ACPI and MP tables");
 }
 
 CpuState power_on(const Board& board) {
@@ -254,6 +263,7 @@ CpuState power_on(const Board& board) {
     VIV_ASSERT(system.magic == rom::system_header_magic && video.magic == rom::video_header_magic);
 
     program_chips(board.ports);
+    if (board.pci) shadow_roms(board.memory, *board.pci);
     fill_cmos(board, equipment_word(board));
     fill_ivt(board, system, video);
     fill_bda(board);

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "devices/pci/pci_bus.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/system/nvram.hpp"
 #include "vmm/boot/memory_map.hpp"
@@ -23,6 +24,7 @@ struct Board {
     GuestMemory& memory;
     Bus& ports;
     Bus& memory_bus;
+    PciBus* pci;  // nullptr on a board without
     Nvram& nvram;
     const DriveRegistry& drives;
     const TreeNode& tree;
@@ -30,9 +32,11 @@ struct Board {
     uint32_t cpus = 1;
 };
 
-/// Puts our ROMs at C0000h, F0000h and below 4 GiB, and memory for tables at EC000h. Once, before the first power_on().
-/// Errors: the range is taken.
+/// Puts our ROMs at C0000h, F0000h and below 4 GiB. Once, before any device is made. Errors: the range is taken.
 Result<void> install_roms(GuestMemory& memory);
+/// Puts memory for tables at EC000h unless the board has a PCI host bridge, whose shadow RAM is there. Once, before the
+/// first power_on(). Errors: the range is taken.
+Result<void> install_tables(GuestMemory& memory, bool has_pci);
 
 /// Programs the chips, fills CMOS, IVT, BDA, EBDA, ACPI and MP tables, sets video mode 3; returns the state of the
 /// bootstrap CPU. The devices must have been reset.

@@ -10,24 +10,31 @@
 namespace viv {
 namespace {
 
-enum class BusKind { root, isa };
+enum class BusKind { root, isa, pci };
 
 bool is_enabled(const TreeNode& node) {
     const auto status = node.string("status");
     return !status || *status == "okay" || *status == "ok";
 }
 
-/// `reg` on the ISA bus: <space address size>, where bit 0 of space means I/O ports. At the root: two cells each.
+bool is_pci_host(const TreeNode& node) {
+    return std::ranges::count(node.strings("compatible"), "intel,i440fx") > 0;
+}
+
+/// `reg` on the ISA bus: <space address size>, where bit 0 of space means I/O ports. At the root: two cells each. A PCI
+/// function's `reg` is its place; what it decodes at fixed addresses is in `viv,legacy`, as on the ISA bus.
 Result<std::vector<DeviceRange>> parse_ranges(const TreeNode& node, const std::string& path, BusKind bus) {
-    const auto cells = node.cells("reg");
-    const size_t step = bus == BusKind::isa ? 3 : 4;
+    const std::string property = bus == BusKind::pci ? "viv,legacy" : "reg";
+    const auto cells = node.cells(property);
+    const size_t step = bus == BusKind::root ? 4 : 3;
     if (cells.size() % step) {
-        return fail_usage(fmt::format("{}: `reg` has {} cells; on this bus an entry has {}", path, cells.size(), step));
+        return fail_usage(
+            fmt::format("{}: `{}` has {} cells; on this bus an entry has {}", path, property, cells.size(), step));
     }
     std::vector<DeviceRange> ranges;
     for (size_t i = 0; i < cells.size(); i += step) {
         DeviceRange range;
-        if (bus == BusKind::isa) {
+        if (bus != BusKind::root) {
             range.space = cells[i] & 1 ? DeviceRange::Space::ports : DeviceRange::Space::memory;
             range.base = cells[i + 1];
             range.size = cells[i + 2];
@@ -36,7 +43,7 @@ Result<std::vector<DeviceRange>> parse_ranges(const TreeNode& node, const std::s
             range.base = uint64_t{cells[i]} << 32 | cells[i + 1];
             range.size = uint64_t{cells[i + 2]} << 32 | cells[i + 3];
         }
-        if (range.size == 0) return fail_usage(fmt::format("{}: range {} of `reg` is empty", path, i / step));
+        if (range.size == 0) return fail_usage(fmt::format("{}: range {} of `{}` is empty", path, i / step, property));
         ranges.push_back(range);
     }
     return ranges;
@@ -68,6 +75,9 @@ class Builder {
             if (names.empty()) return fail_usage(fmt::format("{}: property `compatible` is missing", path));
             if (std::ranges::count(names, "isa")) {
                 TRY(walk(node, path, BusKind::isa));
+            } else if (is_pci_host(node)) {
+                TRY(make(node, path, names, BusKind::pci));
+                TRY(walk(node, path, BusKind::pci));
             } else {
                 TRY(make(node, path, names, bus));
             }

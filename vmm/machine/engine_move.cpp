@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/pci/pci_bus.hpp"
 #include "vmm/core/log.hpp"
 #include "vmm/machine/machine.hpp"
 
@@ -83,6 +84,7 @@ Result<void> Machine::move_to_engine(EngineKind kind) {
         ioapic_->connect(*engine_);
         forward_ioapic_routes();
     }
+    if (pci_) pci_->connect(*engine_);
     if (pic_) cpus_.front()->set_intr(pic_->intr());
     // What the engine before knew about written pages goes with it.
     for (const auto& region : memory_.regions()) memory_.mark_dirty(region.base, region.size);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/pci/pci_bus.hpp"
 #include "devices/system/firmware_disk.hpp"
 #include "vmm/boards/board_edit.hpp"
 #include "vmm/firmware/fw_cfg_items.hpp"
@@ -72,6 +73,9 @@ Result<void> Machine::build(MachineConfig config) {
     devices_ = TRY(
         build_devices(board_, {ports_, memory_bus_, memory_, *clock_, loop_, services_,
                                static_cast<SystemControl&>(*this), isa_irqs_, config.wall_time, find_device_maker}));
+    pci_ = services_.find<PciBus>();
+    if (pci_) pci_->connect(*engine_);
+    TRY(firmware::install_tables(memory_, pci_ != nullptr));
     nvram_ = services_.find<Nvram>();
     if (!nvram_) return fail_usage("the board has no real-time clock (motorola,mc146818), which power-on needs");
     pic_ = services_.find<InterruptController>();
@@ -213,8 +217,8 @@ EngineCounters Machine::engine_counters() const {
 
 void Machine::power_on(ResetKind kind) {
     for (BuiltDevice& built : devices_) built.device->reset(kind);
-    const CpuState bios_entry = firmware::power_on(
-        {memory_, ports_, memory_bus_, *nvram_, drives_, board_, memory_size_, static_cast<uint32_t>(cpus_.size())});
+    const CpuState bios_entry = firmware::power_on({memory_, ports_, memory_bus_, pci_, *nvram_, drives_, board_,
+                                                    memory_size_, static_cast<uint32_t>(cpus_.size())});
     set_cpu_states(kernel_ ? kernel_->load(memory_) : bios_entry);
 }
 
@@ -232,8 +236,9 @@ void Machine::carry_out_requests() {
     if (phase_ == Phase::stopped) return;
     if (pending_engine_) carry_out_move();
     if (std::exchange(pending_cpu_init_, false) && !pending_reset_) {
-        const auto resumed = firmware::resume_after_cpu_reset({memory_, ports_, memory_bus_, *nvram_, drives_, board_,
-                                                               memory_size_, static_cast<uint32_t>(cpus_.size())});
+        const auto resumed =
+            firmware::resume_after_cpu_reset({memory_, ports_, memory_bus_, pci_, *nvram_, drives_, board_,
+                                              memory_size_, static_cast<uint32_t>(cpus_.size())});
         if (resumed) {
             set_cpu_states(*resumed);
         } else {

@@ -29,6 +29,8 @@
 
 namespace viv {
 
+class PciBus;
+
 /// Created: made, not yet powered on. Stopped is final.
 enum class Phase { created, running, paused, stopped };
 
@@ -193,6 +195,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     std::vector<BuiltDevice> devices_;
     InterruptController* pic_ = nullptr;
     IoApicControl* ioapic_ = nullptr;
+    PciBus* pci_ = nullptr;
     Nvram* nvram_ = nullptr;
     std::unique_ptr<boot::Kernel> kernel_;  // booted instead of a boot sector
 

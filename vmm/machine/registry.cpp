@@ -6,6 +6,8 @@
 #include "devices/input/i8042.hpp"
 #include "devices/interrupt/i8259.hpp"
 #include "devices/interrupt/ioapic.hpp"
+#include "devices/pci/i440fx.hpp"
+#include "devices/pci/piix3.hpp"
 #include "devices/serial/ns16550a.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
@@ -15,7 +17,6 @@
 #include "devices/system/firmware_disk.hpp"
 #include "devices/system/fw_cfg.hpp"
 #include "devices/system/i8237.hpp"
-#include "devices/system/piix_reset.hpp"
 #include "devices/system/port92.hpp"
 #include "devices/system/test_device.hpp"
 #include "devices/timer/i8254.hpp"
@@ -33,13 +34,14 @@ struct Entry {
 constexpr std::array entries{
     Entry{"ibm,vga", make_vga},
     Entry{"intel,82077aa", make_i82077aa},
+    Entry{"intel,i440fx", make_i440fx},
     Entry{"intel,i8042", make_i8042},
     Entry{"intel,i8237", make_i8237},
     Entry{"intel,i8254", make_i8254},
     Entry{"intel,i8259", make_i8259},
     Entry{"intel,ioapic", make_ioapic},
     Entry{"intel,piix-ide", make_piix_ide},
-    Entry{"intel,piix-reset", make_piix_reset},
+    Entry{"intel,piix3", make_piix3},
     Entry{"motorola,mc146818", make_mc146818},
     Entry{"ns16550a", make_ns16550a},
     Entry{"qemu,fw-cfg-ioport", make_fw_cfg},

@@ -1,0 +1,103 @@
+#include <cstdint>
+#include <mutex>
+#include <span>
+
+#include "devices/interrupt/isa_irqs.hpp"
+#include "devices/pci/i440fx.hpp"
+#include "devices/pci/pci_card_test.hpp"
+#include "devices/pci/piix3.hpp"
+
+using namespace viv;
+
+namespace {
+
+struct NoSystem final : SystemControl {
+    void request_reset(std::string_view) override {}
+    void request_power_off(std::string_view) override {}
+    void request_exit(uint8_t) override {}
+    void set_a20(A20Gate, bool) override {}
+    [[nodiscard]] bool a20() const override { return true; }
+    void request_cpu_init(std::string_view) override {}
+};
+
+struct Board {
+    std::unique_ptr<Device> make(DeviceMaker maker, uint32_t device, std::vector<DeviceRange> ranges = {}) {
+        node.set_cells("reg", std::array<uint32_t, 2>{device, 0});
+        DeviceContext context{node,  "/fuzz", std::move(ranges), {},     ports, memory_bus, memory,
+                              clock, loop,    services,          system, 0};
+        auto made = maker(context);
+        VIV_ASSERT(made.has_value());
+        return std::move(*made);
+    }
+    TreeNode node{"fuzz", {}, {}};
+    NoSystem system;
+    IsaIrqs isa;
+    Bus ports{Bus::Kind::ports};
+    Bus memory_bus{Bus::Kind::memory};
+    GuestMemory memory;
+    ManualClock clock;
+    Services services;
+    std::mutex lock;
+    EventLoop loop{lock};
+};
+
+}  // namespace
+
+// The input is a row of operations on a bus with bridges and two cards: configuration, port and memory accesses, saves
+// and loads. What is decoded must always be what the registers say.
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    Board board;
+    board.services.provide(board.isa);
+    static_cast<void>(board.memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "RAM"));
+    std::vector<std::unique_ptr<Device>> devices;
+    devices.push_back(board.make(make_i440fx, 0, {{DeviceRange::Space::ports, 0xCF8, 8}}));
+    devices.push_back(board.make(make_piix3, 1));
+    devices.push_back(board.make(TestCard::make, 2));
+    devices.push_back(board.make(TestCard::make, 3));
+
+    std::span<const uint8_t> input(data, size);
+    const auto take = [&input](unsigned bytes) -> uint32_t {
+        uint32_t value = 0;
+        for (unsigned i = 0; i < bytes && !input.empty(); ++i) {
+            value = value << 8 | input.front();
+            input = input.subspan(1);
+        }
+        return value;
+    };
+    for (unsigned steps = 0; steps < 500 && !input.empty(); ++steps) {
+        const uint32_t kind = take(1);
+        const auto width = static_cast<uint8_t>(1u << (kind >> 3 & 3));
+        switch (kind & 7) {
+            case 0:
+            case 1:
+            case 2: {
+                // A configuration write, mostly to what is there.
+                const uint32_t where = take(1), offset = take(1);
+                board.ports.write(0xCF8, 4, 0x80000000 | (where & 3) << 11 | offset);
+                board.ports.write(0xCFC + (kind >> 6), width, take(kind & 0x20 ? 4 : 1));
+                break;
+            }
+            case 3: board.ports.read(0xCF8 + (take(1) & 7), width); break;
+            case 4: board.ports.write(0xCF8 + (take(1) & 7), width, take(4)); break;
+            case 5: {
+                const auto& windows = board.services.find<PciBus>()->windows();
+                if (windows.empty()) break;
+                const PciWindow& window = windows[take(1) % windows.size()];
+                if (window.device) window.device->write({take(1) % 16 * 4, 4}, take(4));
+                break;
+            }
+            case 6: board.memory_bus.write(take(4), width, take(4)); break;
+            case 7: {
+                Device& device = *devices[(kind >> 3) % devices.size()];
+                auto commit = device.prepare_load(device.save());
+                VIV_ASSERT(commit.has_value());
+                const auto before = board.services.find<PciBus>()->windows().size();
+                (*commit)();
+                VIV_ASSERT(board.services.find<PciBus>()->windows().size() == before);
+                break;
+            }
+        }
+    }
+    while (!devices.empty()) devices.pop_back();
+    return 0;
+}
