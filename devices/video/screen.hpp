@@ -47,7 +47,8 @@ struct TextCursor {
 
 enum class ScreenKind { text, graphics };
 
-/// The characters on the screen. In a graphics mode `kind` says so and there are no cells.
+/// The characters on the screen. In a graphics mode `kind` says so, and there are no cells unless they were recognised
+/// (screen_reader.hpp).
 struct TextScreen {
     ScreenKind kind = ScreenKind::text;
     bool blanked = false;  // the guest has turned the picture off; the cells are still what memory holds
@@ -73,6 +74,9 @@ class Screen {
     /// Copies what the picture is made of; calling the result makes the picture, and needs no lock. Dots are as the
     /// monitor draws them: a mode of doubled lines or dots gives doubled ones (mode 13h is 640x400).
     [[nodiscard]] virtual std::move_only_function<Image()> freeze() const = 0;
+    /// The fonts that the guest has loaded for text modes, as they lie in map 2: at multiples of 2000h, 32 bytes a
+    /// character. Empty for an adapter without.
+    [[nodiscard]] virtual std::vector<uint8_t> font_memory() const { return {}; }
     /// A number that changes when the picture may have changed, except by blinking.
     [[nodiscard]] virtual uint64_t generation() const = 0;
     /// Calls `handler` each time the generation has moved on by `changes`, so that what scrolls by faster than anybody

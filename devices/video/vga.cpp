@@ -195,6 +195,13 @@ void Vga::on_changes(uint64_t changes, std::move_only_function<void()> handler) 
     watch_at_ = watcher_ ? generation_ + changes : ~uint64_t{0};
 }
 
+std::vector<uint8_t> Vga::font_memory() const {
+    std::vector<uint8_t> map;
+    map.reserve(state_.memory.size());
+    for (const uint32_t cell : state_.memory) map.push_back(static_cast<uint8_t>(cell >> 16));
+    return map;
+}
+
 uint64_t Vga::generation() const {
     if (state_.dispi.enabled()) {
         const DispiFrame frame = dispi_frame(state_.dispi);

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "devices/video/screen.hpp"
 #include "devices/video/vga_memory.hpp"
@@ -49,6 +50,7 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
 
     [[nodiscard]] TextScreen text() const override;
     [[nodiscard]] std::move_only_function<Image()> freeze() const override;
+    [[nodiscard]] std::vector<uint8_t> font_memory() const override;
     [[nodiscard]] uint64_t generation() const override;
     void on_changes(uint64_t changes, std::move_only_function<void()> handler) override;
 

@@ -15,6 +15,7 @@
 
 #include "devices/input/keyboard_port.hpp"
 #include "devices/video/screen.hpp"
+#include "devices/video/screen_reader.hpp"
 #include "vmm/cli/display/terminal_display.hpp"
 #include "vmm/cli/machine_setup.hpp"
 #include "vmm/cli/screenshot.hpp"
@@ -124,6 +125,10 @@ class Run {
         machine_ = TRY(Machine::create(std::move(config)));
         if (!machine_->engine_reason().empty()) {
             log_line(fmt::format("running on the {} engine: {}", machine_->engine().name(), machine_->engine_reason()));
+        }
+        if (const Screen* screen = machine_->services().find<Screen>()) {
+            reader_ = std::make_unique<ScreenReader>(*screen, machine_->memory());
+            machine_->services().provide<ScreenReader>(*reader_);
         }
         script_ = TRY(Script::create(machine_->clock(), machine_->services(), options_.steps));
         script_->on_move([this](const std::string& engine) {
@@ -241,10 +246,7 @@ class Run {
         return name;
     }
 
-    [[nodiscard]] std::string screen_text() const {
-        const Screen* screen = machine_->services().find<Screen>();
-        return screen ? screen->text().plain() : std::string();
-    }
+    [[nodiscard]] std::string screen_text() const { return reader_ ? reader_->read().plain() : std::string(); }
 
     Report make_report(const std::optional<Outcome>& outcome) const {
         Report report;
@@ -341,6 +343,7 @@ class Run {
     const RunOptions& options_;
     std::unique_ptr<Machine> machine_;
     SignalWatch signals_;  // goes before the loop that it watches on
+    std::unique_ptr<ScreenReader> reader_;
     std::unique_ptr<Script> script_;
     std::unique_ptr<TerminalDisplay> display_;
     Ending end_ = Ending::interrupted;

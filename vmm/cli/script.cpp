@@ -8,6 +8,8 @@
 namespace viv::cli {
 namespace {
 constexpr Duration look_period = std::chrono::milliseconds(20);
+// Recognising text in a picture takes the host some milliseconds.
+constexpr Duration picture_look_period = std::chrono::milliseconds(100);
 // Half of a small screen: what a guest prints as fast as it can is still there at one of two glances.
 constexpr uint64_t glance_changes = 1000;
 constexpr size_t serial_history = 64 * 1024;
@@ -26,6 +28,7 @@ Script::Script(Clock& clock, std::vector<Step> steps)
 Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& services, std::vector<Step> steps) {
     std::unique_ptr<Script> script(new Script(clock, std::move(steps)));
     script->screen_ = services.find<Screen>();
+    script->reader_ = services.find<ScreenReader>();
     if (script->screen_) script->screen_->on_changes(glance_changes, [self = script.get()] { self->glance(); });
     KeyboardPort* keyboard = services.find<KeyboardPort>();
     for (const Step& step : script->steps_) {
@@ -97,13 +100,17 @@ void Script::moved() {
     timer_.arm(clock_.now());
 }
 
+bool Script::shows_picture() const {
+    return reader_ && reader_->last_kind() == ScreenKind::graphics;
+}
+
 bool Script::is_on_screen(const std::string& text) {
-    if (!screen_) return false;
+    if (!screen_ || !reader_) return false;
     const uint64_t generation = screen_->generation();
     if (looked_ && generation == generation_) return false;
     looked_ = true;
     generation_ = generation;
-    const TextScreen shown = screen_->text();
+    const TextScreen& shown = reader_->read();
     return shown.plain().find(text) != std::string::npos || padded(shown).find(text) != std::string::npos;
 }
 
@@ -127,12 +134,14 @@ void Script::look(VirtualTime deadline) {
         begin_step();
         return;
     }
-    timer_.arm(deadline + look_period);
+    timer_.arm(deadline + (shows_picture() ? picture_look_period : look_period));
 }
 
 /// The guest is inside its write now, so the next look acts on it.
 void Script::glance() {
     if (!begun_ || done() || seen_on_screen_ || steps_[position_].kind != Step::Kind::until) return;
+    // Pictures change with every byte, and do not scroll away as fast as text does.
+    if (shows_picture()) return;
     seen_on_screen_ = is_on_screen(steps_[position_].text);
 }
 

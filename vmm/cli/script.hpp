@@ -8,6 +8,7 @@
 
 #include "devices/input/typist.hpp"
 #include "devices/video/screen.hpp"
+#include "devices/video/screen_reader.hpp"
 #include "vmm/cli/options.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/services.hpp"
@@ -41,6 +42,7 @@ class Script {
     void typed();
     void look(VirtualTime deadline);
     void glance();
+    [[nodiscard]] bool shows_picture() const;
     [[nodiscard]] bool is_on_screen(const std::string& text);
     void receive(size_t port, uint8_t byte);
     /// Forgets each port's text up to the end of `wanted`, where it occurs; false when it does not.
@@ -49,6 +51,7 @@ class Script {
     std::vector<Step> steps_;
     size_t position_ = 0;
     Screen* screen_ = nullptr;
+    ScreenReader* reader_ = nullptr;  // of that screen
     std::unique_ptr<Typist> typist_;
     std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded
     bool begun_ = false;                 // the first step

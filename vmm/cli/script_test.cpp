@@ -69,6 +69,8 @@ struct Rig {
     ManualClock clock;
     Services services;
     FakeScreen screen;
+    GuestMemory memory;
+    ScreenReader reader{screen, memory};
     FakeKeyboard keyboard;
     FakeSerial com1;
     std::unique_ptr<Script> script;
@@ -76,6 +78,7 @@ struct Rig {
 
     explicit Rig(std::vector<Step> steps) {
         services.provide<Screen>(screen);
+        services.provide<ScreenReader>(reader);
         services.provide<KeyboardPort>(keyboard);
         services.provide<SerialTap>(com1, "serial0");
         auto made = Script::create(clock, services, std::move(steps));

@@ -1,0 +1,272 @@
+#include "devices/video/glyphs.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <unordered_map>
+
+namespace viv {
+namespace {
+
+constexpr unsigned cell_width = 8;
+constexpr std::array<unsigned, 3> heights = {16, 14, 8};
+constexpr uint8_t full_block = 0xDB, left_half = 0xDD;
+
+// Whether the glyphs that begin at `base`, `stride` bytes apart, have the blocks and the space of a font.
+bool is_font(std::span<const std::byte> bytes, size_t base, size_t stride, unsigned height) {
+    if (base > bytes.size() || 256 * stride > bytes.size() - base) return false;
+    const auto row = [&](unsigned character, unsigned y) {
+        return std::to_integer<uint8_t>(bytes[base + character * stride + y]);
+    };
+    const auto all = [&](unsigned character, uint8_t value) {
+        for (unsigned y = 0; y < height; ++y) {
+            if (row(character, y) != value) return false;
+        }
+        return true;
+    };
+    // Half of it one value, half of it the other; where the middle is, fonts differ by a row.
+    const auto halves = [&](unsigned character, uint8_t upper, uint8_t lower) {
+        for (unsigned y = 0; y < height; ++y) {
+            const bool in_middle = y + 1 >= height / 2 && y <= height / 2;
+            const uint8_t value = row(character, y);
+            if (in_middle ? value != upper && value != lower : value != (y < height / 2 ? upper : lower)) return false;
+        }
+        return true;
+    };
+    return all(' ', 0x00) && all(full_block, 0xFF) && halves(0xDC, 0x00, 0xFF) && all(left_half, 0xF0) &&
+           all(0xDE, 0x0F) && halves(0xDF, 0xFF, 0x00);
+}
+
+GlyphFont read_font(std::span<const std::byte> bytes, size_t base, size_t stride, unsigned height) {
+    GlyphFont font;
+    font.height = height;
+    for (unsigned character = 0; character < 256; ++character) {
+        std::memcpy(font.rows[character].data(), &bytes[base + character * stride], height);
+    }
+    return font;
+}
+
+void add(std::vector<GlyphFont>& fonts, const GlyphFont& font) {
+    if (std::ranges::find(fonts, font) == fonts.end()) fonts.push_back(font);
+}
+
+// The dots of a cell, as one bit each.
+using Shape = std::array<uint64_t, 2>;
+struct ShapeHash {
+    size_t operator()(const Shape& shape) const {
+        return static_cast<size_t>((shape[0] * 0x9E37'79B9'7F4A'7C15) ^ (shape[1] * 0xC2B2'AE3D'27D4'EB4F));
+    }
+};
+using Alphabet = std::unordered_map<Shape, uint8_t, ShapeHash>;
+
+Shape shape_of(const std::array<uint8_t, GlyphFont::tallest>& rows) {
+    Shape shape;
+    std::memcpy(shape.data(), rows.data(), sizeof shape);
+    return shape;
+}
+
+Alphabet alphabet_of(const GlyphFont& font) {
+    Alphabet alphabet;
+    // Where two characters look the same, the one that people type.
+    const auto put = [&](unsigned character) {
+        alphabet.emplace(shape_of(font.rows[character]), static_cast<uint8_t>(character));
+    };
+    for (unsigned character = 0x20; character < 0x7F; ++character) put(character);
+    for (unsigned character = 0x80; character < 0xFF; ++character) put(character);
+    for (unsigned character = 0; character < 0x20; ++character) put(character);
+    return alphabet;
+}
+
+// A picture without the doubling of its lines and dots.
+class Dots {
+  public:
+    explicit Dots(const Image& picture)
+        : picture_(picture), across_(doubled_across() ? 2 : 1), down_(doubled_down() ? 2 : 1) {}
+    [[nodiscard]] unsigned width() const { return picture_.width / across_; }
+    [[nodiscard]] unsigned height() const { return picture_.height / down_; }
+    [[nodiscard]] Rgb at(unsigned x, unsigned y) const { return picture_.at(x * across_, y * down_); }
+
+  private:
+    [[nodiscard]] bool doubled_across() const {
+        if (picture_.width % 2) return false;
+        for (size_t i = 0; i < picture_.pixels.size(); i += 2) {
+            if (picture_.pixels[i] != picture_.pixels[i + 1]) return false;
+        }
+        return true;
+    }
+    [[nodiscard]] bool doubled_down() const {
+        if (picture_.height % 2) return false;
+        for (unsigned y = 0; y < picture_.height; y += 2) {
+            const auto line =
+                std::span(picture_.pixels).subspan(size_t{y} * picture_.width, 2 * size_t{picture_.width});
+            if (!std::ranges::equal(line.first(picture_.width), line.last(picture_.width))) return false;
+        }
+        return true;
+    }
+
+    const Image& picture_;
+    unsigned across_;
+    unsigned down_;
+};
+
+struct SeenCell {
+    Shape shape{};  // 1 where `other` is
+    Rgb first;
+    Rgb other;
+    bool blank = true;  // one colour only
+};
+
+// Nothing when the cell has more than two colours.
+std::optional<SeenCell> look_at(const Dots& dots, unsigned left, unsigned top, unsigned height) {
+    SeenCell cell;
+    cell.first = cell.other = dots.at(left, top);
+    std::array<uint8_t, GlyphFont::tallest> rows{};
+    for (unsigned y = 0; y < height; ++y) {
+        for (unsigned x = 0; x < cell_width; ++x) {
+            const Rgb dot = dots.at(left + x, top + y);
+            if (dot == cell.first) continue;
+            if (cell.blank) {
+                cell.blank = false;
+                cell.other = dot;
+            } else if (dot != cell.other) {
+                return std::nullopt;
+            }
+            rows[y] = static_cast<uint8_t>(rows[y] | 0x80u >> x);
+        }
+    }
+    cell.shape = shape_of(rows);
+    return cell;
+}
+
+Shape inverse(Shape shape, unsigned height) {
+    std::array<uint8_t, GlyphFont::tallest> rows{};
+    std::memcpy(rows.data(), shape.data(), sizeof shape);
+    for (unsigned y = 0; y < height; ++y) rows[y] = static_cast<uint8_t>(~rows[y]);
+    return shape_of(rows);
+}
+
+struct Grid {
+    unsigned left = 0;
+    unsigned top = 0;
+    unsigned columns = 0;
+    unsigned rows = 0;
+    bool operator==(const Grid&) const = default;
+};
+
+std::vector<Grid> grids_of(const Dots& dots, unsigned height) {
+    const unsigned columns = dots.width() / cell_width, rows = dots.height() / height;
+    std::vector<Grid> grids;
+    if (columns == 0 || rows == 0) return grids;
+    grids.push_back({0, 0, columns, rows});
+    for (const unsigned inner_rows : {25u, 30u}) {
+        if (columns < 80 || rows < inner_rows || (columns == 80 && rows == inner_rows)) continue;
+        const Grid grid = {(dots.width() - 80 * cell_width) / 2, (dots.height() - inner_rows * height) / 2, 80,
+                           inner_rows};
+        if (grid != grids[0]) grids.push_back(grid);
+    }
+    return grids;
+}
+
+struct Reading {
+    TextScreen screen;
+    uint64_t explained = 0;  // dots in cells that are characters
+};
+
+Reading read_grid(const Dots& dots, const Grid& grid, const GlyphFont& font, const Alphabet& alphabet, Rgb background) {
+    Reading reading;
+    reading.screen.kind = ScreenKind::graphics;
+    reading.screen.columns = grid.columns;
+    reading.screen.rows = grid.rows;
+    reading.screen.cells.resize(size_t{grid.columns} * grid.rows);
+    for (unsigned row = 0; row < grid.rows; ++row) {
+        for (unsigned column = 0; column < grid.columns; ++column) {
+            const auto seen = look_at(dots, grid.left + column * cell_width, grid.top + row * font.height, font.height);
+            if (!seen) continue;
+            TextCell& cell = reading.screen.cells[size_t{row} * grid.columns + column];
+            cell.foreground = seen->other;
+            cell.background = seen->first;
+            if (seen->blank) continue;
+            const auto drawn = alphabet.find(seen->shape);
+            const auto reversed = alphabet.find(inverse(seen->shape, font.height));
+            // Both can be: a block's half is another block. Most of the screen is background.
+            const bool reverse = reversed != alphabet.end() && (drawn == alphabet.end() || seen->other == background);
+            if (!reverse && drawn == alphabet.end()) continue;
+            if (reverse) std::swap(cell.foreground, cell.background);
+            cell.character = (reverse ? reversed : drawn)->second;
+            reading.explained += cell_width * font.height;
+        }
+    }
+    return reading;
+}
+
+// The colour of most corners of cells.
+Rgb background_of(const Dots& dots) {
+    std::unordered_map<uint32_t, unsigned> counts;
+    std::pair<unsigned, Rgb> best{0, {}};
+    for (unsigned y = 0; y < dots.height(); y += 7) {
+        for (unsigned x = 0; x < dots.width(); x += 7) {
+            const Rgb dot = dots.at(x, y);
+            const unsigned count = ++counts[uint32_t{dot.red} << 16 | uint32_t{dot.green} << 8 | dot.blue];
+            if (count > best.first) best = {count, dot};
+        }
+    }
+    return best.second;
+}
+
+}  // namespace
+
+std::vector<GlyphFont> find_fonts(std::span<const std::byte> bytes) {
+    std::vector<GlyphFont> fonts;
+    // The left half block is the rarest pattern: so many F0h in a row, and then as many 0Fh.
+    constexpr std::array<uint8_t, 8> needle = {0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0, 0xF0};
+    const std::byte* const begin = bytes.data();
+    const std::byte* const end = begin + bytes.size();
+    const std::byte* at = begin;
+    while (static_cast<size_t>(end - at) >= needle.size()) {
+        at = static_cast<const std::byte*>(memmem(at, static_cast<size_t>(end - at), needle.data(), needle.size()));
+        if (!at) break;
+        const std::byte* const run_end = std::find_if(at, end, [](std::byte b) { return b != std::byte{0xF0}; });
+        const auto height = static_cast<unsigned>(std::min<ptrdiff_t>(run_end - at, 64));
+        const auto before = static_cast<size_t>(at - begin);
+        const size_t distance = size_t{left_half} * height;
+        if (std::ranges::find(heights, height) != heights.end() && before >= distance &&
+            is_font(bytes, before - distance, height, height)) {
+            add(fonts, read_font(bytes, before - distance, height, height));
+        }
+        at = run_end;
+    }
+    return fonts;
+}
+
+std::vector<GlyphFont> find_text_fonts(std::span<const uint8_t> map) {
+    constexpr size_t stride = 32, font_size = 256 * stride;
+    std::vector<GlyphFont> fonts;
+    const auto bytes = std::as_bytes(map);
+    for (size_t base = 0; base + font_size <= bytes.size(); base += font_size) {
+        for (const unsigned height : heights) {
+            // A taller font's blocks have more rows than this.
+            if (!is_font(bytes, base, stride, height)) continue;
+            add(fonts, read_font(bytes, base, stride, height));
+            break;
+        }
+    }
+    return fonts;
+}
+
+TextScreen recognise_text(const Image& picture, std::span<const GlyphFont> fonts) {
+    Reading best;
+    best.screen.kind = ScreenKind::graphics;
+    if (picture.width < cell_width || picture.height < heights.back()) return best.screen;
+    const Dots dots(picture);
+    const Rgb background = background_of(dots);
+    for (const GlyphFont& font : fonts) {
+        const Alphabet alphabet = alphabet_of(font);
+        for (const Grid& grid : grids_of(dots, font.height)) {
+            Reading reading = read_grid(dots, grid, font, alphabet, background);
+            if (reading.explained > best.explained) best = std::move(reading);
+        }
+    }
+    return best.screen;
+}
+
+}  // namespace viv

@@ -1,0 +1,172 @@
+#include "devices/video/glyphs.hpp"
+
+#include "devices/video/screen_reader.hpp"
+#include "devices/video/vga_test_rig.hpp"
+#include "vmm/core/catch.hpp"
+
+namespace viv {
+namespace {
+using namespace testing;
+
+constexpr Rgb black = {0, 0, 0};
+constexpr Rgb white = {0xFF, 0xFF, 0xFF};
+constexpr Rgb blue = {0, 0, 0xAA};
+
+/// A font whose letters are all different and whose blocks are the usual ones. `seed` makes another one.
+std::vector<std::byte> make_font(unsigned height, unsigned seed = 1) {
+    std::vector<std::byte> font(256 * size_t{height});
+    for (unsigned character = 0; character < 256; ++character) {
+        for (unsigned y = 0; y < height; ++y) {
+            unsigned row = character == ' ' || y == 0 ? 0 : (character * 37 + y * y * seed * 11) >> (y % 3) & 0x7E;
+            if (y == 1 && character != ' ') row = character;
+            if (character == 0xDB) row = 0xFF;
+            if (character == 0xDC) row = y < height / 2 ? 0x00 : 0xFF;
+            if (character == 0xDD) row = 0xF0;
+            if (character == 0xDE) row = 0x0F;
+            if (character == 0xDF) row = y < height / 2 ? 0xFF : 0x00;
+            font[size_t{character} * height + y] = std::byte{static_cast<uint8_t>(row)};
+        }
+    }
+    return font;
+}
+
+void draw(Image& image, const std::vector<std::byte>& font, unsigned left, unsigned top, std::string_view text,
+          Rgb foreground, Rgb background) {
+    const auto height = static_cast<unsigned>(font.size() / 256);
+    for (const char character : text) {
+        for (unsigned y = 0; y < height; ++y) {
+            const auto row = std::to_integer<unsigned>(font[static_cast<uint8_t>(character) * height + y]);
+            for (unsigned x = 0; x < 8; ++x) {
+                image.pixels[(top + y) * image.width + left + x] = row & 0x80u >> x ? foreground : background;
+            }
+        }
+        left += 8;
+    }
+}
+
+Image blank(unsigned width, unsigned height, Rgb colour = black) {
+    return {width, height, std::vector<Rgb>(size_t{width} * height, colour)};
+}
+
+TEST_CASE("fonts of the usual heights are found wherever they lie") {
+    for (const unsigned height : {8u, 14u, 16u}) {
+        std::vector<std::byte> memory(100'003, std::byte{0xF0});
+        const auto font = make_font(height);
+        std::ranges::copy(font, memory.begin() + 54'321);
+        const auto found = find_fonts(memory);
+        REQUIRE(found.size() == 1);
+        CHECK(found[0].height == height);
+        CHECK(found[0].rows['A'][1] == 'A');
+    }
+}
+
+TEST_CASE("no font is found where a part of it is missing") {
+    const auto font = make_font(16);
+    CHECK(find_fonts(std::span(font).first(font.size() - 1)).empty());
+    CHECK(find_fonts(std::span(font).subspan(1)).empty());
+    CHECK(find_fonts({}).empty());
+    auto damaged = font;
+    damaged[0xDF * 16 + 15] = std::byte{0xFF};
+    CHECK(find_fonts(damaged).empty());
+}
+
+TEST_CASE("text is read from pictures in any two colours, and other cells are blanks") {
+    for (const unsigned height : {8u, 14u, 16u}) {
+        const auto font = make_font(height);
+        const auto fonts = find_fonts(font);
+        Image image = blank(640, 480, blue);
+        draw(image, font, 0, 0, "Hello", white, blue);
+        draw(image, font, 16, height, "inverse \xDB\xDC\xDD", blue, white);
+        draw(image, font, 0, 2 * height, "spoilt", white, blue);
+        image.pixels[2 * height * 640 + 9] = {1, 2, 3};
+        const TextScreen screen = recognise_text(image, fonts);
+        CHECK(screen.kind == ScreenKind::graphics);
+        CHECK(screen.columns == 80);
+        CHECK(screen.rows == 480 / height);
+        CHECK(screen.line(0) == "Hello");
+        CHECK(screen.line(1).starts_with("  inverse"));
+        CHECK(screen.line(2) == "s oilt");
+        CHECK(screen.at(0, 0).foreground == white);
+        CHECK(screen.at(0, 0).background == blue);
+    }
+}
+
+TEST_CASE("the font that explains most wins") {
+    auto both = make_font(16);
+    const auto other = make_font(16, 3);
+    both.insert(both.end(), other.begin(), other.end());
+    const auto fonts = find_fonts(both);
+    REQUIRE(fonts.size() == 2);
+    Image image = blank(800, 600);
+    draw(image, other, 0, 0, "made with the other one", white, black);
+    CHECK(recognise_text(image, fonts).line(0) == "made with the other one");
+}
+
+TEST_CASE("a screen of 80 columns in the middle of a larger picture is found") {
+    const auto font = make_font(16);
+    Image image = blank(1024, 768);
+    draw(image, font, (1024 - 640) / 2, (768 - 400) / 2 + 16, "centred", white, black);
+    const TextScreen screen = recognise_text(image, find_fonts(font));
+    CHECK(screen.columns == 80);
+    CHECK(screen.rows == 25);
+    CHECK(screen.line(1) == "centred");
+}
+
+TEST_CASE("a picture without text has no cells") {
+    const auto fonts = find_fonts(make_font(16));
+    CHECK(recognise_text(blank(640, 480), fonts).cells.empty());
+    CHECK(recognise_text(Image{}, fonts).cells.empty());
+    CHECK(recognise_text(blank(640, 480), {}).cells.empty());
+}
+
+// What a BIOS does in mode 13h: characters of 8 by 8 dots, which the monitor shows doubled.
+TEST_CASE("the reader reads graphics with a font in the guest's memory") {
+    VgaRig rig;
+    GuestMemory memory;
+    REQUIRE(memory.add(Gpa{0}, 0x100000, GuestMemory::Kind::ram, "RAM"));
+    const auto font = make_font(8);
+    REQUIRE(memory.write(Gpa{0x12345}, font));
+    rig.set_mode(mode_13);
+    rig.colour(9, 0, 0x3F, 0);
+    const std::string_view text = "C:\\>";
+    for (unsigned i = 0; i < text.size(); ++i) {
+        for (unsigned y = 0; y < 8; ++y) {
+            const auto row = std::to_integer<unsigned>(font[static_cast<uint8_t>(text[i]) * 8u + y]);
+            for (unsigned x = 0; x < 8; ++x) {
+                if (row & 0x80u >> x) rig.poke(0xA0000 + (24 + y) * 320 + (2 + i) * 8 + x, 9);
+            }
+        }
+    }
+    ScreenReader reader(rig.vga, memory);
+    CHECK(reader.read().kind == ScreenKind::graphics);
+    CHECK(reader.read().line(3) == "  C:\\>");
+    CHECK(reader.read().columns == 40);
+    rig.set_mode(mode_03);
+    rig.print(0, 0, "text again");
+    CHECK(reader.read().line(0) == "text again");
+}
+
+TEST_CASE("the reader knows the font that the guest has loaded for text modes") {
+    VgaRig rig(Vga::linear_unit * 4);
+    GuestMemory memory;
+    rig.set_mode(mode_03);
+    const auto font = make_font(14);
+    for (unsigned character = 0; character < 256; ++character) {
+        rig.out_indexed(0x3C4, 2, 4);
+        rig.out_indexed(0x3C4, 4, 6);
+        rig.out_indexed(0x3CE, 5, 0);
+        rig.out_indexed(0x3CE, 6, 4);
+        for (unsigned y = 0; y < 14; ++y) {
+            rig.poke(0xA4000 + character * 32 + y, std::to_integer<uint8_t>(font[character * 14 + y]));
+        }
+    }
+    rig.set_linear(640, 350, 32);
+    Image image = blank(640, 350);
+    draw(image, font, 0, 14, "linear", white, black);
+    for (size_t i = 0; i < image.pixels.size(); ++i) rig.linear[i * 4] = std::byte{image.pixels[i].blue};
+    ScreenReader reader(rig.vga, memory);
+    CHECK(reader.read().line(1) == "linear");
+}
+
+}  // namespace
+}  // namespace viv
