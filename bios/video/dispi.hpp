@@ -3,7 +3,7 @@
 // The DISPI registers from the ROM's side.
 
 #include "bios/real_mode.hpp"
-#include "devices/video/dispi_registers.hpp"
+#include "bios/video/dispi_registers.hpp"
 
 namespace viv::rom {
 

@@ -2,9 +2,9 @@
 // Reference: VESA BIOS Extension (VBE) Core Functions 3.0; VBE/DDC 1.1; VBE/PM 1.0.
 
 #include "bios/video/dispi.hpp"
+#include "bios/video/edid.hpp"
 #include "bios/video/vbe_modes.hpp"
 #include "bios/video/video.hpp"
-#include "devices/video/edid.hpp"
 
 namespace viv::rom {
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "devices/video/dispi_registers.hpp"
+#include "bios/video/dispi_registers.hpp"
 
 namespace viv {
 

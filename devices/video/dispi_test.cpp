@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "devices/video/edid.hpp"
+#include "bios/video/edid.hpp"
 #include "devices/video/vga_test_rig.hpp"
 #include "vmm/core/catch.hpp"
 #include "vmm/core/device_contract.hpp"

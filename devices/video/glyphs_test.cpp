@@ -1,13 +1,9 @@
 #include "devices/video/glyphs.hpp"
 
-#include "devices/video/screen_reader.hpp"
-#include "devices/video/vga_test_rig.hpp"
 #include "vmm/core/catch.hpp"
 
 namespace viv {
 namespace {
-using namespace testing;
-
 constexpr Rgb black = {0, 0, 0};
 constexpr Rgb white = {0xFF, 0xFF, 0xFF};
 constexpr Rgb blue = {0, 0, 0xAA};
@@ -117,55 +113,6 @@ TEST_CASE("a picture without text has no cells") {
     CHECK(recognise_text(blank(640, 480), fonts).cells.empty());
     CHECK(recognise_text(Image{}, fonts).cells.empty());
     CHECK(recognise_text(blank(640, 480), {}).cells.empty());
-}
-
-// What a BIOS does in mode 13h: characters of 8 by 8 dots, which the monitor shows doubled.
-TEST_CASE("the reader reads graphics with a font in the guest's memory") {
-    VgaRig rig;
-    GuestMemory memory;
-    REQUIRE(memory.add(Gpa{0}, 0x100000, GuestMemory::Kind::ram, "RAM"));
-    const auto font = make_font(8);
-    REQUIRE(memory.write(Gpa{0x12345}, font));
-    rig.set_mode(mode_13);
-    rig.colour(9, 0, 0x3F, 0);
-    const std::string_view text = "C:\\>";
-    for (unsigned i = 0; i < text.size(); ++i) {
-        for (unsigned y = 0; y < 8; ++y) {
-            const auto row = std::to_integer<unsigned>(font[static_cast<uint8_t>(text[i]) * 8u + y]);
-            for (unsigned x = 0; x < 8; ++x) {
-                if (row & 0x80u >> x) rig.poke(0xA0000 + (24 + y) * 320 + (2 + i) * 8 + x, 9);
-            }
-        }
-    }
-    ScreenReader reader(rig.vga, memory);
-    CHECK(reader.read().kind == ScreenKind::graphics);
-    CHECK(reader.read().line(3) == "  C:\\>");
-    CHECK(reader.read().columns == 40);
-    rig.set_mode(mode_03);
-    rig.print(0, 0, "text again");
-    CHECK(reader.read().line(0) == "text again");
-}
-
-TEST_CASE("the reader knows the font that the guest has loaded for text modes") {
-    VgaRig rig(Vga::linear_unit * 4);
-    GuestMemory memory;
-    rig.set_mode(mode_03);
-    const auto font = make_font(14);
-    for (unsigned character = 0; character < 256; ++character) {
-        rig.out_indexed(0x3C4, 2, 4);
-        rig.out_indexed(0x3C4, 4, 6);
-        rig.out_indexed(0x3CE, 5, 0);
-        rig.out_indexed(0x3CE, 6, 4);
-        for (unsigned y = 0; y < 14; ++y) {
-            rig.poke(0xA4000 + character * 32 + y, std::to_integer<uint8_t>(font[character * 14 + y]));
-        }
-    }
-    rig.set_linear(640, 350, 32);
-    Image image = blank(640, 350);
-    draw(image, font, 0, 14, "linear", white, black);
-    for (size_t i = 0; i < image.pixels.size(); ++i) rig.linear[i * 4] = std::byte{image.pixels[i].blue};
-    ScreenReader reader(rig.vga, memory);
-    CHECK(reader.read().line(1) == "linear");
 }
 
 }  // namespace

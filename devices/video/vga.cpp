@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "devices/video/edid.hpp"
+#include "bios/video/edid.hpp"
 #include "devices/video/linear_picture.hpp"
 #include "devices/video/renderer.hpp"
 #include "devices/video/vga_timing.hpp"

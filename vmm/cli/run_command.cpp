@@ -15,7 +15,6 @@
 
 #include "devices/input/keyboard_port.hpp"
 #include "devices/video/screen.hpp"
-#include "devices/video/screen_reader.hpp"
 #include "vmm/cli/display/terminal_display.hpp"
 #include "vmm/cli/machine_setup.hpp"
 #include "vmm/cli/screenshot.hpp"
@@ -23,6 +22,7 @@
 #include "vmm/core/log.hpp"
 #include "vmm/machine/engine_choice.hpp"
 #include "vmm/machine/machine.hpp"
+#include "vmm/machine/screen_reader.hpp"
 
 namespace viv::cli {
 namespace {

@@ -8,10 +8,10 @@
 
 #include "devices/input/typist.hpp"
 #include "devices/video/screen.hpp"
-#include "devices/video/screen_reader.hpp"
 #include "vmm/cli/options.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/services.hpp"
+#include "vmm/machine/screen_reader.hpp"
 
 namespace viv::cli {
 

@@ -1,4 +1,4 @@
-#include "devices/video/screen_reader.hpp"
+#include "vmm/machine/screen_reader.hpp"
 
 #include <unistd.h>
 
