@@ -18,7 +18,6 @@ import tempfile
 import time
 import tty
 
-HERE = pathlib.Path(__file__).resolve().parent
 SECTOR = 512
 PARAMETERS = 0x1E0  # where bench_cpu.S has what is patched in
 CYLINDER = 16 * 63 * SECTOR
@@ -49,15 +48,6 @@ def linux_files():
     cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache') / 'vivarium' / 'guests' / 'linux'
     files = cache / 'vmlinuz', cache / 'initramfs.gz'
     return files if all(file.exists() for file in files) else None
-
-
-def assemble(folder):
-    """The guest, from its source: a boot sector and what it loads."""
-    program, parts = folder / 'guest.bin', folder / 'guest.o'
-    for command in (['as', '--64', '-o', parts, HERE / 'bench_cpu.S'],
-                    ['ld', '-Ttext', '0x7C00', '--oformat', 'binary', '-o', program, parts]):
-        subprocess.run(command, check=True)
-    return program.read_bytes()
 
 
 def in_sectors(data):
@@ -174,7 +164,7 @@ def instructions_of(told):
         return 0
 
 
-def measure(viv, rounds, only, competitors):
+def measure(viv, guest, rounds, only, competitors):
     """A row each: seconds on every emulator and the instructions that the software CPU counted."""
     rows = [(name, number, work, END) for name, number, work in ROWS]
     if linux_files():
@@ -185,7 +175,6 @@ def measure(viv, rounds, only, competitors):
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        guest = assemble(folder)
         for title, number, work, end in rows:
             disk = folder / 'disk.img'
             cylinders = write_disk(disk, guest, number, work)
@@ -222,7 +211,7 @@ def installed():
     return found
 
 
-def bench(viv, rounds, only, as_json):
+def bench(viv, guest, rounds, only, as_json):
     competitors = installed()
     names = {'tcg': 'QEMU, TCG', 'bochs': 'Bochs'}
     for way, package in (('tcg', 'qemu-system-x86'), ('bochs', 'bochs, bochs-term, bochsbios, vgabios')):
@@ -232,7 +221,7 @@ def bench(viv, rounds, only, as_json):
         print(f'{"":24}{"million":>10}{"viv, s":>9}{"million":>10}' + ''.join(f'{names[way]:>12}{"ratio":>8}' for way in competitors))
         print(f'{"":24}{"instr.":>10}{"":9}{"/ s":>10}' + ''.join(f'{"s":>12}{"":8}' for _ in competitors))
     results = []
-    with contextlib.closing(measure(viv, rounds, only, competitors)) as measured:
+    with contextlib.closing(measure(viv, guest.read_bytes(), rounds, only, competitors)) as measured:
         for row in measured:
             results.append(row)
             if as_json:
