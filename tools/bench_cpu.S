@@ -44,7 +44,7 @@ _start:
     movb $3, %al
     outb %al, %dx
     cmpl $linux_row, row
-    je linux
+    je boot_linux
     jmp enter_long_mode
 
 # packet_count sectors from packet_sector on to packet_segment:0.
@@ -96,7 +96,7 @@ initrd_size:    .long 0
 
 payload:
 # ---- Linux, by its 16-bit boot protocol ----------------------------------------------------------------------------------
-linux:
+boot_linux:
     # The setup code: its length is in its first sector.
     movl kernel_sector, %eax
     movl %eax, packet_sector
