@@ -19,27 +19,34 @@ const Insn* op_ri(Cpu& cpu, const Insn* i) {
 }
 template <class Op, class T>
 const Insn* op_rm(Cpu& cpu, const Insn* i) {
-    const T right = load_operand<T>(cpu, i);
-    const T value = Op::template run<T>(cpu.reg<T>(i->dst), right, cpu.arith);
+    const Loaded<T> right = try_load_operand<T>(cpu, i);
+    if (!right.good) [[unlikely]]
+        return faulted(cpu, i);
+    const T value = Op::template run<T>(cpu.reg<T>(i->dst), right.value, cpu.arith);
     if constexpr (Op::writes) cpu.set_reg<T>(i->dst, value);
     return next(cpu, i);
 }
+/// False: the access faults.
 template <class Op, class T>
-inline void to_memory(Cpu& cpu, const Insn* i, T right) {
+inline bool to_memory(Cpu& cpu, const Insn* i, T right) {
     if constexpr (Op::writes) {
-        modify_operand<T>(cpu, i, [&](T left) { return Op::template run<T>(left, right, cpu.arith); });
+        return try_modify_operand<T>(cpu, i, [&](T left) { return Op::template run<T>(left, right, cpu.arith); });
     } else {
-        Op::template run<T>(load_operand<T>(cpu, i), right, cpu.arith);
+        const Loaded<T> left = try_load_operand<T>(cpu, i);
+        if (left.good) Op::template run<T>(left.value, right, cpu.arith);
+        return left.good;
     }
 }
 template <class Op, class T>
 const Insn* op_mr(Cpu& cpu, const Insn* i) {
-    to_memory<Op, T>(cpu, i, cpu.reg<T>(i->src));
+    if (!to_memory<Op, T>(cpu, i, cpu.reg<T>(i->src))) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 template <class Op, class T>
 const Insn* op_mi(Cpu& cpu, const Insn* i) {
-    to_memory<Op, T>(cpu, i, static_cast<T>(i->imm));
+    if (!to_memory<Op, T>(cpu, i, static_cast<T>(i->imm))) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 
@@ -64,7 +71,9 @@ const Insn* op_r(Cpu& cpu, const Insn* i) {
 }
 template <class Op, class T>
 const Insn* op_m(Cpu& cpu, const Insn* i) {
-    modify_operand<T>(cpu, i, [&](T value) { return Op::template run<T>(value, cpu.arith); });
+    const bool good = try_modify_operand<T>(cpu, i, [&](T value) { return Op::template run<T>(value, cpu.arith); });
+    if (!good) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 template <class Op>

@@ -36,7 +36,8 @@ const Insn* jcc(Cpu& cpu, const Insn* i) {
 template <class T>
 const Insn* call_direct(Cpu& cpu, const Insn* i) {
     const uint64_t target = target_of(cpu, i);
-    push<T>(cpu, i, static_cast<T>(after(cpu, i)));
+    if (!try_push<T>(cpu, i, static_cast<T>(after(cpu, i)))) [[unlikely]]
+        return faulted(cpu, i);
     return follow(cpu, cpu.block->links[0], target);
 }
 
@@ -57,7 +58,10 @@ const Insn* call_indirect(Cpu& cpu, const Insn* i) {
 
 template <class T>
 const Insn* ret(Cpu& cpu, const Insn* i) {
-    const uint64_t target = peek_stack<T>(cpu, i);
+    const Loaded<T> top = try_peek_stack<T>(cpu, i);
+    if (!top.good) [[unlikely]]
+        return faulted(cpu, i);
+    const uint64_t target = top.value;
     check_target(cpu, i, target);
     drop_stack(cpu, sizeof(T) + i->imm);
     return jump(cpu, target);

@@ -144,6 +144,7 @@ struct Cpu {
     Tlb* tlb = nullptr;
     Block* block = nullptr;
     const Insn* at = nullptr;  // the instruction that faults, for those that may
+    Fault fault;               // the page fault that a function said it found
     uint64_t linear_mask = 0xFFFFFFFF;
     uint64_t stack_mask = 0xFFFF;
     std::array<uint64_t, 8> seg_base{};  // as addresses use it: 0 for most in 64-bit code
@@ -158,6 +159,7 @@ struct Cpu {
     bool nmi_blocked = false;
     bool nmi_pending = false;
     bool trap_suppressed = false;  // no single-step trap after this instruction: INT n
+    bool interrupt_held = false;   // one waits for IF
     bool event_pending = false;    // from CpuState
     bool event_is_exception = false;
     Fault event;

@@ -65,6 +65,11 @@ inline const Insn* jump(Cpu& cpu, uint64_t rip) {
     return jump_slow(cpu, rip);
 }
 
+/// Ends the instruction `i` with the page fault in Cpu::fault, and goes on in the guest's handler.
+const Insn* faulted(Cpu& cpu, const Insn* i);
+/// Puts the CPU in front of the instruction `cpu.at` and delivers what it raised.
+void deliver_from_block(Cpu& cpu, const Fault& fault);
+
 /// What stands after the last instruction of a block that ends without a branch.
 const Insn* end_of_block(Cpu& cpu, const Insn* i);
 /// What all instructions of a voided block become.
@@ -88,6 +93,24 @@ const Insn* ending(Cpu& cpu, const Insn* i) {
     cpu.rip = cpu.next_rip();
     function(cpu, *i);
     return nullptr;
+}
+
+/// Goes on at cpu.rip after a transfer of control to other privileges, unless the run loop has to look first.
+/// `old_eflags`: from before it.
+inline const Insn* arrive(Cpu& cpu, uint32_t old_eflags) {
+    const bool opens = (cpu.eflags & ~old_eflags & flag_if) && cpu.interrupt_held;
+    if (opens || (cpu.eflags & (flag_tf | flag_rf)) || cpu.interrupt_shadow || cpu.shutdown) return nullptr;
+    return jump(cpu, cpu.rip);
+}
+
+/// A transfer of control that ends its block, in the manner of ending().
+template <Semantics function>
+const Insn* transfer(Cpu& cpu, const Insn* i) {
+    cpu.at = i;
+    cpu.rip = cpu.next_rip();
+    const uint32_t old_eflags = cpu.eflags;
+    function(cpu, *i);
+    return arrive(cpu, old_eflags);
 }
 
 /// One that may change how code is decoded: goes on with the block only when it did not.

@@ -103,6 +103,10 @@ std::optional<uint8_t> LocalApic::pending() const {
     return vector;
 }
 
+bool LocalApic::has_requests() const {
+    return std::ranges::any_of(irr_, [](uint32_t word) { return word != 0; });
+}
+
 void LocalApic::accept(uint8_t vector) {
     clear_bit(irr_, vector);
     set_bit(isr_, vector);

@@ -41,6 +41,8 @@ class LocalApic {
     void collect();
     /// The vector that is to be delivered now, or nothing.
     [[nodiscard]] std::optional<uint8_t> pending() const;
+    /// Whether any vector is requested, of whatever priority.
+    [[nodiscard]] bool has_requests() const;
     /// Moves a pending vector into service.
     void accept(uint8_t vector);
     /// Whether the 8259A pair's INTR reaches the CPU.

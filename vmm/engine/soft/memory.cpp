@@ -51,6 +51,16 @@ TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
     return translate(cpu, tlb, linear, access, user);
 }
 
+/// The same; null with Cpu::fault set for a page fault.
+TlbEntry* try_entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    TlbEntry& entry = tlb.at(linear);
+    if (entry.page == (linear & page_mask) && (access != Access::write || entry.may_write)) {
+        if (access == Access::write) open_for_writing(cpu, tlb, entry);
+        return &entry;
+    }
+    return try_translate(cpu, tlb, linear, access, user);
+}
+
 uint64_t load_entry(Cpu& cpu, const TlbEntry& entry, uint64_t linear, unsigned size) {
     if (entry.host) {
         uint64_t value = 0;
@@ -162,6 +172,43 @@ void probe_read(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint
     if (size > 1) check_canonical(cpu, linear + size - 1, seg);
     check_alignment(cpu, linear, size);
     probe_with(cpu, *cpu.tlb, is_user(cpu), Access::read, linear, size);
+}
+
+namespace {
+/// Whether an access has to go the way with all checks, whose faults are thrown.
+bool is_special(const Cpu& cpu, uint64_t linear, unsigned size) {
+    return size > bytes_in_page(linear) || (cpu.code64 && !is_canonical(linear)) ||
+           cpu.tlb == &cpu.tlbs[tlb_user_aligned];
+}
+}  // namespace
+
+Loaded<uint64_t> try_load_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
+    if (is_special(cpu, linear, size)) return {load_slow(cpu, insn, linear, size, seg), true};
+    cpu.at = insn;
+    const TlbEntry* const entry = try_entry_for(cpu, *cpu.tlb, linear, Access::read, is_user(cpu));
+    if (!entry) return {0, false};
+    return {load_entry(cpu, *entry, linear, size), true};
+}
+
+bool try_store_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint64_t value, uint8_t seg) {
+    if (is_special(cpu, linear, size)) {
+        store_slow(cpu, insn, linear, size, value, seg);
+        return true;
+    }
+    cpu.at = insn;
+    const TlbEntry* const entry = try_entry_for(cpu, *cpu.tlb, linear, Access::write, is_user(cpu));
+    if (!entry) return false;
+    store_entry(cpu, *entry, linear, size, value);
+    return true;
+}
+
+bool try_probe_write(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
+    if (is_special(cpu, linear, size)) {
+        probe_write(cpu, insn, linear, size, seg);
+        return true;
+    }
+    cpu.at = insn;
+    return try_entry_for(cpu, *cpu.tlb, linear, Access::write, is_user(cpu)) != nullptr;
 }
 
 void load_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, void* out, unsigned size, uint8_t seg) {

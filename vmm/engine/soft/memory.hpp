@@ -33,6 +33,8 @@ void physical_store(Cpu& cpu, uint64_t address, unsigned size, uint64_t value);
 
 /// The page walk (paging.cpp): fills and returns the TLB entry for an access, or throws the page fault.
 TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user);
+/// The same; null with Cpu::fault set instead of the throw.
+TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user);
 /// Gives a writable page without code its direct way for writes.
 void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry);
 /// Forgets translations: all, all but global ones, or those of one page.
@@ -88,6 +90,45 @@ inline void modify(Cpu& cpu, const Insn* insn, uint64_t linear, uint8_t seg, Cha
     store_slow(cpu, insn, linear, sizeof(T), static_cast<uint64_t>(change(old)), seg);
 }
 
+/// Accesses for handlers that end by themselves when a page fault comes (faulted() in handlers.hpp), which is much
+/// faster than a throw. Other faults are still thrown.
+template <class T>
+struct Loaded {
+    T value;
+    bool good;
+};
+Loaded<uint64_t> try_load_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg);
+bool try_store_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint64_t value, uint8_t seg);
+/// Whether a write of these bytes does not fault.
+bool try_probe_write(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg);
+
+template <class T>
+inline Loaded<T> try_load(Cpu& cpu, const Insn* insn, uint64_t linear, uint8_t seg) {
+    if (const std::byte* at = direct<Access::read>(cpu, linear, sizeof(T))) [[likely]]
+        return {peek<T>(at), true};
+    const Loaded<uint64_t> slow = try_load_slow(cpu, insn, linear, sizeof(T), seg);
+    return {static_cast<T>(slow.value), slow.good};
+}
+template <class T>
+inline bool try_store(Cpu& cpu, const Insn* insn, uint64_t linear, T value, uint8_t seg) {
+    if (std::byte* at = direct<Access::write>(cpu, linear, sizeof(T))) [[likely]] {
+        poke(at, value);
+        return true;
+    }
+    return try_store_slow(cpu, insn, linear, sizeof(T), static_cast<uint64_t>(value), seg);
+}
+template <class T, class Change>
+inline bool try_modify(Cpu& cpu, const Insn* insn, uint64_t linear, uint8_t seg, Change change) {
+    if (std::byte* at = direct<Access::write>(cpu, linear, sizeof(T))) [[likely]] {
+        poke<T>(at, change(peek<T>(at)));
+        return true;
+    }
+    if (!try_probe_write(cpu, insn, linear, sizeof(T), seg)) return false;
+    const T old = static_cast<T>(load_slow(cpu, insn, linear, sizeof(T), seg));
+    store_slow(cpu, insn, linear, sizeof(T), static_cast<uint64_t>(change(old)), seg);
+    return true;
+}
+
 /// #GP or #SS when the segment does not allow the access.
 [[noreturn]] void raise_segment(Cpu& cpu, const Insn* insn, uint8_t seg);
 
@@ -132,6 +173,19 @@ inline void modify_operand(Cpu& cpu, const Insn* i, Change change) {
     modify<T>(cpu, i, operand_address<Access::write>(cpu, i, sizeof(T)), i->seg, change);
 }
 
+template <class T>
+inline Loaded<T> try_load_operand(Cpu& cpu, const Insn* i) {
+    return try_load<T>(cpu, i, operand_address<Access::read>(cpu, i, sizeof(T)), i->seg);
+}
+template <class T>
+inline bool try_store_operand(Cpu& cpu, const Insn* i, T value) {
+    return try_store<T>(cpu, i, operand_address<Access::write>(cpu, i, sizeof(T)), value, i->seg);
+}
+template <class T, class Change>
+inline bool try_modify_operand(Cpu& cpu, const Insn* i, Change change) {
+    return try_modify<T>(cpu, i, operand_address<Access::write>(cpu, i, sizeof(T)), i->seg, change);
+}
+
 /// The stack. push() changes RSP only after the store; peek_stack() reads `depth` bytes above the top.
 template <class T>
 inline void push(Cpu& cpu, const Insn* insn, T value) {
@@ -154,6 +208,21 @@ inline T pop(Cpu& cpu, const Insn* insn) {
     const T value = peek_stack<T>(cpu, insn);
     drop_stack(cpu, sizeof(T));
     return value;
+}
+
+template <class T>
+inline bool try_push(Cpu& cpu, const Insn* insn, T value) {
+    const uint64_t rsp = cpu.gpr[RSP];
+    const uint64_t top = (rsp - sizeof(T)) & cpu.stack_mask;
+    if (!try_store<T>(cpu, insn, segment_address<Access::write>(cpu, insn, SS, top, sizeof(T)), value, SS))
+        return false;
+    cpu.gpr[RSP] = (rsp & ~cpu.stack_mask) | top;
+    return true;
+}
+template <class T>
+inline Loaded<T> try_peek_stack(Cpu& cpu, const Insn* insn) {
+    const uint64_t top = cpu.gpr[RSP] & cpu.stack_mask;
+    return try_load<T>(cpu, insn, segment_address<Access::read>(cpu, insn, SS, top, sizeof(T)), SS);
 }
 
 }  // namespace viv::soft

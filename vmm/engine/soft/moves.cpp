@@ -19,24 +19,32 @@ const Insn* mov_ri(Cpu& cpu, const Insn* i) {
 }
 template <class T>
 const Insn* mov_rm(Cpu& cpu, const Insn* i) {
-    cpu.set_reg<T>(i->dst, load_operand<T>(cpu, i));
+    const Loaded<T> loaded = try_load_operand<T>(cpu, i);
+    if (!loaded.good) [[unlikely]]
+        return faulted(cpu, i);
+    cpu.set_reg<T>(i->dst, loaded.value);
     return next(cpu, i);
 }
 template <class T>
 const Insn* mov_mr(Cpu& cpu, const Insn* i) {
-    store_operand<T>(cpu, i, cpu.reg<T>(i->src));
+    if (!try_store_operand<T>(cpu, i, cpu.reg<T>(i->src))) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 template <class T>
 const Insn* mov_mi(Cpu& cpu, const Insn* i) {
-    store_operand<T>(cpu, i, static_cast<T>(i->imm));
+    if (!try_store_operand<T>(cpu, i, static_cast<T>(i->imm))) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 
 template <class From, class To, Form F>
 const Insn* extend(Cpu& cpu, const Insn* i) {
-    const From value = F == Form::rr ? cpu.reg<From>(i->src) : load_operand<From>(cpu, i);
-    cpu.set_reg<std::make_unsigned_t<To>>(i->dst, static_cast<std::make_unsigned_t<To>>(static_cast<To>(value)));
+    const Loaded<From> source =
+        F == Form::rr ? Loaded<From>{cpu.reg<From>(i->src), true} : try_load_operand<From>(cpu, i);
+    if (!source.good) [[unlikely]]
+        return faulted(cpu, i);
+    cpu.set_reg<std::make_unsigned_t<To>>(i->dst, static_cast<std::make_unsigned_t<To>>(static_cast<To>(source.value)));
     return next(cpu, i);
 }
 template <Form F, class From, Extend Kind>
@@ -76,10 +84,12 @@ const Insn* xchg_rr(Cpu& cpu, const Insn* i) {
 template <class T>
 const Insn* xchg_mr(Cpu& cpu, const Insn* i) {
     const T right = cpu.reg<T>(i->src);
-    modify_operand<T>(cpu, i, [&](T left) {
+    const bool good = try_modify_operand<T>(cpu, i, [&](T left) {
         cpu.set_reg<T>(i->src, left);
         return right;
     });
+    if (!good) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 
@@ -122,12 +132,14 @@ const Insn* bswap(Cpu& cpu, const Insn* i) {
 
 template <class T>
 const Insn* push_r(Cpu& cpu, const Insn* i) {
-    push<T>(cpu, i, cpu.reg<T>(i->dst));
+    if (!try_push<T>(cpu, i, cpu.reg<T>(i->dst))) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 template <class T>
 const Insn* push_i(Cpu& cpu, const Insn* i) {
-    push<T>(cpu, i, static_cast<T>(i->imm));
+    if (!try_push<T>(cpu, i, static_cast<T>(i->imm))) [[unlikely]]
+        return faulted(cpu, i);
     return next(cpu, i);
 }
 template <class T>
@@ -137,7 +149,11 @@ const Insn* push_m(Cpu& cpu, const Insn* i) {
 }
 template <class T>
 const Insn* pop_r(Cpu& cpu, const Insn* i) {
-    cpu.set_reg<T>(i->dst, pop<T>(cpu, i));
+    const Loaded<T> top = try_peek_stack<T>(cpu, i);
+    if (!top.good) [[unlikely]]
+        return faulted(cpu, i);
+    drop_stack(cpu, sizeof(T));
+    cpu.set_reg<T>(i->dst, top.value);
     return next(cpu, i);
 }
 // The address is that with RSP already incremented (SDM 2B, POP).

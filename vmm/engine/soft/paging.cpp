@@ -25,51 +25,54 @@ class Walk {
     Walk(Cpu& cpu, uint64_t linear, Access access, bool user)
         : cpu_(cpu), linear_(linear), access_(access), user_(user) {}
 
-    Leaf run() {
+    /// False: it faults, and Cpu::fault says how.
+    bool run() {
         if (!(cpu_.cr0 & cr0_pg)) {
-            return {.physical = linear_ & 0xFFFFF000, .dirty = true};
+            leaf_ = {.physical = linear_ & 0xFFFFF000, .dirty = true};
+            return true;
         }
-        if (!(cpu_.cr4 & cr4_pae)) {
-            legacy();
-        } else if (!(cpu_.efer & efer_lma)) {
-            pae();
-        } else {
-            long_mode();
-        }
-        judge();
-        return leaf_;
+        const bool found = !(cpu_.cr4 & cr4_pae) ? legacy() : !(cpu_.efer & efer_lma) ? pae() : long_mode();
+        return found && judge();
+    }
+    [[nodiscard]] const Leaf& leaf() const { return leaf_; }
+    /// A supervisor's data access to a user page while SMAP forbids it.
+    bool refuse_smap() { return fault(error_present); }
+    void set_dirty() {
+        const uint64_t value = physical_load(cpu_, leaf_.entry_address, leaf_.entry_size);
+        physical_store(cpu_, leaf_.entry_address, leaf_.entry_size, value | pte_dirty | pte_accessed);
     }
 
   private:
-    [[noreturn]] void fault(uint32_t bits) {
+    bool fault(uint32_t bits) {
         uint32_t error = bits;
         if (access_ == Access::write) error |= error_write;
         if (user_) error |= error_user;
         const bool nx = (cpu_.cr4 & cr4_pae) && (cpu_.efer & efer_nxe);
         if (access_ == Access::execute && (nx || (cpu_.cr4 & cr4_smep))) error |= error_fetch;
         flush_tlb_page(cpu_, linear_);
-        throw Fault{vector_pf, true, error, linear_};
+        cpu_.fault = {vector_pf, true, error, linear_};
+        return false;
     }
 
-    /// Reads an entry, takes its rights and sets its accessed bit.
-    uint64_t entry(uint64_t address, unsigned size) {
+    /// Reads an entry and takes its rights; false: it faults.
+    bool entry(uint64_t address, unsigned size, uint64_t& value) {
         address &= cpu_.physical_mask;
-        const uint64_t value = physical_load(cpu_, address, size);
-        if (!(value & pte_present)) fault(0);
+        value = physical_load(cpu_, address, size);
+        if (!(value & pte_present)) return fault(0);
         leaf_.entry_address = address;
         leaf_.entry_size = size;
         leaf_.write &= (value & pte_write) != 0;
         leaf_.user &= (value & pte_user) != 0;
         if (size == 8) {
             if (value & pte_nx) {
-                if (!(cpu_.efer & efer_nxe)) fault(error_present | error_reserved);
+                if (!(cpu_.efer & efer_nxe)) return fault(error_present | error_reserved);
                 leaf_.execute = false;
             }
             const uint64_t reserved = address_bits & ~((uint64_t{1} << cpu_.engine->features.physical_bits) - 1);
-            if (value & reserved) fault(error_present | error_reserved);
+            if (value & reserved) return fault(error_present | error_reserved);
         }
         pending_[pending_count_++] = {address, size, value};
-        return value;
+        return true;
     }
 
     /// Accessed bits are set once the walk is known to be good.
@@ -80,56 +83,56 @@ class Walk {
         }
     }
 
-    void legacy() {
-        const uint64_t pde = entry((cpu_.cr3 & 0xFFFFF000) + ((linear_ >> 22) & 0x3FF) * 4, 4);
+    bool legacy() {
+        uint64_t pde = 0, pte = 0;
+        if (!entry((cpu_.cr3 & 0xFFFFF000) + ((linear_ >> 22) & 0x3FF) * 4, 4, pde)) return false;
         if ((pde & pte_large) && (cpu_.cr4 & cr4_pse)) {
-            if (pde & 0x200000) fault(error_present | error_reserved);
+            if (pde & 0x200000) return fault(error_present | error_reserved);
             const uint64_t base = (pde & 0xFFC00000) | ((pde & 0x1FE000) << 19);  // PSE-36
-            leaf_.physical = base | (linear_ & 0x3FF000);
-            return finish(pde);
+            return finish(base | (linear_ & 0x3FF000), pde);
         }
-        const uint64_t pte = entry((pde & 0xFFFFF000) + ((linear_ >> 12) & 0x3FF) * 4, 4);
-        leaf_.physical = pte & 0xFFFFF000;
-        finish(pte);
+        if (!entry((pde & 0xFFFFF000) + ((linear_ >> 12) & 0x3FF) * 4, 4, pte)) return false;
+        return finish(pte & 0xFFFFF000, pte);
     }
 
-    void pae() {
+    bool pae() {
         const uint64_t pdpte = cpu_.pdpte[(linear_ >> 30) & 3];
-        if (!(pdpte & pte_present)) fault(0);
-        page_directory(pdpte);
+        if (!(pdpte & pte_present)) return fault(0);
+        return page_directory(pdpte);
     }
 
-    void page_directory(uint64_t above) {
-        const uint64_t pde = entry((above & address_bits) + ((linear_ >> 21) & 0x1FF) * 8, 8);
+    bool page_directory(uint64_t above) {
+        uint64_t pde = 0, pte = 0;
+        if (!entry((above & address_bits) + ((linear_ >> 21) & 0x1FF) * 8, 8, pde)) return false;
         if (pde & pte_large) {
-            if (pde & 0x1FE000) fault(error_present | error_reserved);
-            leaf_.physical = (pde & address_bits & ~uint64_t{0x1FFFFF}) | (linear_ & 0x1FF000);
-            return finish(pde);
+            if (pde & 0x1FE000) return fault(error_present | error_reserved);
+            return finish((pde & address_bits & ~uint64_t{0x1FFFFF}) | (linear_ & 0x1FF000), pde);
         }
-        const uint64_t pte = entry((pde & address_bits) + ((linear_ >> 12) & 0x1FF) * 8, 8);
-        leaf_.physical = pte & address_bits;
-        finish(pte);
+        if (!entry((pde & address_bits) + ((linear_ >> 12) & 0x1FF) * 8, 8, pte)) return false;
+        return finish(pte & address_bits, pte);
     }
 
-    void long_mode() {
-        const uint64_t pml4e = entry((cpu_.cr3 & address_bits) + ((linear_ >> 39) & 0x1FF) * 8, 8);
-        if (pml4e & pte_large) fault(error_present | error_reserved);
-        const uint64_t pdpte = entry((pml4e & address_bits) + ((linear_ >> 30) & 0x1FF) * 8, 8);
+    bool long_mode() {
+        uint64_t pml4e = 0, pdpte = 0;
+        if (!entry((cpu_.cr3 & address_bits) + ((linear_ >> 39) & 0x1FF) * 8, 8, pml4e)) return false;
+        if (pml4e & pte_large) return fault(error_present | error_reserved);
+        if (!entry((pml4e & address_bits) + ((linear_ >> 30) & 0x1FF) * 8, 8, pdpte)) return false;
         if (pdpte & pte_large) {
-            if (pdpte & 0x3FFFE000) fault(error_present | error_reserved);
-            leaf_.physical = (pdpte & address_bits & ~uint64_t{0x3FFFFFFF}) | (linear_ & 0x3FFFF000);
-            return finish(pdpte);
+            if (pdpte & 0x3FFFE000) return fault(error_present | error_reserved);
+            return finish((pdpte & address_bits & ~uint64_t{0x3FFFFFFF}) | (linear_ & 0x3FFFF000), pdpte);
         }
-        page_directory(pdpte);
+        return page_directory(pdpte);
     }
 
-    void finish(uint64_t last) {
+    bool finish(uint64_t physical, uint64_t last) {
+        leaf_.physical = physical;
         leaf_.global = (last & pte_global) && (cpu_.cr4 & cr4_pge);
         leaf_.dirty = last & pte_dirty;
+        return true;
     }
 
     /// SDM 3A, 4.6.1.
-    void judge() {
+    bool judge() {
         bool allowed = true;
         if (access_ == Access::execute) {
             allowed = leaf_.execute && (user_ ? leaf_.user : !(leaf_.user && (cpu_.cr4 & cr4_smep)));
@@ -140,19 +143,11 @@ class Walk {
                 allowed = access_ == Access::read || leaf_.write || !(cpu_.cr0 & cr0_wp);
             }
         }
-        if (!allowed) fault(error_present);
+        if (!allowed) return fault(error_present);
         set_accessed();
+        return true;
     }
 
-  public:
-    /// A supervisor's data access to a user page while SMAP forbids it.
-    void refuse_smap() { fault(error_present); }
-    void set_dirty() {
-        const uint64_t value = physical_load(cpu_, leaf_.entry_address, leaf_.entry_size);
-        physical_store(cpu_, leaf_.entry_address, leaf_.entry_size, value | pte_dirty | pte_accessed);
-    }
-
-  private:
     struct Pending {
         uint64_t address;
         unsigned size;
@@ -192,10 +187,18 @@ void flush(Cpu& cpu, bool keep_global) {
 }  // namespace
 
 TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    TlbEntry* const entry = try_translate(cpu, tlb, linear, access, user);
+    if (!entry) throw cpu.fault;
+    return *entry;
+}
+
+TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
     Walk walk(cpu, linear, access, user);
-    const Leaf leaf = walk.run();
+    if (!walk.run()) return nullptr;
+    const Leaf leaf = walk.leaf();
     if (&tlb == &cpu.tlbs[tlb_supervisor_smap] && (cpu.cr0 & cr0_pg) && leaf.user && access != Access::execute) {
         walk.refuse_smap();
+        return nullptr;
     }
     const bool sets_dirty = access == Access::write && !leaf.dirty;
     if (sets_dirty) walk.set_dirty();
@@ -215,14 +218,14 @@ TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
     const bool apic = cpu.apic && (cpu.apic_base & 0xC00) == 0x800 && entry.physical == (cpu.apic_base & 0xFFFFFF000);
     const auto window = apic ? std::span<std::byte>{}
                              : cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::read);
-    if (window.empty()) return entry;
+    if (window.empty()) return &entry;
     entry.host = window.data();
     entry.addend = reinterpret_cast<uint64_t>(window.data()) - entry.page;
-    if (&tlb == &cpu.tlbs[tlb_user_aligned]) return entry;  // every access is checked
+    if (&tlb == &cpu.tlbs[tlb_user_aligned]) return &entry;  // every access is checked
     entry.read = entry.page;
     if (entry.may_execute) entry.execute = entry.page;
     if (access == Access::write) open_for_writing(cpu, tlb, entry);
-    return entry;
+    return &entry;
 }
 
 void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry) {

@@ -13,6 +13,12 @@
 
 namespace viv::soft {
 namespace {
+/// Takes a flag down and tells whether it was up; costs next to nothing while it is not.
+bool take(std::atomic<bool>& flag) {
+    return flag.load(std::memory_order_relaxed) && flag.exchange(false);
+}
+}  // namespace
+namespace {
 bool awaits_startup(Activity activity) {
     return activity == Activity::wait_for_sipi || activity == Activity::init_received;
 }
@@ -94,6 +100,24 @@ Stop SoftVcpu::run(VcpuHost& host, uint64_t budget) {
     return stop_;
 }
 
+void deliver_from_block(Cpu& cpu, const Fault& fault) {
+    ++cpu.engine->faults;
+    if (cpu.block) {
+        refund(cpu, cpu.at);
+        cpu.rip = cpu.current_rip();
+    }
+    if (fault.vector == vector_db) cpu.eflags |= flag_rf;
+    deliver(cpu, fault);
+}
+
+const Insn* faulted(Cpu& cpu, const Insn* i) {
+    cpu.at = i;
+    const uint32_t old_eflags = cpu.eflags;
+    deliver_from_block(cpu, cpu.fault);
+    cpu.trap_suppressed = true;
+    return arrive(cpu, old_eflags);
+}
+
 /// Executes from one block on until something has to be looked at.
 void SoftVcpu::run_blocks() {
     Cpu& cpu = *cpu_;
@@ -152,15 +176,8 @@ bool SoftVcpu::execute_single(VcpuHost& host, Block& block) {
 }
 
 void SoftVcpu::handle(const Fault& fault) {
-    Cpu& cpu = *cpu_;
-    ++engine_.faults;
-    if (cpu.block) {
-        refund(cpu, cpu.at);
-        cpu.rip = cpu.current_rip();
-        cpu.block = nullptr;
-    }
-    if (fault.vector == vector_db) cpu.eflags |= flag_rf;
-    deliver(cpu, fault);
+    deliver_from_block(*cpu_, fault);
+    cpu_->block = nullptr;
 }
 
 void SoftVcpu::check_dirty_epoch() {
@@ -180,7 +197,7 @@ void SoftVcpu::check_dirty_epoch() {
 
 bool SoftVcpu::serve_reset_messages() {
     Cpu& cpu = *cpu_;
-    if (init_.exchange(false)) {
+    if (take(init_)) {
         // INIT keeps the caches, the x87 and SSE state and most MSRs (SDM 3A, table 10-1).
         CpuState state = save_cpu_state(cpu);
         const CpuState reset = reset_state(cpu.apic_base & 0x100);
@@ -204,7 +221,7 @@ bool SoftVcpu::serve_reset_messages() {
         load_cpu_state(cpu, state);
         apic_.reset(cpu, true);
     }
-    const int page = startup_.exchange(-1);
+    const int page = startup_.load(std::memory_order_relaxed) < 0 ? -1 : startup_.exchange(-1);
     if (page >= 0 && awaits_startup(cpu.activity)) {
         cpu.seg[CS].selector = static_cast<uint16_t>(page << 8);
         cpu.seg[CS].base = static_cast<uint64_t>(page) << 12;
@@ -216,8 +233,11 @@ bool SoftVcpu::serve_reset_messages() {
 }
 
 bool SoftVcpu::interrupt_waits() {
-    if (!(cpu_->eflags & flag_if)) return false;
-    if (intr_.load() && apic_.passes_external(*cpu_)) return true;
+    Cpu& cpu = *cpu_;
+    // Also what its priority still holds back: an EOI may let it through without another look.
+    cpu.interrupt_held = intr_.load() || apic_.has_requests();
+    if (!cpu.interrupt_held || !(cpu.eflags & flag_if)) return false;
+    if (intr_.load() && apic_.passes_external(cpu)) return true;
     return apic_.pending().has_value();
 }
 
@@ -241,12 +261,12 @@ void SoftVcpu::take_interrupt() {
 
 bool SoftVcpu::serve() {
     Cpu& cpu = *cpu_;
-    const bool attention = cpu.attention.exchange(false);
+    const bool attention = take(cpu.attention);
     const auto stop = [&](Stop reason) {
         stop_ = reason;
         return false;
     };
-    if (kicked_.exchange(false)) {
+    if (take(kicked_)) {
         cpu.attention = true;
         return stop(Stop::kicked);
     }
@@ -266,7 +286,7 @@ bool SoftVcpu::serve() {
     if (!serve_reset_messages()) return stop(Stop::halted);
     if (cpu.shutdown) return stop(Stop::shutdown);
     apic_.collect();
-    if (nmi_.exchange(false)) cpu.nmi_pending = true;
+    if (take(nmi_)) cpu.nmi_pending = true;
     if (cpu.activity == Activity::halted) {
         const bool woken = cpu.event_pending || (cpu.nmi_pending && !cpu.nmi_blocked) || interrupt_waits();
         if (!woken) return stop(Stop::halted);
@@ -282,6 +302,7 @@ bool SoftVcpu::serve() {
             cpu.nmi_pending = false;
             deliver(cpu, Fault{vector_nmi, false, 0, 0}, Source::external);
             cpu.nmi_blocked = true;
+            cpu.interrupt_held = true;
         } else if (interrupt_waits()) {
             take_interrupt();
         }

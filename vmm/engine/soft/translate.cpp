@@ -386,9 +386,9 @@ class Translator {
             case ZYDIS_MNEMONIC_INTO: return set_ending(ending<into>);
             case ZYDIS_MNEMONIC_IRET:
             case ZYDIS_MNEMONIC_IRETD:
-            case ZYDIS_MNEMONIC_IRETQ: return set_ending(ending<iret>);
-            case ZYDIS_MNEMONIC_SYSCALL: return set_ending(ending<syscall>);
-            case ZYDIS_MNEMONIC_SYSRET: return set_ending(ending<sysret>);
+            case ZYDIS_MNEMONIC_IRETQ: return set_ending(transfer<iret>);
+            case ZYDIS_MNEMONIC_SYSCALL: return set_ending(transfer<syscall>);
+            case ZYDIS_MNEMONIC_SYSRET: return set_ending(transfer<sysret>);
             case ZYDIS_MNEMONIC_SYSENTER: return set_ending(ending<sysenter>);
             case ZYDIS_MNEMONIC_SYSEXIT: return set_ending(ending<sysexit>);
             case ZYDIS_MNEMONIC_UD0:
