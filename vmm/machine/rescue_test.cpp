@@ -182,6 +182,19 @@ TEST_CASE("rescue: a vector store reaches a device") {
     CHECK(rig.host().memory_writes[0] == RecordingHost::Write{0xE0000000, 4, 0x11223344});
 }
 
+TEST_CASE("rescue: an access to the local APIC behind an x87 instruction is left to KVM") {
+    VIV_RESCUE_RIG(rig);
+    // fninit; fld1; mov dword [ebx],1FFh; mov eax,[ebx]; fistp dword [3000h]; out F4h,al
+    rig.load(0x1000, {0xDB, 0xE3, 0xD9, 0xE8, 0xC7, 0x03, 0xFF, 0x01, 0,    0,
+                      0x8B, 0x03, 0xDB, 0x1D, 0x00, 0x30, 0,    0,    0xE6, 0xF4});
+    CpuState state = Rig::protected_mode();
+    state.gpr[RBX] = 0xFEE000F0;
+    const CpuState after = run_to_end(rig, state);
+    CHECK((after.gpr[RAX] & 0xFFFFFFFF) == 0x1FF);
+    CHECK(rig.memory.load<uint32_t>(Gpa{0x3000}) == 1);
+    CHECK(rig.host().memory_writes.empty());
+}
+
 TEST_CASE("rescue: the registers are right after a run of one instruction") {
     VIV_RESCUE_RIG(rig);
     rig.load(0x1000, {0xF3, 0x0F, 0xB8, 0xC3});  // popcnt eax,ebx

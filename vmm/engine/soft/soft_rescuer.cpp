@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <optional>
 
 #include "vmm/core/clock.hpp"
 #include "vmm/engine/soft/decode.hpp"
@@ -23,10 +24,17 @@ constexpr uint64_t avx512_components = 0xE0;
 /// A stretch ends after so many instructions in a row that the other engine surely knows.
 constexpr unsigned ordinary_at_most = 8;
 
+/// Thrown out of an access to the local APIC, which is the other engine's.
+struct LocalApicAccess {};
+
 /// The host of the machine, for a CPU that holds the memory map still while it runs.
 class HoldingHost final : public VcpuHost {
   public:
-    explicit HoldingHost(VcpuHost& host) : host_(host) { host_.hold_memory(); }
+    HoldingHost(VcpuHost& host, uint64_t apic_base) : host_(host) {
+        constexpr uint64_t modes = 0xC00, xapic = 0x800, page = 0xFFFFFF000;
+        if ((apic_base & modes) == xapic) local_apic_ = apic_base & page;
+        host_.hold_memory();
+    }
     ~HoldingHost() override { host_.release_memory(); }
     HoldingHost(const HoldingHost&) = delete;
     HoldingHost& operator=(const HoldingHost&) = delete;
@@ -48,10 +56,12 @@ class HoldingHost final : public VcpuHost {
         host_.port_write_block(port, size, data);
     }
     uint64_t memory_read(Gpa address, uint8_t size) override {
+        look_for_local_apic(address);
         const Released released(host_);
         return host_.memory_read(address, size);
     }
     void memory_write(Gpa address, uint8_t size, uint64_t value) override {
+        look_for_local_apic(address);
         const Released released(host_);
         host_.memory_write(address, size, value);
     }
@@ -72,7 +82,11 @@ class HoldingHost final : public VcpuHost {
         Released& operator=(const Released&) = delete;
         VcpuHost& host;
     };
+    void look_for_local_apic(Gpa address) const {
+        if (local_apic_ && (address.value & ~uint64_t{0xFFF}) == *local_apic_) throw LocalApicAccess{};
+    }
     VcpuHost& host_;
+    std::optional<uint64_t> local_apic_;
 };
 
 /// What an instruction needs besides registers, and how it stands to a stretch.
@@ -304,7 +318,7 @@ void SoftRescuer::take_vectors(StrandedCpu& stranded) {
 
 Result<Rescuer::Report> SoftRescuer::rescue(StrandedCpu& stranded, VcpuHost& machine, uint64_t limit) {
     Cpu& cpu = vcpu_.cpu();
-    HoldingHost host(machine);
+    HoldingHost host(machine, stranded.state.apic_base);
     has_vectors_ = has_xcr0_ = has_msrs_ = false;
     engine_.set_a20(stranded.a20);
     cpu.physical_mask = stranded.a20 ? ~uint64_t{0} : ~uint64_t{0x100000};
@@ -331,11 +345,14 @@ Result<Rescuer::Report> SoftRescuer::rescue(StrandedCpu& stranded, VcpuHost& mac
             break;
         }
         if (first) report.mnemonic = next->mnemonic;
-        ++report.instructions;
-        if (!vcpu_.execute_single(host, *next->block)) {
-            report.shutdown = true;
+        try {
+            report.shutdown = !vcpu_.execute_single(host, *next->block);
+        } catch (const LocalApicAccess&) {
+            if (first) return fail(fmt::format("'{}' accesses the local APIC", next->mnemonic));
             break;
         }
+        ++report.instructions;
+        if (report.shutdown) break;
         // Only where floating point is at work do the next instructions cost less here than a rescue of their own.
         if (!has_vectors_ || cpu.interrupt_shadow || (cpu.eflags & flag_tf)) break;
     }

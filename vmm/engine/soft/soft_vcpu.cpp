@@ -163,15 +163,22 @@ bool SoftVcpu::execute_single(VcpuHost& host, Block& block) {
     cpu.host = &host;
     cpu.slice_start = cpu.remaining = 1;
     engine_.native.enter_guest(cpu);
+    const auto leave = [&] {
+        cpu.block = nullptr;
+        engine_.native.leave_guest(cpu);
+        cpu.host = nullptr;
+    };
     try {
         step(block);
     } catch (const Fault& fault) {
         handle(fault);
+    } catch (...) {  // the host's, out of an access
+        cpu.rip = cpu.current_rip();
+        leave();
+        throw;
     }
-    cpu.block = nullptr;
     deliver_debug_trap();
-    engine_.native.leave_guest(cpu);
-    cpu.host = nullptr;
+    leave();
     return !std::exchange(cpu.shutdown, false);
 }
 

@@ -31,6 +31,7 @@ class SoftVcpu final : public Vcpu {
     void post_init();
     void post_startup(uint8_t page);
     /// Executes a block of one instruction that stands at cpu().rip, and delivers what it raises. False: triple fault.
+    /// What the host throws comes out, with the CPU in front of the instruction.
     bool execute_single(VcpuHost& host, Block& block);
     Cpu& cpu() { return *cpu_; }
     LocalApic& apic() { return apic_; }

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Machines that move between the engines while they run, and lose nothing: moves.py VIV LONG_MODE_IMAGE; prints TAP.
+
+On host time they move between KVM and the software CPU. On virtual time, where KVM cannot run, they move from one software
+CPU to another: like that the whole state passes through what engines exchange, and a machine that has moved a hundred times
+must end with the same digest as one that never has."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+viv, long_mode = sys.argv[1:3]
+project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+guests = os.environ.get("VIV_GUESTS") or os.path.join(os.path.dirname(project), "shared", "guests")
+freedos = os.path.join(guests, "freedos722.img")
+has_kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+HOST = ["--engine", "kvm"]
+VIRTUAL = ["--engine", "soft", "--clock", "virtual"]
+KEYS = "viv moves"
+SCANCODES = {"v": "2F", "i": "17", "m": "32", "o": "18", "e": "12", "s": "1F", " ": "39"}
+number = 0
+
+
+def report(passed, what, notes=()):
+    global number
+    number += 1
+    print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
+    if not passed:
+        for note in notes:
+            for line in str(note).splitlines():
+                print(f"# {line}", flush=True)
+
+
+def skip(what, why):
+    global number
+    number += 1
+    print(f"ok {number} - {what} # SKIP {why}", flush=True)
+
+
+def run(engine, steps, image, options=()):
+    command = [viv, "run", *engine, "--display", "none", "--snapshot", "--json", "--digest", "--timeout", "150", *options, *steps, image]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        return done.returncode, json.loads(done.stdout), done.stderr
+    except json.JSONDecodeError:
+        return done.returncode, {}, done.stderr
+
+
+class Mover:
+    """Steps that move to the other engine, or, where there is but one, to a new one of the kind."""
+
+    def __init__(self, engine, moves):
+        self.engine, self.moves = engine, moves
+        self.where = "kvm"
+
+    def step(self):
+        if not self.moves:
+            return []
+        self.where = "soft" if self.where == "kvm" or self.engine is VIRTUAL else "kvm"
+        return ["--move", self.where]
+
+
+def dos_session(engine, moves):
+    """A hundred moves between commands, in the middle of their output, and while keys are typed."""
+    mover = Mover(engine, moves)
+    steps = ["--until", r"A:\>"]
+    for turn in range(25):
+        steps += mover.step()
+        steps += ["--type", f"echo tu"] + mover.step() + ["--type", f"rn{turn:02}x\\n"]
+        steps += mover.step() + ["--until", f"\nturn{turn:02}x"]
+        # The command's output begins; it moves in its midst.
+        steps += ["--type", r"dir\n"] + mover.step() + ["--until", "bytes free"]
+        steps += ["--type", r"cls\n", "--until", "A:\\>"]
+    return [*steps, "--type", r"ver\n", "--until", "FreeCom version"]
+
+
+def long_mode_session(engine, moves):
+    mover = Mover(engine, moves)
+    steps = []
+    for turn in range(1, 100):
+        steps += ["--until", f"# turn {turn}\n"] + mover.step()
+        if turn % 10 == 0:
+            steps += ["--type", KEYS[turn // 10 - 1]]
+    return [*steps, *mover.step(), "--until", "end of test"]
+
+
+def moves_of(result):
+    return result.get("counters", {}).get("engine-moves", 0)
+
+
+def dos(engine, clock):
+    name = f"FreeDOS moves a hundred times ({clock} time)"
+    if not os.path.exists(freedos):
+        return skip(name, "no freedos722.img among the guests")
+    if engine is HOST and not has_kvm:
+        return skip(name, "this host has no /dev/kvm to use")
+    code, result, errors = run(engine, dos_session(engine, True), freedos)
+    report(code == 0 and moves_of(result) == 100, name, [f"exit code {code}, {moves_of(result)} moves", result.get("message"), errors])
+    if engine is VIRTUAL:
+        _, still, _ = run(engine, dos_session(engine, False), freedos)
+        report(still.get("digest") == result.get("digest") and still.get("instructions") == result.get("instructions"),
+               f"{name}: ends like one that stays", [still.get("digest"), result.get("digest"), still.get("instructions"), result.get("instructions")])
+
+
+def long_mode_run(engine, moves):
+    with tempfile.TemporaryDirectory() as folder:
+        serial = os.path.join(folder, "serial")
+        ended = run(engine, long_mode_session(engine, moves), long_mode, ["--serial", f"file:{serial}"])
+        with open(serial) as file:
+            return *ended, file.read()
+
+
+def in_long_mode(engine, clock):
+    name = f"a guest in 64-bit mode moves a hundred times ({clock} time)"
+    if engine is HOST and not has_kvm:
+        return skip(name, "this host has no /dev/kvm to use")
+    code, result, errors, serial = long_mode_run(engine, True)
+    turns = "".join(f"# turn {turn}\n" for turn in range(1, 101))
+    keys = " ".join(f"{SCANCODES[key]} {int(SCANCODES[key], 16) + 0x80:02X}" for key in KEYS)
+    passed = code == 0 and moves_of(result) == 100 and turns in serial and "not ok" not in serial
+    report(passed, name, [f"exit code {code}, {moves_of(result)} moves", result.get("message"), errors, serial])
+    report(f"# keys {keys}\n" in serial.replace("0x", "").upper().replace("# KEYS", "# keys"), f"{name}: every key once, in order", [keys, serial[-400:]])
+    if engine is VIRTUAL:
+        _, still, _, quiet = long_mode_run(engine, False)
+        report(quiet == serial, f"{name}: the same on the serial line", [serial])
+        report(still.get("digest") == result.get("digest") and still.get("instructions") == result.get("instructions"),
+               f"{name}: ends like one that stays", [still.get("digest"), result.get("digest"), still.get("instructions"), result.get("instructions")])
+
+
+for engine, clock in ((VIRTUAL, "virtual"), (HOST, "host")):
+    in_long_mode(engine, clock)
+    dos(engine, clock)
+print(f"1..{number}")
