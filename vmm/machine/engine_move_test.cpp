@@ -3,7 +3,9 @@
 #include <x86intrin.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "vmm/core/catch.hpp"
 #include "vmm/engine/kvm/kvm_rig.hpp"
@@ -248,6 +250,30 @@ TEST_CASE("move: an expired one-shot timer does not fire again, and an event end
     const auto after = rig.cpu().state();
     REQUIRE(after);
     CHECK((after->gpr[RBX] & 0xFF) == 0);
+}
+
+TEST_CASE("move: a local timer of KVM's that ran out between two runs is in the state, which executes nothing") {
+    VIV_KVM_RIG(rig);
+    rig.load(0x1000, {0x40, 0xEB, 0xFD});  // inc ax; jmp 1000h
+    REQUIRE(rig.cpu().set_state(Rig::real_mode()));
+    auto state = rig.cpu().state();
+    REQUIRE(state);
+    put(*state, lapic_svr, 0x1FF);
+    put(*state, lapic_timer, 0x31);
+    put(*state, lapic_initial, 300'000);
+    put(*state, lapic_current, 300'000);
+    REQUIRE(rig.cpu().set_state(*state));
+    const auto requests = [](const CpuState& now) { return get(now, lapic_irr + 0x10); };
+    auto now = rig.cpu().state();
+    for (int i = 0; i < 1000 && now && requests(*now) == 0; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        now = rig.cpu().state();
+    }
+    REQUIRE(now);
+    CHECK(requests(*now) == 1u << 0x11);
+    CHECK(now->rip == 0x1000);
+    CHECK(now->gpr == state->gpr);
+    CHECK(get(*now, lapic_current) == 0);
 }
 
 TEST_CASE("move: KVM refuses a time stamp counter that it cannot have, and 32-bit paging where it has none") {

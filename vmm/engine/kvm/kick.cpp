@@ -55,6 +55,25 @@ void send_kick(pid_t thread) {
     syscall(SYS_tgkill, getpid(), thread, kick_signal());
 }
 
+void run_nothing(int vcpu) {
+    const pid_t self = prepare_thread();
+    sigset_t kick, before;
+    sigemptyset(&kick);
+    sigaddset(&kick, kick_signal());
+    pthread_sigmask(SIG_BLOCK, &kick, &before);
+    struct [[gnu::packed]] {
+        uint32_t length = sizeof blocked;
+        uint64_t blocked = ~(uint64_t{1} << (kick_signal() - 1));  // all others, while KVM_RUN lasts
+    } mask;
+    call(vcpu, KVM_SET_SIGNAL_MASK, &mask);
+    send_kick(self);
+    ioctl(vcpu, KVM_RUN, 0);
+    call(vcpu, KVM_SET_SIGNAL_MASK, nullptr);
+    constexpr timespec at_once{};
+    while (sigtimedwait(&kick, nullptr, &at_once) > 0) continue;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 Result<KickTimer> KickTimer::create() {
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;

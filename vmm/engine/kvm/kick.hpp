@@ -17,6 +17,10 @@ pid_t bind_kick(kvm_run* run);
 void unbind_kick();
 void send_kick(pid_t thread);
 
+/// Has KVM do what it does between two instructions, and no instruction: a signal waits when it looks whether to enter
+/// the guest. From any thread, while the CPU does not run.
+void run_nothing(int vcpu);
+
 /// Kicks the thread that made it, again and again, while a period is set.
 class KickTimer {
   public:

@@ -276,7 +276,19 @@ void KvmVcpu::set_shared_registers() {
     if (dirty & KVM_SYNC_X86_EVENTS) call(fd_.get(), KVM_SET_VCPU_EVENTS, &run_->s.regs.events);
 }
 
+/// A local timer that ran out since the last run is in no state of KVM's before the next run.
+void KvmVcpu::take_local_timer() {
+    kvm_lapic_state lapic{};
+    if (!vm_.layout.has_local_apic || call(fd_.get(), KVM_GET_LAPIC, &lapic) < 0 || !timer_may_wait(lapic)) return;
+    set_shared_registers();
+    const auto window = std::exchange(run_->request_interrupt_window, uint8_t{0});
+    set_immediate_exit(false);
+    run_nothing(fd_.get());
+    run_->request_interrupt_window = window;
+}
+
 Result<CpuState> KvmVcpu::state() {
+    take_local_timer();
     set_shared_registers();
     auto state = TRY(read_state(fd_.get(), vm_.layout));
     if (const auto vector = acknowledged_ ? acknowledged_ : in_flight_; vector && !state.event_pending) {

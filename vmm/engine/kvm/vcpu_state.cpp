@@ -186,6 +186,20 @@ Result<void> write_xsave(int vcpu, const StateLayout& layout, const CpuState& st
 
 }  // namespace
 
+bool timer_may_wait(const kvm_lapic_state& lapic) {
+    const auto get = [&lapic](size_t offset) {
+        uint32_t value = 0;
+        std::memcpy(&value, lapic.regs + offset, sizeof value);
+        return value;
+    };
+    constexpr size_t lvt_timer = 0x320, initial_count = 0x380, requests = 0x200;
+    constexpr uint32_t masked = 0x10000;
+    const uint32_t timer = get(lvt_timer);
+    const uint32_t vector = timer & 0xFF;
+    const bool requested = get(requests + vector / 32 * 16) >> (vector % 32) & 1;
+    return !(timer & masked) && get(initial_count) != 0 && !requested;
+}
+
 SegmentRegister from_kvm(const kvm_segment& s) {
     return {.selector = s.selector,
             .base = s.base,

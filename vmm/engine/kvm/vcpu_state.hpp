@@ -29,6 +29,9 @@ Result<CpuState> read_state(int vcpu, const StateLayout& layout);
 /// Replaces it. MSRs that `state` does not list get their power-on values, but the time stamp counter goes on.
 Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& state, uint32_t apic_id);
 
+/// Whether a local APIC's timer counts to an interrupt that is not there yet, or has just done so.
+bool timer_may_wait(const kvm_lapic_state& lapic);
+
 /// Single parts of it.
 Result<std::vector<Msr>> read_msrs(int vcpu, const std::vector<Msr>& wanted);
 Result<void> read_xsave(int vcpu, const StateLayout& layout, std::vector<uint8_t>& image);
