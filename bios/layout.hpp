@@ -27,7 +27,7 @@ inline constexpr uint16_t firmware_flags_port = 0x0B44;      // u8 r-: boot_menu
 inline constexpr uint16_t firmware_progress_port = 0x0B45;   // u8 -w: BootProgress
 inline constexpr uint16_t firmware_menu_wait_port = 0x0B48;  // u32 r-: ms to wait for F12 before booting
 inline constexpr uint16_t firmware_version_port = 0x0B4C;    // u32 r-: firmware_version
-inline constexpr uint32_t firmware_version = 1;
+inline constexpr uint32_t firmware_version = 2;
 inline constexpr uint8_t boot_menu_requested = 0x01;
 
 enum class KeyReport : uint8_t { dropped = 1, stored = 2 };
@@ -42,6 +42,9 @@ enum class FirmwareCommand : uint8_t {
     acknowledge = 5,  // clears "medium changed"
     flush = 6,        // writes back host caches
     boot_device = 7,  // in: count = index in the boot order; out: drive, status 1 = no more
+    eject = 8,        // opens the tray
+    lock = 9,         // keeps the medium in
+    unlock = 10,
 };
 
 inline constexpr uint8_t drive_cdrom = 0xE0;
@@ -50,6 +53,9 @@ inline constexpr uint8_t media_present = 0x01;
 inline constexpr uint8_t media_changed = 0x02;
 inline constexpr uint8_t media_read_only = 0x04;
 inline constexpr uint8_t media_removable = 0x08;
+inline constexpr uint8_t media_locked = 0x10;
+// In flags: lba and count of a transfer are in sectors of 512 bytes, whatever the drive's blocks are.
+inline constexpr uint8_t transfer_in_sectors = 0x01;
 
 // The block the doorbell points at. status is an INT 13h status code (0 = done). A failed transfer leaves the number of
 // sectors that were moved in count.
@@ -57,7 +63,7 @@ struct FirmwareRequest {
     uint8_t command;
     uint8_t status;
     uint8_t drive;  // BIOS number: 00h, 01h, 80h..., E0h
-    uint8_t flags;  // 0
+    uint8_t flags;  // transfer_in_sectors
     uint32_t count;
     uint64_t lba;
     uint64_t buffer;  // guest-physical
@@ -158,6 +164,24 @@ static_assert(sizeof(FixedDiskParameters) == 16);
 
 inline constexpr uint16_t e820_capacity = 20;
 
+// What a CD-ROM was booted as ("El Torito").
+struct DiscBoot {
+    uint8_t source = 0;  // drive number of the CD-ROM, 0 = none was booted
+    uint8_t media = 0;   // 0 no emulation, 1-3 floppy of 1.2, 1.44 or 2.88 MB, 4 hard disk
+    uint32_t lba = 0;    // of the boot image
+    uint32_t catalog = 0;
+    uint16_t segment = 0;    // where its first sectors went
+    uint16_t sectors = 0;    // of 512 bytes, how many
+    uint16_t cylinders = 0;  // of the emulated drive
+    uint8_t heads = 0;
+    uint8_t sectors_per_track = 0;
+    // As they were without the emulated drive.
+    uint16_t equipment = 0;
+    uint8_t disk_count = 0;
+    uint8_t reserved[4] = {};
+} __attribute__((packed));
+static_assert(sizeof(DiscBoot) == 0x19);
+
 // The services run on stacks of their own, because DOS programs call with a few dozen bytes left. A service that is
 // entered while another one is interrupted takes the next stack; when none is left it stays on the caller's.
 inline constexpr uint16_t service_stack_size = 640;
@@ -181,13 +205,8 @@ struct Ebda {
     uint8_t reserved_3[3] = {};
     uint16_t next_stack = service_stack_top;  // 60h: where the next service's stack begins
     uint8_t reserved_4[4] = {};
-    uint8_t emulated_drive = 0;  // El Torito: drive number of the CD-ROM boot, 0 = none
-    uint8_t reserved_5 = 0;
-    uint16_t emulated_segment = 0;
-    uint32_t emulated_lba = 0;
-    uint16_t emulated_sectors = 0;
-    uint8_t boot_next = 0;  // index in the boot order of the device after the one that was started
-    uint8_t reserved_6[0x0F] = {};
+    uint8_t boot_next = 0;  // 66h: index in the boot order of the device after the one that was started
+    DiscBoot disc_boot;     // 67h
     // In the first KiB, where systems look for them; the tables they point at are not the ROM's business.
     uint8_t acpi_rsdp[0x30] = {};          // 80h
     uint8_t mp_floating_pointer[16] = {};  // B0h

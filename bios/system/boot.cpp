@@ -1,8 +1,8 @@
 // INT 18h and 19h: choosing a device and starting its boot sector.
 // Reference: IBM PS/2 and PC BIOS Interface Technical Reference, "Interrupt 19H"; BIOS Boot Specification 1.01 (INT
-// 18h); "El Torito" Bootable CD-ROM Format Specification 1.0, figures 2-3 (catalog) and 7 (boot record).
+// 18h).
 
-#include "bios/system/drive.hpp"
+#include "bios/system/disc.hpp"
 
 namespace viv::rom {
 namespace {
@@ -11,8 +11,6 @@ constexpr uint16_t boot_segment = 0x07C0;
 constexpr uint16_t boot_signature = 0xAA55;
 constexpr uint16_t key_f12 = 0x8600;
 constexpr uint8_t no_menu_limit = 9;
-
-enum class Failure : uint8_t { absent, no_media, read_error, no_signature, no_catalog, emulation };
 
 VIV_MESSAGE(text_floppy, "Floppy ");
 VIV_MESSAGE(text_disk, "Hard disk ");
@@ -23,7 +21,9 @@ VIV_MESSAGE(text_no_media, ": no medium\n");
 VIV_MESSAGE(text_read_error, ": cannot read the boot sector\n");
 VIV_MESSAGE(text_no_signature, ": no boot signature (55AAh) in the first sector\n");
 VIV_MESSAGE(text_no_catalog, ": not a bootable CD (no El Torito boot catalog)\n");
-VIV_MESSAGE(text_emulation, ": its boot image wants floppy or disk emulation, which this BIOS does not have\n");
+VIV_MESSAGE(text_bad_catalog, ": the boot catalog is damaged\n");
+VIV_MESSAGE(text_no_boot_entry, ": the boot catalog has nothing for this kind of machine\n");
+VIV_MESSAGE(text_unknown_emulation, ": the boot image is for a kind of drive that there is not\n");
 VIV_MESSAGE(text_nothing, "\nNo bootable device.\n");
 VIV_MESSAGE(text_empty_order, "  The boot order is empty.\n");
 VIV_MESSAGE(text_refused, "\nThe boot program gave up (INT 18h).\n");
@@ -31,6 +31,7 @@ VIV_MESSAGE(text_retry, "Insert a boot medium and press any key to try again.\n"
 VIV_MESSAGE(text_menu_hint, "Press F12 for the boot menu.\n");
 VIV_MESSAGE(text_menu, "\nBoot from:\n");
 VIV_MESSAGE(text_indent, "  ");
+VIV_MESSAGE(text_space, " ");
 VIV_MESSAGE(text_dot, ". ");
 VIV_MESSAGE(text_line, "\n");
 VIV_MESSAGE(text_choose, "Press a number, or Enter for the first.\n");
@@ -50,8 +51,12 @@ bool boot_order(uint8_t index, uint8_t& drive) {
 }
 
 void print_drive(uint8_t drive) {
-    if (drive == drive_cdrom) {
+    if (is_cdrom(drive)) {
         print(text_cdrom);
+        if (drive > drive_cdrom) {
+            print(text_space);
+            print_number(drive - drive_cdrom + 1u);
+        }
     } else if (is_disk(drive)) {
         print(text_disk);
         print_number((drive & 0x7Fu) + 1);
@@ -64,16 +69,19 @@ void print_drive(uint8_t drive) {
     }
 }
 
-void print_failure(uint8_t drive, Failure failure) {
+void print_failure(uint8_t drive, BootFailure failure) {
     print(text_indent);
     print_drive(drive);
     switch (failure) {
-        case Failure::absent: print(text_absent); break;
-        case Failure::no_media: print(text_no_media); break;
-        case Failure::read_error: print(text_read_error); break;
-        case Failure::no_signature: print(text_no_signature); break;
-        case Failure::no_catalog: print(text_no_catalog); break;
-        case Failure::emulation: print(text_emulation); break;
+        case BootFailure::none:
+        case BootFailure::absent: print(text_absent); break;
+        case BootFailure::no_media: print(text_no_media); break;
+        case BootFailure::read_error: print(text_read_error); break;
+        case BootFailure::no_signature: print(text_no_signature); break;
+        case BootFailure::no_catalog: print(text_no_catalog); break;
+        case BootFailure::bad_catalog: print(text_bad_catalog); break;
+        case BootFailure::no_boot_entry: print(text_no_boot_entry); break;
+        case BootFailure::unknown_emulation: print(text_unknown_emulation); break;
     }
 }
 
@@ -81,58 +89,26 @@ bool read_to(FirmwareRequest& request, uint32_t lba, uint32_t count, uint16_t se
     return transfer(request, FirmwareCommand::read, lba, count, physical(segment, 0)) == DiskStatus::ok;
 }
 
-// Starts a no-emulation boot image; the catalog is looked at where the image will be.
-Failure boot_cdrom(FirmwareRequest& request) {
-    constexpr uint32_t boot_record = 17;
-    constexpr uint32_t catalog_pointer = 0x47;
-    if (request.bytes_per_sector != 2048) return Failure::no_catalog;
-    if (!read_to(request, boot_record, 1, boot_segment)) return Failure::read_error;
-    // "CD001" after the descriptor type, "EL TORITO" at 7.
-    if (far_read<uint32_t>(boot_segment, 0) != 0x30444300 || far_read<uint32_t>(boot_segment, 7) != 0x54204C45) {
-        return Failure::no_catalog;
-    }
-    if (!read_to(request, far_read<uint32_t>(boot_segment, catalog_pointer), 1, boot_segment)) {
-        return Failure::read_error;
-    }
-    constexpr uint16_t entry = 0x20;
-    if (far_read<uint8_t>(boot_segment, 0) != 1 || far_read<uint16_t>(boot_segment, 0x1E) != 0xAA55 ||
-        far_read<uint8_t>(boot_segment, entry) != 0x88) {
-        return Failure::no_catalog;
-    }
-    if ((far_read<uint8_t>(boot_segment, entry + 1) & 0x0F) != 0) return Failure::emulation;
-    uint16_t segment = far_read<uint16_t>(boot_segment, entry + 2);
-    const uint16_t sectors = far_read<uint16_t>(boot_segment, entry + 6);  // of 512 bytes
-    const uint32_t lba = far_read<uint32_t>(boot_segment, entry + 8);
-    if (segment == 0) segment = boot_segment;
-    ebda_put(VIV_EBDA_FIELD(emulated_segment), segment);
-    ebda_put(VIV_EBDA_FIELD(emulated_sectors), sectors);
-    ebda_put(VIV_EBDA_FIELD(emulated_lba), lba);
-    const uint32_t blocks = sectors == 0 ? 1 : (uint32_t{sectors} + 3) / 4;
-    if (!read_to(request, lba, blocks, segment)) return Failure::read_error;
-    ebda_put(VIV_EBDA_FIELD(emulated_drive), drive_cdrom);
-    report(BootProgress::starting);
-    start_boot_sector(drive_cdrom, segment == boot_segment ? 0x00007C00u : uint32_t{segment} << 16);
-}
-
 // Starts the drive's boot sector; comes back only with the reason why not.
-Failure boot_drive(uint8_t drive) {
+BootFailure boot_drive(uint8_t drive) {
     report(BootProgress::loading);
+    end_disc_emulation();
     FirmwareRequest request;
-    if (!describe_drive(request, drive)) return Failure::absent;
-    if (!has_media(request)) return Failure::no_media;
+    if (!describe_drive(request, drive)) return BootFailure::absent;
+    if (!has_media(request)) return BootFailure::no_media;
     if (request.media & media_changed) {
         request.command = static_cast<uint8_t>(FirmwareCommand::acknowledge);
         firmware_call(request);
     }
-    if (drive == drive_cdrom) return boot_cdrom(request);
-    if (!read_to(request, 0, 1, boot_segment)) return Failure::read_error;
-    if (far_read<uint16_t>(boot_segment, 510) != boot_signature) return Failure::no_signature;
+    if (is_cdrom(drive)) return boot_disc(request, drive);
+    if (!read_to(request, 0, 1, boot_segment)) return BootFailure::read_error;
+    if (far_read<uint16_t>(boot_segment, 510) != boot_signature) return BootFailure::no_signature;
     report(BootProgress::starting);
     start_boot_sector(drive, 0x00007C00);
 }
 
 // As boot_drive(), for entry `index` of the boot order; INT 18h goes on behind it.
-Failure boot_entry_of_order(uint8_t index, uint8_t drive) {
+BootFailure boot_entry_of_order(uint8_t index, uint8_t drive) {
     ebda_put(VIV_EBDA_FIELD(boot_next), static_cast<uint8_t>(index + 1));
     return boot_drive(drive);
 }

@@ -3,6 +3,8 @@
 
 #include "bios/system/disk.hpp"
 
+#include "bios/system/disc.hpp"
+
 namespace viv::rom {
 
 DiskStatus firmware_call(FirmwareRequest& request) {
@@ -14,6 +16,10 @@ DiskStatus firmware_call(FirmwareRequest& request) {
 }
 
 bool describe_drive(FirmwareRequest& request, uint8_t drive) {
+    return describe_emulated_drive(request, drive) || describe_plain_drive(request, number_behind_emulation(drive));
+}
+
+bool describe_plain_drive(FirmwareRequest& request, uint8_t drive) {
     request.command = static_cast<uint8_t>(FirmwareCommand::describe);
     request.drive = drive;
     request.flags = 0;
@@ -28,7 +34,7 @@ bool describe_drive(FirmwareRequest& request, uint8_t drive) {
 DiskStatus transfer(FirmwareRequest& request, FirmwareCommand command, uint64_t lba, uint32_t count, uint64_t buffer) {
     request.command = static_cast<uint8_t>(command);
     request.count = count;
-    request.lba = lba;
+    request.lba = request.flags & transfer_in_sectors ? lba + boot_image_start() : lba;
     request.buffer = buffer;
     return firmware_call(request);
 }
@@ -251,7 +257,8 @@ void hard_disk_service(Registers& r, FirmwareRequest& request) {
 extern "C" void disk_service(Registers& r) {
     FirmwareRequest request;
     if (r.ah() == 0x01) return int13_01_last_status(r, request);
-    if (r.dl() == drive_cdrom || (r.ah() >= 0x4A && r.ah() <= 0x4D)) return cdrom_service(r, request);
+    if (r.ah() >= 0x4A && r.ah() <= 0x4D) return disc_emulation_service(r, request);
+    if (is_cdrom(r.dl())) return cdrom_service(r, request);
     if (!describe_drive(request, r.dl())) {
         // Resetting a floppy drive resets the controller, which is there.
         if (r.ah() == 0x00 && !is_disk(r.dl())) return finish_disk(r, DiskStatus::ok);

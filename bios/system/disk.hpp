@@ -13,7 +13,7 @@ DiskStatus check_media(FirmwareRequest& request);
 // AH=41h-49h and 4Eh of a drive that `request` describes.
 void disk_extensions(Registers& r, FirmwareRequest& request);
 
-// Drive E0h, and the El Torito functions 4Ah-4Dh.
+// Drives from E0h on.
 void cdrom_service(Registers& r, FirmwareRequest& request);
 
 }  // namespace viv::rom

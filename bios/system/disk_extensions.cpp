@@ -1,5 +1,5 @@
 // INT 13h functions 41h-4Eh: disks by block number, and the CD-ROM.
-// Reference: Phoenix Enhanced Disk Drive Specification 3.0; "El Torito" Bootable CD-ROM Format Specification 1.0.
+// Reference: Phoenix Enhanced Disk Drive Specification 3.0.
 
 #include "bios/system/disk.hpp"
 
@@ -80,14 +80,23 @@ void int13_47_seek(Registers& r, FirmwareRequest& request) {
     finish_disk(r, lba < request.total_sectors ? DiskStatus::ok : DiskStatus::sector_not_found);
 }
 
-// 45h lock and 46h eject: a fixed disk refuses.
+// AL: 0 locks, 1 unlocks, 2 asks. A fixed disk is never locked in.
 void int13_45_lock(Registers& r, FirmwareRequest& request) {
-    r.al() = 0;
-    finish_disk(r, (request.media & media_removable) ? DiskStatus::not_locked : DiskStatus::ok);
+    constexpr uint8_t lock = 0, unlock = 1, ask = 2;
+    const bool locked = (request.media & media_locked) != 0;
+    const uint8_t wanted = r.al();
+    if (wanted > ask) return finish_disk(r, DiskStatus::bad_command);
+    r.al() = wanted == ask ? locked : wanted == lock && (request.media & media_removable);
+    if (wanted == ask || !(request.media & media_removable)) return finish_disk(r, DiskStatus::ok);
+    if (wanted == unlock && !locked) return finish_disk(r, DiskStatus::not_locked);
+    request.command = static_cast<uint8_t>(wanted == lock ? FirmwareCommand::lock : FirmwareCommand::unlock);
+    finish_disk(r, firmware_call(request));
 }
 
-void int13_46_eject(Registers& r) {
-    finish_disk(r, DiskStatus::bad_command);
+void int13_46_eject(Registers& r, FirmwareRequest& request) {
+    if (r.al() != 0) return finish_disk(r, DiskStatus::bad_command);
+    request.command = static_cast<uint8_t>(FirmwareCommand::eject);
+    finish_disk(r, firmware_call(request));
 }
 
 void int13_48_parameters(Registers& r, FirmwareRequest& request) {
@@ -95,7 +104,7 @@ void int13_48_parameters(Registers& r, FirmwareRequest& request) {
     if (room < parameters_without_configuration) return finish_disk(r, DiskStatus::bad_command);
     DriveParameters result;
     result.size = room >= sizeof(DriveParameters) ? sizeof(DriveParameters) : parameters_without_configuration;
-    result.flags = request.media & media_removable ? 0x14 : 0x02;
+    result.flags = request.media & media_removable ? 0x34 : 0x02;
     if (request.bytes_per_sector == 512) result.flags |= 0x02;
     result.cylinders = request.cylinders;
     result.heads = request.heads;
@@ -118,32 +127,6 @@ void int13_4e_set_hardware(Registers& r) {
     finish_disk(r, DiskStatus::ok);
 }
 
-// What the CD was booted with (El Torito specification packet).
-void fill_specification(Registers& r) {
-    far_write<uint8_t>(r.ds, r.si(), 0x13);
-    far_write<uint8_t>(r.ds, static_cast<uint16_t>(r.si() + 1), 0);  // no emulation
-    far_write<uint8_t>(r.ds, static_cast<uint16_t>(r.si() + 2), ebda_get(VIV_EBDA_FIELD(emulated_drive)));
-    far_write<uint8_t>(r.ds, static_cast<uint16_t>(r.si() + 3), 0);
-    far_write<uint32_t>(r.ds, static_cast<uint16_t>(r.si() + 4), ebda_get(VIV_EBDA_FIELD(emulated_lba)));
-    far_write<uint16_t>(r.ds, static_cast<uint16_t>(r.si() + 8), 0);
-    far_write<uint16_t>(r.ds, static_cast<uint16_t>(r.si() + 10), 0);
-    far_write<uint16_t>(r.ds, static_cast<uint16_t>(r.si() + 12), ebda_get(VIV_EBDA_FIELD(emulated_segment)));
-    far_write<uint16_t>(r.ds, static_cast<uint16_t>(r.si() + 14), ebda_get(VIV_EBDA_FIELD(emulated_sectors)));
-    far_write<uint8_t>(r.ds, static_cast<uint16_t>(r.si() + 16), 0);
-    far_write<uint8_t>(r.ds, static_cast<uint16_t>(r.si() + 17), 0);
-    far_write<uint8_t>(r.ds, static_cast<uint16_t>(r.si() + 18), 0);
-}
-
-// 4B00h ends an emulation, 4B01h asks about it. There is never one to end.
-void int13_4b_emulation_status(Registers& r) {
-    if (r.al() > 1 || ebda_get(VIV_EBDA_FIELD(emulated_drive)) == 0 ||
-        (r.dl() != ebda_get(VIV_EBDA_FIELD(emulated_drive)) && r.dl() != 0x7F)) {
-        return finish_disk(r, DiskStatus::bad_command);
-    }
-    fill_specification(r);
-    finish_disk(r, DiskStatus::ok);
-}
-
 }  // namespace
 
 void disk_extensions(Registers& r, FirmwareRequest& request) {
@@ -153,7 +136,7 @@ void disk_extensions(Registers& r, FirmwareRequest& request) {
         case 0x43: return int13_43_write(r, request);
         case 0x44: return int13_44_verify(r, request);
         case 0x45: return int13_45_lock(r, request);
-        case 0x46: return int13_46_eject(r);
+        case 0x46: return int13_46_eject(r, request);
         case 0x47: return int13_47_seek(r, request);
         case 0x48: return int13_48_parameters(r, request);
         case 0x49: return int13_49_media_changed(r, request);
@@ -163,8 +146,7 @@ void disk_extensions(Registers& r, FirmwareRequest& request) {
 }
 
 void cdrom_service(Registers& r, FirmwareRequest& request) {
-    if (r.ah() == 0x4B) return int13_4b_emulation_status(r);
-    if (r.dl() != drive_cdrom || !describe_drive(request, r.dl())) return finish_disk(r, DiskStatus::bad_command);
+    if (!describe_drive(request, r.dl())) return finish_disk(r, DiskStatus::bad_command);
     if (r.ah() == 0x00 || r.ah() == 0x0D || r.ah() == 0x10 || r.ah() == 0x11 || r.ah() == 0x14) {
         return finish_disk(r, DiskStatus::ok);
     }

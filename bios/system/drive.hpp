@@ -18,14 +18,18 @@ enum class DiskStatus : uint8_t {
     media_type_unknown = 0x0C,
     no_media = 0x31,
     not_locked = 0xB0,
+    locked = 0xB1,
+    not_removable = 0xB2,
     timeout = 0x80,
 };
 
 // Rings the doorbell with `request`, which must be on the stack.
 DiskStatus firmware_call(FirmwareRequest& request);
 
-// Fills the geometry fields for `drive`. False if there is no such drive.
+// Fills the geometry fields for `drive`, which may be an emulated one. False if there is no such drive.
 bool describe_drive(FirmwareRequest& request, uint8_t drive);
+// The same by the firmware device's numbers.
+bool describe_plain_drive(FirmwareRequest& request, uint8_t drive);
 
 inline bool is_disk(uint8_t drive) {
     return drive & 0x80;
@@ -37,7 +41,8 @@ inline Geometry geometry_of(const FirmwareRequest& request) {
     return {request.cylinders, request.heads, request.sectors_per_track};
 }
 
-// Moves `count` sectors; request.count tells afterwards how many were moved.
+// Moves `count` sectors of the drive that describe_drive() has filled `request` for; request.count tells afterwards how
+// many were moved.
 DiskStatus transfer(FirmwareRequest& request, FirmwareCommand command, uint64_t lba, uint32_t count, uint64_t buffer);
 
 }  // namespace viv::rom

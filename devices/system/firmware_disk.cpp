@@ -86,7 +86,7 @@ Int13Status FirmwareDisk::execute(FirmwareRequest& request) {
     if (command == FirmwareCommand::boot_device) return boot_device(request);
     if (command == FirmwareCommand::describe) return describe(request);
     Drive* drive = drives_.find(request.drive);
-    if (!drive || command > FirmwareCommand::boot_device) {
+    if (!drive || command > FirmwareCommand::unlock) {
         request.count = 0;
         return Int13Status::invalid;
     }
@@ -94,6 +94,10 @@ Int13Status FirmwareDisk::execute(FirmwareRequest& request) {
         drive->acknowledge_medium_change();
         return Int13Status::done;
     }
+    if (command == FirmwareCommand::lock || command == FirmwareCommand::unlock) {
+        return drive->set_locked(command == FirmwareCommand::lock) ? Int13Status::done : Int13Status::not_removable;
+    }
+    if (command == FirmwareCommand::eject) return eject(*drive);
     if (!drive->medium()) {
         request.count = 0;
         return drive->drive_kind() == DriveKind::floppy ? Int13Status::timeout : Int13Status::no_medium;
@@ -124,6 +128,7 @@ Int13Status FirmwareDisk::describe(FirmwareRequest& request) const {
     request.unit = drive->unit();
     if (drive->removable()) request.media |= rom::media_removable;
     if (drive->medium_changed()) request.media |= rom::media_changed;
+    if (drive->locked()) request.media |= rom::media_locked;
     if (const DiskImage* image = drive->medium()) {
         request.media |= rom::media_present;
         if (image->read_only() || drive->drive_kind() == DriveKind::cdrom) request.media |= rom::media_read_only;
@@ -132,9 +137,17 @@ Int13Status FirmwareDisk::describe(FirmwareRequest& request) const {
     return Int13Status::done;
 }
 
+Int13Status FirmwareDisk::eject(Drive& drive) {
+    if (!drive.removable()) return Int13Status::not_removable;
+    if (!drive.medium()) return Int13Status::no_medium;
+    if (drive.open_tray()) return Int13Status::done;
+    return drive.locked() ? Int13Status::locked : Int13Status::not_removable;
+}
+
 Int13Status FirmwareDisk::transfer(FirmwareRequest& request, Drive& drive, FirmwareCommand command) {
     DiskImage& image = *drive.medium();
-    const uint32_t block = drive.block_size();
+    const bool in_sectors = (request.flags & rom::transfer_in_sectors) != 0;
+    const uint32_t block = in_sectors ? uint32_t{DiskImage::sector_size} : drive.block_size();
     const uint64_t total = image.sectors() * DiskImage::sector_size / block;
     const uint64_t wanted = request.count;
     request.count = 0;

@@ -1,6 +1,6 @@
-// Models: the firmware device, version 1: INT 13h's disk services on every drive, boot order, small boot reports
+// Models: the firmware device, version 2: INT 13h's disk services on every drive, boot order, small boot reports
 // Not modelled: time (a request is done when the doorbell write ends); the controllers, which it leaves alone
-// Ignored bits: request flags; doorbell writes that are not 32 bits wide; writes to read-only ports
+// Ignored bits: request flags 7:1; doorbell writes that are not 32 bits wide; writes to read-only ports
 // Reference: bios/layout.hpp and docs/devices/storage.md, "The firmware device"
 #pragma once
 
@@ -57,6 +57,8 @@ enum class Int13Status : uint8_t {
     read_error = 0x10,
     no_medium = 0x31,
     timeout = 0x80,
+    locked = 0xB1,
+    not_removable = 0xB2,
     write_fault = 0xCC,
 };
 
@@ -114,6 +116,7 @@ class FirmwareDisk final : public StatefulDevice<FirmwareDiskState>, public BusD
     Int13Status execute(rom::FirmwareRequest& request);
     Int13Status describe(rom::FirmwareRequest& request) const;
     Int13Status transfer(rom::FirmwareRequest& request, Drive& drive, rom::FirmwareCommand command);
+    static Int13Status eject(Drive& drive);
     DiskStatus move_chunk(DiskImage& image, rom::FirmwareCommand command, uint64_t offset, uint64_t buffer,
                           size_t bytes);
     Int13Status boot_device(rom::FirmwareRequest& request) const;

@@ -38,8 +38,18 @@ struct FakeDrive final : Drive {
     [[nodiscard]] uint8_t unit() const override { return unit_; }
     [[nodiscard]] bool medium_changed() const override { return changed; }
     void acknowledge_medium_change() override { changed = false; }
+    [[nodiscard]] bool locked() const override { return lock; }
+    bool set_locked(bool locked) override {
+        lock = locked;
+        return kind_ == DriveKind::cdrom;
+    }
+    bool open_tray() override {
+        empty = kind_ == DriveKind::cdrom && !lock;
+        return empty;
+    }
 
     MemoryImage image;
+    bool lock = false;
     bool empty = false;
     bool changed = false;
 
@@ -223,6 +233,38 @@ TEST_CASE("Writing to a read-only medium or a CD-ROM is refused as write protect
         CHECK(answer.count == 0);
     }
     CHECK(rig.floppy_b.image.bytes == numbered_sectors(2880));
+}
+
+TEST_CASE("A CD-ROM is read in sectors of 512 bytes where the request says so") {
+    Rig rig;
+    FirmwareRequest request{};
+    request.command = std::to_underlying(FirmwareCommand::read);
+    request.drive = rom::drive_cdrom;
+    request.flags = rom::transfer_in_sectors;
+    request.lba = 67;
+    request.count = 5;
+    request.buffer = 0x40000;
+    const auto answer = rig.run(request);
+    CHECK(answer.status == 0);
+    CHECK(answer.count == 5);
+    CHECK(rig.holds_sectors(0x40000, rig.cdrom, 67, 5));
+    request.lba = 398;
+    CHECK(rig.run(request).status == 0x04);
+    CHECK(rig.run(request).count == 2);
+}
+
+TEST_CASE("A tray opens unless the medium is locked in or fixed") {
+    Rig rig;
+    CHECK(rig.run(FirmwareCommand::lock, rom::drive_cdrom).status == 0);
+    CHECK((rig.run(FirmwareCommand::describe, rom::drive_cdrom).media & rom::media_locked) != 0);
+    CHECK(rig.run(FirmwareCommand::eject, rom::drive_cdrom).status == 0xB1);
+    CHECK(rig.run(FirmwareCommand::unlock, rom::drive_cdrom).status == 0);
+    CHECK(rig.run(FirmwareCommand::eject, rom::drive_cdrom).status == 0);
+    CHECK(rig.run(FirmwareCommand::eject, rom::drive_cdrom).status == 0x31);
+    for (const uint8_t drive : std::to_array<uint8_t>({0x00, 0x80})) {
+        CHECK(rig.run(FirmwareCommand::eject, drive).status == 0xB2);
+        CHECK(rig.run(FirmwareCommand::lock, drive).status == 0xB2);
+    }
 }
 
 TEST_CASE("An empty drive is a timeout for floppies and no medium for others") {
