@@ -34,6 +34,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Display  --display terminal|none     --screenshot FILE.png (at the end)
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
+          --insert [DRIVE=]FILE   --eject DRIVE   floppy0, cdrom0
           --move kvm|soft   to the other engine  (steps run in this order)
           --timeout SECONDS   give up: exit code 124
           --exit-port PORT    a byte written there ends the run with its value
@@ -42,8 +43,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --json  as JSON   --stats  counters   --digest  hash of RAM and state
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60
-  viv run --kernel vmlinuz --initrd initrd.gz --append console=ttyS0 \
-          --serial stdio
+  viv run --kernel vmlinuz --append console=ttyS0 --serial stdio
 )";
 
 inline constexpr const char* board_help =

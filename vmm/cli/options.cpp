@@ -104,7 +104,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
 }
 
 void add_step(CLI::App& app, const char* name, Step::Kind kind, std::vector<Step>& steps) {
-    // CLI11 calls this once per option in the order of the command line: trigger_on_parse keeps --until and --type
+    // CLI11 calls this once per option in the order of the command line: trigger_on_parse keeps the steps
     // interleaved.
     app.add_option_function<std::string>(name,
                                          [kind, &steps](const std::string& text) {
@@ -123,6 +123,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     choice_option(app, "--display", displays, options.display);
     add_step(app, "--until", Step::Kind::until, options.steps);
     add_step(app, "--type", Step::Kind::type, options.steps);
+    add_step(app, "--insert", Step::Kind::insert, options.steps);
+    add_step(app, "--eject", Step::Kind::eject, options.steps);
     add_step(app, "--move", Step::Kind::move, options.steps);
     timeout_option(app, options.timeout);
     app.add_option("--screenshot", options.screenshot);

@@ -14,9 +14,9 @@ enum class DisplayChoice { automatic, terminal, none };
 
 /// One step of a scripted run, in the order of the command line.
 struct Step {
-    enum class Kind { until, type, move };
+    enum class Kind { until, type, move, insert, eject };
     Kind kind = Kind::until;
-    std::string text;
+    std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE"
     bool operator==(const Step&) const = default;
 };
 

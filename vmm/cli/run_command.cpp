@@ -17,6 +17,7 @@
 #include "devices/video/screen.hpp"
 #include "vmm/cli/display/terminal_display.hpp"
 #include "vmm/cli/machine_setup.hpp"
+#include "vmm/cli/media_changer.hpp"
 #include "vmm/cli/screenshot.hpp"
 #include "vmm/cli/script.hpp"
 #include "vmm/core/log.hpp"
@@ -76,7 +77,17 @@ EngineKind engine_kind(EngineChoice choice) {
     return EngineKind::automatic;
 }
 
-enum class Ending { script_done, guest_exit, powered_off, died, time_out, interrupted, output_failed, move_failed };
+enum class Ending {
+    script_done,
+    medium_failed,
+    guest_exit,
+    powered_off,
+    died,
+    time_out,
+    interrupted,
+    output_failed,
+    move_failed
+};
 
 /// What is told about a run, on stderr for people and on stdout as JSON.
 struct Report {
@@ -94,6 +105,7 @@ void print_to(FILE* file, const std::string& text) {
 const char* name_of(Ending ending) {
     switch (ending) {
         case Ending::script_done: return "done";
+        case Ending::medium_failed: return "medium-failed";
         case Ending::guest_exit: return "guest-exit";
         case Ending::powered_off: return "powered-off";
         case Ending::died: return "died";
@@ -130,7 +142,7 @@ class Run {
             reader_ = std::make_unique<ScreenReader>(*screen, machine_->memory());
             machine_->services().provide<ScreenReader>(*reader_);
         }
-        script_ = TRY(Script::create(machine_->clock(), machine_->services(), options_.steps));
+        script_ = TRY(Script::create(machine_->clock(), machine_->services(), media(), options_.steps));
         script_->on_move([this](const std::string& engine) {
             machine_->request_engine(engine == "kvm" ? EngineKind::kvm : EngineKind::soft,
                                      [this](const Result<void>& moved) { step_moved(moved); });
@@ -149,10 +161,16 @@ class Run {
                 machine_->stop({});
             });
             if (!options_.steps.empty()) {
-                script_->start([this] {
-                    end_ = Ending::script_done;
-                    machine_->stop({});
-                });
+                script_->start(
+                    [this] {
+                        end_ = Ending::script_done;
+                        machine_->stop({});
+                    },
+                    [this](const Error& error) {
+                        end_ = Ending::medium_failed;
+                        medium_error_ = error.message;
+                        machine_->stop({});
+                    });
             }
         }
         machine_->start();
@@ -199,6 +217,14 @@ class Run {
         });
     }
 
+    [[nodiscard]] MediaChanger media() const {
+        const MachineOptions& machine = options_.machine;
+        const ImageAccess access = machine.snapshot    ? ImageAccess::snapshot
+                                   : machine.read_only ? ImageAccess::read_only
+                                                       : ImageAccess::writable;
+        return {*machine_->services().find<DriveRegistry>(), access};
+    }
+
     [[nodiscard]] bool wants_display() const {
         if (options_.display != DisplayChoice::automatic) return options_.display == DisplayChoice::terminal;
         const auto& serials = options_.machine.serials;
@@ -230,6 +256,8 @@ class Run {
             end_ = Ending::output_failed;
             machine_->stop({});
         };
+        actions.insert = [this](const std::string& what) { return media().insert(what); };
+        actions.eject = [this](const std::string& drive) { return media().eject(drive); };
         actions.type = [this](std::string_view typing) { return script_->type(typing); };
         actions.save_screenshot = [this](const Image& picture) { return save_numbered_screenshot(picture); };
         display_ =
@@ -286,6 +314,9 @@ class Run {
             report.ending = Ending::output_failed;
             report.exit_code = 1;
             report.message = fmt::format("cannot write to standard output: {}", std::strerror(output_errno_));
+        } else if (end_ == Ending::medium_failed) {
+            report.exit_code = 1;
+            report.message = medium_error_;
         } else if (end_ == Ending::interrupted && unfinished) {
             report.exit_code = 1;
             report.message = "interrupted" + waiting;
@@ -347,6 +378,7 @@ class Run {
     std::unique_ptr<Script> script_;
     std::unique_ptr<TerminalDisplay> display_;
     Ending end_ = Ending::interrupted;
+    std::string medium_error_;
     int output_errno_ = 0;  // why stdout takes nothing any more
     std::string digest_;
     std::string move_error_;

@@ -22,11 +22,15 @@ std::string padded(const TextScreen& screen) {
 }
 }  // namespace
 
-Script::Script(Clock& clock, std::vector<Step> steps)
-    : steps_(std::move(steps)), clock_(clock), timer_(clock, [this](VirtualTime deadline) { look(deadline); }) {}
+Script::Script(Clock& clock, MediaChanger media, std::vector<Step> steps)
+    : media_(media),
+      steps_(std::move(steps)),
+      clock_(clock),
+      timer_(clock, [this](VirtualTime deadline) { look(deadline); }) {}
 
-Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& services, std::vector<Step> steps) {
-    std::unique_ptr<Script> script(new Script(clock, std::move(steps)));
+Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& services, MediaChanger media,
+                                               std::vector<Step> steps) {
+    std::unique_ptr<Script> script(new Script(clock, media, std::move(steps)));
     script->screen_ = services.find<Screen>();
     script->reader_ = services.find<ScreenReader>();
     if (script->screen_) script->screen_->on_changes(glance_changes, [self = script.get()] { self->glance(); });
@@ -35,6 +39,12 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
         if (step.kind == Step::Kind::until && step.text.empty()) return fail_usage("--until needs a text to wait for");
         if (step.kind == Step::Kind::move && step.text != "kvm" && step.text != "soft") {
             return fail_usage(fmt::format("--move: there is no engine '{}'; use kvm or soft", step.text));
+        }
+        if (step.kind == Step::Kind::insert) {
+            if (auto good = media.check_insert(step.text); !good) return add_context(good.error(), "--insert");
+        }
+        if (step.kind == Step::Kind::eject) {
+            if (auto good = media.check_eject(step.text); !good) return add_context(good.error(), "--eject");
         }
         if (step.kind != Step::Kind::type) continue;
         if (!keyboard) return fail_usage("--type: this board has no keyboard");
@@ -57,14 +67,27 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
     return script;
 }
 
-void Script::start(std::move_only_function<void()> on_done) {
+void Script::start(std::move_only_function<void()> on_done, std::move_only_function<void(Error)> on_failure) {
     on_done_ = std::move(on_done);
+    on_failure_ = std::move(on_failure);
     started_ = true;
     if (done()) return on_done_();
     timer_.arm(clock_.now());
 }
 
+bool Script::change_medium(const Step& step) {
+    const bool inserts = step.kind == Step::Kind::insert;
+    const auto changed = inserts ? media_.insert(step.text) : media_.eject(step.text);
+    if (changed) return true;
+    on_failure_(add_context(changed.error(), inserts ? "--insert" : "--eject").error());
+    return false;
+}
+
 void Script::begin_step() {
+    while (!done() && (steps_[position_].kind == Step::Kind::insert || steps_[position_].kind == Step::Kind::eject)) {
+        if (!change_medium(steps_[position_])) return;
+        ++position_;
+    }
     if (done()) {
         on_done_();
         return;
@@ -163,6 +186,8 @@ std::string Script::waiting_for() const {
     switch (step.kind) {
         case Step::Kind::until: return fmt::format("the text '{}'", step.text);
         case Step::Kind::type: return fmt::format("the guest to take the keys '{}'", step.text);
+        case Step::Kind::insert: return fmt::format("'{}' to be put in", step.text);
+        case Step::Kind::eject: return fmt::format("'{}' to be emptied", step.text);
         case Step::Kind::move: break;
     }
     return fmt::format("the move to the {} engine", step.text);

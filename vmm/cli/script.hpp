@@ -8,6 +8,7 @@
 
 #include "devices/input/typist.hpp"
 #include "devices/video/screen.hpp"
+#include "vmm/cli/media_changer.hpp"
 #include "vmm/cli/options.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/services.hpp"
@@ -15,17 +16,19 @@
 
 namespace viv::cli {
 
-/// Works through the steps of a run: waits for text on the screen or a serial port, and types. Everything happens under
-/// the machine lock, in guest time, so that a deterministic run takes the same course every time.
+/// Works through the steps of a run: waits for text on the screen or a serial port, types, changes media. Everything
+/// happens under the machine lock, in guest time, so that a deterministic run takes the same course every time.
 class Script {
   public:
-    /// Errors: a step that cannot work on this machine (no keyboard; a key name that does not exist).
-    static Result<std::unique_ptr<Script>> create(Clock& clock, const Services& services, std::vector<Step> steps);
+    /// Errors: a step that cannot work on this machine (no keyboard; a key name, drive or file that does not exist).
+    static Result<std::unique_ptr<Script>> create(Clock& clock, const Services& services, MediaChanger media,
+                                                  std::vector<Step> steps);
 
     /// Begins with the first step as soon as the clock runs; `on_done` is called after the last one (at once when there
     /// is none). What the guest sends on a serial port counts from create() on, and after a match from its end on: like
     /// this nothing is missed between two steps, however fast the guest answers.
-    void start(std::move_only_function<void()> on_done);
+    /// `on_failure` is called when a medium cannot be changed; no further step follows.
+    void start(std::move_only_function<void()> on_done, std::move_only_function<void(Error)> on_failure);
     [[nodiscard]] bool done() const { return position_ == steps_.size(); }
     /// What it waits for, in words: "text 'A:\>'", for messages.
     [[nodiscard]] std::string waiting_for() const;
@@ -37,8 +40,9 @@ class Script {
     Result<void> type(std::string_view text);
 
   private:
-    Script(Clock& clock, std::vector<Step> steps);
+    Script(Clock& clock, MediaChanger media, std::vector<Step> steps);
     void begin_step();
+    bool change_medium(const Step& step);
     void typed();
     void look(VirtualTime deadline);
     void glance();
@@ -48,6 +52,7 @@ class Script {
     /// Forgets each port's text up to the end of `wanted`, where it occurs; false when it does not.
     bool consume_serial(const std::string& wanted);
 
+    MediaChanger media_;
     std::vector<Step> steps_;
     size_t position_ = 0;
     Screen* screen_ = nullptr;
@@ -61,6 +66,7 @@ class Script {
     bool looked_ = false;
     bool started_ = false;
     std::move_only_function<void()> on_done_;
+    std::move_only_function<void(Error)> on_failure_;
     std::move_only_function<void(const std::string& engine)> move_;
     Clock& clock_;
     Timer timer_;

@@ -3,6 +3,8 @@
 #include <functional>
 
 #include "devices/serial/char_backend.hpp"
+#include "devices/storage/image/temporary_file_test.hpp"
+#include "vmm/cli/removable_drive_test.hpp"
 #include "vmm/core/catch.hpp"
 
 using namespace viv;
@@ -65,6 +67,9 @@ struct FakeSerial final : SerialTap {
     std::vector<std::move_only_function<void(uint8_t)>> listeners;
 };
 
+const DriveRegistry no_drives;
+const MediaChanger media(no_drives, ImageAccess::writable);
+
 struct Rig {
     ManualClock clock;
     Services services;
@@ -75,21 +80,23 @@ struct Rig {
     FakeSerial com1;
     std::unique_ptr<Script> script;
     int done = 0;
+    std::string failure;
 
-    explicit Rig(std::vector<Step> steps) {
+    explicit Rig(std::vector<Step> steps, const MediaChanger& changer = media) {
         services.provide<Screen>(screen);
         services.provide<ScreenReader>(reader);
         services.provide<KeyboardPort>(keyboard);
         services.provide<SerialTap>(com1, "serial0");
-        auto made = Script::create(clock, services, std::move(steps));
+        auto made = Script::create(clock, services, changer, std::move(steps));
         REQUIRE(made);
         script = std::move(*made);
-        script->start([this] { ++done; });
+        script->start([this] { ++done; }, [this](const Error& error) { failure = error.message; });
     }
 };
 
 constexpr auto until = Step::Kind::until;
 constexpr auto type = Step::Kind::type;
+constexpr auto insert = Step::Kind::insert;
 
 }  // namespace
 
@@ -154,11 +161,11 @@ TEST_CASE("What a serial port sends before the script starts counts") {
     Services services;
     FakeSerial com1;
     services.provide<SerialTap>(com1, "serial0");
-    const auto script = Script::create(clock, services, {{until, "ready"}});
+    const auto script = Script::create(clock, services, media, {{until, "ready"}});
     REQUIRE(script);
     com1.send("ready\r\n");
     int done = 0;
-    (*script)->start([&done] { ++done; });
+    (*script)->start([&done] { ++done; }, [](const Error&) {});
     CHECK(done == 0);
     clock.advance(1s);
     CHECK(done == 1);
@@ -210,12 +217,43 @@ TEST_CASE("Typing outside the script moves no step on") {
     CHECK_FALSE(rig.script->done());
 }
 
+TEST_CASE("Media are changed between the steps before and behind") {
+    FakeRemovableDrive drive;
+    DriveRegistry drives;
+    drives.add(drive);
+    const TemporaryFile disc{std::as_bytes(std::span(std::string_view("a disc")))};
+    Rig rig({{until, "next disc"}, {Step::Kind::eject, "cdrom0"}, {insert, "cdrom0=" + disc.path()}, {type, "x"}},
+            MediaChanger(drives, ImageAccess::writable));
+    rig.clock.advance(1s);
+    CHECK(drive.inserted == 0);
+    rig.screen.show("next disc");
+    rig.clock.advance(1s);
+    CHECK(drive.inserted == 1);
+    CHECK(drive.medium()->name() == disc.path());
+    CHECK(rig.keyboard.pressed.size() == 1);
+    CHECK(rig.done == 1);
+}
+
+TEST_CASE("A drive that gives nothing back ends the script with the reason") {
+    FakeRemovableDrive drive;
+    drive.is_locked = true;
+    DriveRegistry drives;
+    drives.add(drive);
+    Rig rig({{Step::Kind::eject, "cdrom0"}, {type, "x"}}, MediaChanger(drives, ImageAccess::writable));
+    rig.clock.advance(1s);
+    CHECK(rig.failure == "--eject: locked");
+    CHECK(rig.done == 0);
+    CHECK(rig.keyboard.pressed.empty());
+}
+
 TEST_CASE("Steps that cannot work are refused before the run") {
     ManualClock clock;
     Services none;
-    CHECK(Script::create(clock, none, {{type, "x"}}).error().kind == ErrorKind::usage);
-    CHECK(Script::create(clock, none, {{until, ""}}).error().kind == ErrorKind::usage);
+    CHECK(Script::create(clock, none, media, {{type, "x"}}).error().kind == ErrorKind::usage);
+    CHECK(Script::create(clock, none, media, {{until, ""}}).error().kind == ErrorKind::usage);
     FakeKeyboard keyboard;
     none.provide<KeyboardPort>(keyboard);
-    CHECK(Script::create(clock, none, {{type, "<nokey>"}}).error().message.starts_with("--type"));
+    CHECK(Script::create(clock, none, media, {{type, "<nokey>"}}).error().message.starts_with("--type"));
+    CHECK(Script::create(clock, none, media, {{insert, "cdrom0=x.iso"}}).error().message.starts_with("--insert"));
+    CHECK(Script::create(clock, none, media, {{Step::Kind::eject, "disk0"}}).error().message.starts_with("--eject"));
 }

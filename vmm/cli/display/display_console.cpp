@@ -2,12 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace viv {
 namespace {
 
-constexpr const char* menu_text = " c Ctrl-Alt-Del  r reset  p pause  s save  e engine  q quit  ] Ctrl-]  1..= F1..";
+constexpr const char* menu_text = " c Ctrl-Alt-Del r reset p pause s save i insert o out e engine q quit ] ^] 1..= F1";
+
+constexpr size_t longest_line = 4096;
+
+/// The ASCII character that the keys type; 0 when it is another one or none.
+char character_of(const KeyStroke& stroke) {
+    for (char32_t character = ' '; character <= '~'; ++character) {
+        if (stroke_for(character) == stroke) return static_cast<char>(character);
+    }
+    return 0;
+}
 
 const KeyStroke menu_stroke{stroke_ctrl, {Key::right_bracket}};
 
@@ -17,11 +28,17 @@ void DisplayConsole::input(const TerminalInput& input, Time /*now*/) {
     notice_.clear();
     if (const auto* paste = std::get_if<PastedText>(&input)) {
         menu_open_ = false;
-        sink_.type(typing_of(paste->text));
+        if (prompt_) {
+            line_ += paste->text.substr(0, std::min(paste->text.find('\n'), longest_line - line_.size()));
+        } else {
+            sink_.type(typing_of(paste->text));
+        }
         return;
     }
     const auto& stroke = std::get<KeyStroke>(input);
-    if (menu_open_) {
+    if (prompt_) {
+        prompt_key(stroke);
+    } else if (menu_open_) {
         menu_open_ = false;
         menu_key(stroke);
     } else if (stroke == menu_stroke) {
@@ -41,6 +58,8 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
         case Key::p: return sink_.command(MenuCommand::pause);
         case Key::s: return sink_.command(MenuCommand::screenshot);
         case Key::e: return sink_.command(MenuCommand::move);
+        case Key::i: return open_prompt(MediumChange::insert);
+        case Key::o: return open_prompt(MediumChange::eject);
         case Key::q: return sink_.command(MenuCommand::quit);
         case Key::right_bracket: return sink_.stroke(menu_stroke);
         case Key::minus: return sink_.stroke({stroke.modifiers, {Key::f11}});
@@ -50,6 +69,24 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
     if (key >= Key::digit_1 && key <= Key::digit_0) {
         const int number = std::to_underlying(key) - std::to_underlying(Key::digit_1);
         sink_.stroke({stroke.modifiers, {static_cast<Key>(std::to_underlying(Key::f1) + number)}});
+    }
+}
+
+void DisplayConsole::open_prompt(MediumChange change) {
+    prompt_ = change;
+    line_.clear();
+}
+
+void DisplayConsole::prompt_key(const KeyStroke& stroke) {
+    if (stroke == KeyStroke{0, {Key::escape}} || stroke == menu_stroke) {
+        prompt_.reset();
+    } else if (stroke == KeyStroke{0, {Key::enter}}) {
+        const MediumChange change = *std::exchange(prompt_, std::nullopt);
+        if (!line_.empty()) sink_.change_medium(change, line_);
+    } else if (stroke == KeyStroke{0, {Key::backspace}}) {
+        if (!line_.empty()) line_.pop_back();
+    } else if (const char character = character_of(stroke); character != 0 && line_.size() < longest_line) {
+        line_ += character;
     }
 }
 
@@ -68,6 +105,14 @@ std::string DisplayConsole::bottom_line(TerminalSize size, Time now) {
         }
     }
     if (menu_open_) return menu_text;
+    if (prompt_) {
+        const bool inserts = *prompt_ == MediumChange::insert;
+        std::string line =
+            fmt::format(" {}: {}_", inserts ? "Insert FILE or DRIVE=FILE" : "Eject DRIVE (cdrom0)", line_);
+        // The end of a long line is where it is being typed.
+        if (line.size() > size.columns) line.erase(0, line.size() - size.columns);
+        return line;
+    }
     if (!notice_.empty() && now < notice_until_) return notice_;
     notice_.clear();
     return paused_ ? " Paused: Ctrl-] p continues" : "";

@@ -11,9 +11,11 @@ struct Sink final : DisplaySink {
     void stroke(const KeyStroke& stroke) override { strokes.push_back(stroke); }
     void type(const std::string& typing) override { typed += typing; }
     void command(MenuCommand command) override { commands.push_back(command); }
+    void change_medium(MediumChange change, const std::string& what) override { changes.emplace_back(change, what); }
     std::vector<KeyStroke> strokes;
     std::string typed;
     std::vector<MenuCommand> commands;
+    std::vector<std::pair<MediumChange, std::string>> changes;
 };
 
 const KeyStroke menu{stroke_ctrl, {Key::right_bracket}};
@@ -76,6 +78,36 @@ TEST_CASE("the menu's keys") {
                                                      {stroke_alt, {Key::f10}},
                                                      {0, {Key::f11}},
                                                      {0, {Key::f12}}});
+}
+
+TEST_CASE("a medium's name is typed at a prompt, which keeps the keys from the guest") {
+    Rig rig;
+    rig.console.show(lines_screen({"one"}, 0));
+    rig.menu_key({0, {Key::i}});
+    CHECK(rig.paint().find("Insert FILE or DRIVE=FILE") != std::string::npos);
+    const auto enter = [&rig](std::string_view text) {
+        for (const char character : text) rig.console.input(stroke_for(static_cast<char32_t>(character)), rig.now);
+    };
+    enter("floppy0=My Disk_2.imx");
+    rig.console.input(KeyStroke{0, {Key::backspace}}, rig.now);
+    rig.console.input(KeyStroke{0, {Key::up}}, rig.now);
+    rig.console.input(PastedText{"g\nmore"}, rig.now);
+    rig.console.forget();
+    CHECK(rig.paint().find("My Disk_2.img_") != std::string::npos);
+    rig.console.input(KeyStroke{0, {Key::enter}}, rig.now);
+    rig.menu_key({0, {Key::o}});
+    enter("cdrom0");
+    rig.console.input(KeyStroke{0, {Key::enter}}, rig.now);
+    CHECK(rig.sink.changes == std::vector<std::pair<MediumChange, std::string>>{
+                                  {MediumChange::insert, "floppy0=My Disk_2.img"}, {MediumChange::eject, "cdrom0"}});
+    CHECK(rig.sink.strokes.empty());
+    CHECK(rig.sink.typed.empty());
+    rig.menu_key({0, {Key::i}});
+    enter("x");
+    rig.console.input(KeyStroke{0, {Key::escape}}, rig.now);
+    enter("y");
+    CHECK(rig.sink.changes.size() == 2);
+    CHECK(rig.sink.strokes.size() == 1);
 }
 
 TEST_CASE("a paste is typed, and its special characters are escaped") {

@@ -28,6 +28,9 @@ struct DisplayActions {
     std::move_only_function<void(int errno_value)> output_failed;
     /// Pasted text in the typist's notation.
     std::move_only_function<Result<void>(std::string_view typing)> type;
+    /// Puts a medium in ("FILE" or "DRIVE=FILE") or takes one out ("DRIVE"); the answer is for the person.
+    std::move_only_function<Result<std::string>(const std::string& what)> insert;
+    std::move_only_function<Result<std::string>(const std::string& drive)> eject;
     /// Saves the picture and returns the file's name. Called from the display's thread, without the machine lock.
     std::move_only_function<Result<std::string>(const Image& picture)> save_screenshot;
 };
