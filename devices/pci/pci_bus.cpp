@@ -76,7 +76,8 @@ bool PciBus::map(const PciWindow& window) {
     if (window.store) {
         // Registers of the board are not hidden by a function's memory.
         if (memory_bus_.covers(window.base, window.size)) return false;
-        return memory_.show(Gpa{window.base}, window.size, *window.store, 0, window.kind, "PCI memory").has_value();
+        return memory_.show(Gpa{window.base}, window.size, *window.store, window.offset, window.kind, "PCI memory")
+            .has_value();
     }
     Bus& bus = window.space == PciWindow::Space::ports ? ports_ : memory_bus_;
     return bus.map(window.base, window.size, *window.device, "PCI function").has_value();

@@ -30,7 +30,7 @@ constexpr unsigned most_msix_vectors = pending_offset / 16;
 bool PciWindow::operator==(const PciWindow& other) const {
     const auto file = [](const PciWindow& w) { return w.store ? std::optional(w.store->backing) : std::nullopt; };
     return space == other.space && base == other.base && size == other.size && device == other.device &&
-           kind == other.kind && file(*this) == file(other);
+           kind == other.kind && file(*this) == file(other) && offset == other.offset;
 }
 
 bool PciWindow::overlaps(const PciWindow& other) const {

@@ -59,6 +59,7 @@ struct PciWindow {
     BusDevice* device = nullptr;                      // registers, or
     std::optional<GuestMemory::Store> store = {};     // memory
     GuestMemory::Kind kind = GuestMemory::Kind::ram;  // of the memory
+    uint64_t offset = 0;                              // of the memory, in the store
     [[nodiscard]] bool operator==(const PciWindow& other) const;
     [[nodiscard]] bool overlaps(const PciWindow& other) const;
 };

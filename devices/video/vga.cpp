@@ -175,11 +175,60 @@ void Vga::write_dispi(uint16_t value) {
 
 void Vga::reset(ResetKind /*kind*/) {
     state_ = VgaState{};
+    if (pci_) pci_->reset();
+    registers_changed();
+}
+
+PciFunction& Vga::join_pci(GuestMemory::Store store) {
+    constexpr PciIdentity identity = {.vendor = 0x1234,
+                                      .device = 0x1111,
+                                      .class_code = 0x030000,
+                                      .revision = 2,
+                                      .subsystem_vendor = 0x1AF4,
+                                      .subsystem = 0x1100};
+    store_ = store;
+    pci_ = std::make_unique<PciFunction>(identity, state_.pci);
+    pci_->add_ram_bar(0, store);
+    pci_->add_memory_bar(2, registers_size, registers_);
+    constexpr uint16_t commands = pci::IO_SPACE | pci::MEMORY_SPACE | pci::BUS_MASTER;
+    pci_->add_register(pci::COMMAND, 2, 0, commands);
+    pci_->add_decoder([this](std::vector<PciWindow>& windows) { decode(windows); });
+    return *pci_;
+}
+
+void Vga::decode(std::vector<PciWindow>& windows) {
+    constexpr uint64_t window_base = 0xA0000;
+    using enum PciWindow::Space;
+    if (pci_->command() & pci::IO_SPACE) {
+        windows.push_back({.space = ports, .base = first_port, .size = port_count, .device = &ports_});
+        windows.push_back(
+            {.space = ports, .base = first_dispi_port, .size = dispi_port_count, .device = &dispi_ports_});
+    }
+    decoded_bank_ = shown_bank();
+    if (!(pci_->command() & pci::MEMORY_SPACE)) return;
+    if (decoded_bank_) {
+        windows.push_back({.base = window_base,
+                           .size = dispi_bank_size,
+                           .store = store_,
+                           .offset = uint64_t{*decoded_bank_} * dispi_bank_size});
+    } else {
+        windows.push_back({.base = window_base, .size = vga_window_size, .device = &memory_});
+    }
+}
+
+std::optional<uint16_t> Vga::shown_bank() const {
+    if (!state_.dispi.shows_bank() || !(state_.miscellaneous & misc_memory_enable)) return std::nullopt;
+    return state_.dispi.bank;
+}
+
+void Vga::after_load() {
+    if (pci_) pci_->after_load();
     registers_changed();
 }
 
 void Vga::registers_changed() {
     fast_path_ = vga_fast_path(state_);
+    if (pci_ && shown_bank() != decoded_bank_) pci_->remap();
     picture_changed();
 }
 
@@ -235,6 +284,8 @@ Result<void> Vga::validate(const VgaState& staged) const {
     if (linear_.empty() ? staged.dispi != DispiState{} : !dispi_is_valid(staged.dispi, linear_.size())) {
         return fail("dispi shows more than there is memory for");
     }
+    if (pci_) return pci_->validate(staged.pci);
+    if (staged.pci != PciFunctionState{}) return fail("pci is of an adapter on PCI");
     return {};
 }
 
@@ -408,6 +459,17 @@ Result<std::unique_ptr<Device>> make_vga(DeviceContext& context) {
             return context.refuse(wanted);
         }
     }
+    context.services.provide<Screen>(*vga);
+    return vga;
+}
+
+Result<std::unique_ptr<Device>> make_pci_vga(DeviceContext& context) {
+    constexpr uint64_t linear_size = 16 << 20;
+    const GuestMemory::Store store = TRY(context.memory.add_store(linear_size, "video memory"));
+    auto vga = std::make_unique<Vga>(context.clock, context.memory.bytes(store));
+    PciFunction& function = vga->join_pci(store);
+    vga->reset(ResetKind::power_on);
+    TRY(function.attach(context));
     context.services.provide<Screen>(*vga);
     return vga;
 }

@@ -10,9 +10,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "devices/pci/pci_function.hpp"
 #include "devices/video/screen.hpp"
 #include "devices/video/vga_memory.hpp"
 #include "devices/video/vga_state.hpp"
@@ -38,6 +40,11 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     /// writes it past this device. Without it there are no such registers: a plain VGA.
     explicit Vga(Clock& clock, std::span<std::byte> linear = {}) : clock_(clock), linear_(linear) {}
 
+    /// As PCI function 1234:1111: BAR 0 is all of `store`, which is the linear memory, BAR 2 is registers(). What a VGA
+    /// has at fixed places is decoded as the command register says; a bank of linear memory at A0000h is memory for the
+    /// guest like any other. Once, before reset().
+    PciFunction& join_pci(GuestMemory::Store store);
+
     [[nodiscard]] BusDevice& ports() { return ports_; }
     [[nodiscard]] BusDevice& memory() { return memory_; }
     /// Index at 1CEh, data at 1CFh and 1D0h; words only.
@@ -56,7 +63,7 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
 
   protected:
     Result<void> validate(const VgaState& staged) const override;
-    void after_load() override { registers_changed(); }
+    void after_load() override;
 
   private:
     class Ports final : public ByteDevice {
@@ -113,6 +120,10 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     /// The bytes of the linear memory that an access to the window at A0000h reaches; none beyond the bank.
     [[nodiscard]] std::span<std::byte> banked(Access access);
     void write_dispi(uint16_t value);
+    /// What is decoded at fixed places.
+    void decode(std::vector<PciWindow>& windows);
+    /// The number of the bank that the window at A0000h shows, if it shows one.
+    [[nodiscard]] std::optional<uint16_t> shown_bank() const;
 
     Clock& clock_;
     std::span<std::byte> linear_;
@@ -120,6 +131,9 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     Memory memory_{*this};
     DispiPorts dispi_ports_{*this};
     Registers registers_{*this};
+    std::unique_ptr<PciFunction> pci_;  // nullptr when it is not on PCI
+    GuestMemory::Store store_;          // of linear_, then
+    std::optional<uint16_t> decoded_bank_;
     VgaFastPath fast_path_;
     // Who looks at the screen asks for the generation: then linear memory is compared with what it was.
     mutable uint64_t generation_ = 0;
@@ -130,7 +144,9 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     uint64_t watch_at_ = ~uint64_t{0};
 };
 
-/// Maps memory and ports, and provides the service Screen.
+/// Node ibm,vga: on the ISA bus. Provides Screen.
 Result<std::unique_ptr<Device>> make_vga(DeviceContext& context);
+/// Node bochs,vga: on PCI, with 16 MiB of linear memory. Provides Screen.
+Result<std::unique_ptr<Device>> make_pci_vga(DeviceContext& context);
 
 }  // namespace viv

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/pci/pci_function.hpp"
 #include "devices/video/dispi.hpp"
 
 namespace viv {
@@ -142,6 +143,7 @@ struct VgaState {
     /// One cell per address: the bytes of maps 0 to 3, map 0 in the low bits.
     std::vector<uint32_t> memory = std::vector<uint32_t>(vga_cells);
     DispiState dispi;
+    PciFunctionState pci;  // of an adapter that is not on PCI: as new
 
     static void fields(auto& self, auto&& visit) {
         visit("miscellaneous", self.miscellaneous);
@@ -165,6 +167,7 @@ struct VgaState {
         visit("latches", self.latches);
         visit("memory", self.memory);
         visit("dispi", self.dispi);
+        visit("pci", self.pci);
     }
     bool operator==(const VgaState&) const = default;
 

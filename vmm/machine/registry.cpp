@@ -32,6 +32,7 @@ struct Entry {
 };
 
 constexpr std::array entries{
+    Entry{"bochs,vga", make_pci_vga},
     Entry{"ibm,vga", make_vga},
     Entry{"intel,82077aa", make_i82077aa},
     Entry{"intel,i440fx", make_i440fx},
