@@ -23,7 +23,9 @@ void Vm::note(const Result<void>& outcome) {
 
 void RescueCounters::count(std::string_view mnemonic) {
     const std::lock_guard hold(mutex_);
-    if (by_mnemonic_.empty()) {
+    // Once in a process: a machine that moves has several engines in its life.
+    static std::atomic<bool> told = false;
+    if (!told.exchange(true)) {
         log_line(fmt::format("this host's KVM cannot execute '{}': the software CPU executes such instructions for it",
                              mnemonic));
     }
@@ -276,21 +278,31 @@ void KvmVcpu::set_shared_registers() {
     if (dirty & KVM_SYNC_X86_EVENTS) call(fd_.get(), KVM_SET_VCPU_EVENTS, &run_->s.regs.events);
 }
 
-/// A local timer that ran out since the last run is in no state of KVM's before the next run.
-void KvmVcpu::take_local_timer() {
-    kvm_lapic_state lapic{};
-    if (!vm_.layout.has_local_apic || call(fd_.get(), KVM_GET_LAPIC, &lapic) < 0 || !timer_may_wait(lapic)) return;
+/// The local APIC, with the interrupt of a timer that has run out: KVM keeps that to itself until the next run, so it
+/// is made to look, until the timer is known not to have run out since.
+Result<kvm_lapic_state> KvmVcpu::settled_local_apic() {
+    kvm_lapic_state before{}, after{};
+    if (call(fd_.get(), KVM_GET_LAPIC, &before) < 0) return fail_errno("cannot read a CPU's local APIC", errno);
+    if (!timer_may_wait(before)) return before;
     set_shared_registers();
     const auto window = std::exchange(run_->request_interrupt_window, uint8_t{0});
     set_immediate_exit(false);
-    run_nothing(fd_.get());
+    constexpr int most = 100;  // a timer whose period is shorter than this takes
+    for (int i = 0; i < most; ++i) {
+        run_nothing(fd_.get());
+        if (call(fd_.get(), KVM_GET_LAPIC, &after) < 0) return fail_errno("cannot read a CPU's local APIC", errno);
+        if (!timer_ran_out(before, after)) break;
+        before = after;
+    }
     run_->request_interrupt_window = window;
+    return after;
 }
 
 Result<CpuState> KvmVcpu::state() {
-    take_local_timer();
+    const kvm_lapic_state lapic = TRY(settled_local_apic());
     set_shared_registers();
     auto state = TRY(read_state(fd_.get(), vm_.layout));
+    state.lapic.assign(std::begin(lapic.regs), std::end(lapic.regs));
     if (const auto vector = acknowledged_ ? acknowledged_ : in_flight_; vector && !state.event_pending) {
         state.event_pending = true;
         state.event_vector = *vector;

@@ -97,7 +97,7 @@ class KvmVcpu final : public Vcpu {
     /// Has the instruction executed that KVM gave up on; without a value, it was.
     std::optional<Stop> rescue(VcpuHost& host, uint64_t limit);
     void set_shared_registers();
-    void take_local_timer();
+    Result<kvm_lapic_state> settled_local_apic();
     Stop stop(Next next);
     Stop give_up(std::string reason);
     void set_immediate_exit(bool wanted);

@@ -49,14 +49,19 @@ kvm_lapic_state reset_lapic(uint32_t apic_id, bool bootstrap, uint32_t version, 
     return lapic;
 }
 
+constexpr size_t interrupt_requests = 0x200, lvt_timer = 0x320, initial_count = 0x380, current_count = 0x390;
+constexpr uint32_t lvt_masked = 0x10000, lvt_timer_mode = 0x60000;
+
+uint32_t lapic_register(const kvm_lapic_state& lapic, size_t offset) {
+    uint32_t value = 0;
+    std::memcpy(&value, lapic.regs + offset, sizeof value);
+    return value;
+}
+
 /// KVM starts a one-shot timer anew whose count has come to 0.
 void end_one_shot(kvm_lapic_state& lapic) {
-    constexpr size_t lvt_timer = 0x320, initial_count = 0x380, current_count = 0x390;
-    uint32_t timer = 0, left = 0;
-    std::memcpy(&timer, lapic.regs + lvt_timer, sizeof timer);
-    std::memcpy(&left, lapic.regs + current_count, sizeof left);
-    const bool one_shot = (timer & 0x60000) == 0;
-    if (one_shot && left == 0) std::memset(lapic.regs + initial_count, 0, 4);
+    const bool one_shot = (lapic_register(lapic, lvt_timer) & lvt_timer_mode) == 0;
+    if (one_shot && lapic_register(lapic, current_count) == 0) std::memset(lapic.regs + initial_count, 0, 4);
 }
 
 Result<void> write_msrs(int vcpu, const StateLayout& layout, const std::vector<Msr>& listed) {
@@ -187,17 +192,17 @@ Result<void> write_xsave(int vcpu, const StateLayout& layout, const CpuState& st
 }  // namespace
 
 bool timer_may_wait(const kvm_lapic_state& lapic) {
-    const auto get = [&lapic](size_t offset) {
-        uint32_t value = 0;
-        std::memcpy(&value, lapic.regs + offset, sizeof value);
-        return value;
-    };
-    constexpr size_t lvt_timer = 0x320, initial_count = 0x380, requests = 0x200;
-    constexpr uint32_t masked = 0x10000;
-    const uint32_t timer = get(lvt_timer);
+    const uint32_t timer = lapic_register(lapic, lvt_timer);
     const uint32_t vector = timer & 0xFF;
-    const bool requested = get(requests + vector / 32 * 16) >> (vector % 32) & 1;
-    return !(timer & masked) && get(initial_count) != 0 && !requested;
+    const bool requested = lapic_register(lapic, interrupt_requests + vector / 32 * 16) >> (vector % 32) & 1;
+    return !(timer & lvt_masked) && lapic_register(lapic, initial_count) != 0 && !requested;
+}
+
+bool timer_ran_out(const kvm_lapic_state& before, const kvm_lapic_state& after) {
+    const uint32_t had = lapic_register(before, current_count), has = lapic_register(after, current_count);
+    const bool one_shot = (lapic_register(before, lvt_timer) & lvt_timer_mode) == 0;
+    if (one_shot && had == 0) return false;  // that was earlier
+    return has == 0 || has > had;
 }
 
 SegmentRegister from_kvm(const kvm_segment& s) {

@@ -31,6 +31,8 @@ Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& st
 
 /// Whether a local APIC's timer counts to an interrupt that is not there yet, or has just done so.
 bool timer_may_wait(const kvm_lapic_state& lapic);
+/// Whether it may have run out between two looks.
+bool timer_ran_out(const kvm_lapic_state& before, const kvm_lapic_state& after);
 
 /// Single parts of it.
 Result<std::vector<Msr>> read_msrs(int vcpu, const std::vector<Msr>& wanted);
