@@ -1,19 +1,40 @@
 #!/usr/bin/env python3
-"""Runs a test guest and passes its TAP on: run_guest.py VIV IMAGE [--engine NAME] [--scratch-disk MIB] [viv options...]
+"""Runs a test guest and passes its TAP on: run_guest.py VIV IMAGE [--engine NAME] [--scratch-disk MIB]
+[--scratch-floppy] [--scratch-disc BLOCKS] [--next DRIVE TEXT BLOCKS] [--as-disc EMULATION] [viv options...]
 
---scratch-disk MIB adds a hard disk whose sector n begins with the number n, for tests that read and write one. An engine
-that viv or this host does not have skips the test by name."""
+--scratch-disk MIB adds a hard disk whose sector n begins with the number n, for tests that read and write one, and
+--scratch-floppy such a floppy; --scratch-disc BLOCKS puts in a CD-ROM whose block n begins with n. --next waits
+for TEXT and puts such a medium of BLOCKS blocks into DRIVE (0: takes out what is there). --as-disc boots the guest from a
+CD-ROM with that emulation of make_iso.py, or "section". An engine that viv or this host does not have skips the test by
+name."""
 import argparse
 import os
 import subprocess
 import sys
 import tempfile
 
+import make_iso
+
+
+def write_numbered(path, blocks, block_size):
+    """A medium of zeros whose block n begins with n, in the first blocks at least."""
+    with open(path, "wb") as medium:
+        medium.truncate(blocks * block_size)
+        for block in range(0, min(blocks, 4096)):
+            medium.seek(block * block_size)
+            medium.write(block.to_bytes(4, "little"))
+    return path
+
+
 parser = argparse.ArgumentParser()
 parser.add_argument("viv")
 parser.add_argument("image")
 parser.add_argument("--engine", default="kvm")
 parser.add_argument("--scratch-disk", type=int, action="append", default=[])
+parser.add_argument("--scratch-floppy", action="store_true")
+parser.add_argument("--scratch-disc", type=int, default=0)
+parser.add_argument("--next", nargs=3, action="append", default=[], metavar=("DRIVE", "TEXT", "BLOCKS"))
+parser.add_argument("--as-disc")
 parser.add_argument("--timeout", default="120")
 arguments, options = parser.parse_known_args()
 
@@ -24,13 +45,26 @@ if arguments.engine == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
 
 with tempfile.TemporaryDirectory() as folder:
     for number, size in enumerate(arguments.scratch_disk):
-        path = os.path.join(folder, f"disk{number}.img")
-        with open(path, "wb") as disk:
-            disk.truncate(size << 20)
-            for sector in range(0, min(size << 11, 4096)):
-                disk.seek(sector * 512)
-                disk.write(sector.to_bytes(4, "little"))
-        options += ["--disk", path]
+        options += ["--disk", write_numbered(os.path.join(folder, f"disk{number}.img"), size << 11, 512)]
+    if arguments.scratch_floppy:
+        options += ["--floppy", write_numbered(os.path.join(folder, "floppy.img"), 2880, 512)]
+    if arguments.scratch_disc:
+        options += ["--cdrom", write_numbered(os.path.join(folder, "disc.iso"), arguments.scratch_disc, 2048)]
+    for number, (drive, text, blocks) in enumerate(arguments.next):
+        path = os.path.join(folder, f"next{number}.img")
+        block_size = 2048 if drive.startswith("cdrom") else 512
+        change = ["--eject", drive]
+        if int(blocks):
+            change = ["--insert", f"{drive}={write_numbered(path, int(blocks), block_size)}"]
+        options += ["--until", text, *change]
+    if arguments.next:
+        options += ["--until", "end of test"]
+    if arguments.as_disc:
+        in_section = arguments.as_disc == "section"
+        with open(arguments.image, "rb") as program, open(os.path.join(folder, "boot.iso"), "wb") as disc:
+            disc.write(make_iso.make_iso(program.read(), "none" if in_section else arguments.as_disc, in_section))
+        arguments.image = disc.name
+        options += ["--boot", "cdrom"]
     command = [arguments.viv, "run", "--engine", arguments.engine, "--display", "none", "--snapshot", "--serial", "stdio",
                "--exit-port", "0x501", "--timeout", arguments.timeout, *options, arguments.image]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

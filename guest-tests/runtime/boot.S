@@ -15,6 +15,12 @@ _start:
     ljmp $0, $1f
 1:  sti
     movb %dl, boot_drive
+    cmpb $0xE0, %dl             # from a CD-ROM the BIOS has loaded all of it
+    jae 4f
+    movb $0x08, %ah
+    int $0x13
+    andw $0x3F, %cx
+    movw %cx, sectors_per_track
 
     # One sector a call: head and track edges need no thought, and tests are small.
     movw $0x07E0, %bx           # segment of the next sector
@@ -24,8 +30,7 @@ _start:
     jz 4f
     movw %si, %ax
     xorw %dx, %dx
-    movw $18, %cx
-    divw %cx                    # ax = track of both heads, dx = sector - 1
+    divw sectors_per_track      # ax = track of both heads, dx = sector - 1
     movb %dl, %cl
     incb %cl
     movb %al, %dh
@@ -57,6 +62,8 @@ _start:
     .globl boot_drive
 boot_drive:
     .byte 0
+sectors_per_track:
+    .word 0
 
     .org 510
     .word 0xAA55
