@@ -263,12 +263,17 @@ CpuState power_on(const Board& board) {
     VIV_ASSERT(system.magic == rom::system_header_magic && video.magic == rom::video_header_magic);
 
     program_chips(board.ports);
-    if (board.pci) shadow_roms(board.memory, *board.pci);
+    std::optional<PciSetup> pci;
+    if (board.pci) {
+        shadow_roms(board.memory, *board.pci);
+        pci =
+            set_up_chipset(*board.pci, board.ports, pci_apertures(4 * gib + memory_layout(board.memory_size).above_4g));
+    }
     fill_cmos(board, equipment_word(board));
     fill_ivt(board, system, video);
     fill_bda(board);
     fill_ebda(board);
-    write_tables(board.memory, board.tree, board.cpus, Gpa{ebda_base});
+    write_tables(board.memory, board.tree, board.cpus, Gpa{ebda_base}, pci ? &*pci : nullptr);
     set_text_mode(board, video);
     return real_mode_state(rom::system_rom_segment, system.boot_entry);
 }

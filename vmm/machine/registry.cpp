@@ -8,10 +8,10 @@
 #include "devices/interrupt/ioapic.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/piix3.hpp"
+#include "devices/pci/piix4_pm.hpp"
 #include "devices/serial/ns16550a.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
-#include "devices/system/acpi_pm.hpp"
 #include "devices/system/debug_console.hpp"
 #include "devices/system/exit_port.hpp"
 #include "devices/system/firmware_disk.hpp"
@@ -43,10 +43,10 @@ constexpr std::array entries{
     Entry{"intel,ioapic", make_ioapic},
     Entry{"intel,piix-ide", make_piix_ide},
     Entry{"intel,piix3", make_piix3},
+    Entry{"intel,piix4-pm", make_piix4_pm},
     Entry{"motorola,mc146818", make_mc146818},
     Entry{"ns16550a", make_ns16550a},
     Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
-    Entry{"viv,acpi-pm", make_acpi_pm},
     Entry{"viv,debug-console", make_debug_console},
     Entry{"viv,exit-port", make_exit_port},
     Entry{"viv,firmware", make_firmware_disk},

@@ -1,12 +1,15 @@
 #include "vmm/firmware/acpi/aml.hpp"
 
+#include <algorithm>
+
 #include "vmm/core/result.hpp"
 
 namespace viv::firmware::aml {
 namespace {
 
 constexpr uint8_t NameOp = 0x08, BytePrefix = 0x0A, WordPrefix = 0x0B, DWordPrefix = 0x0C, ScopeOp = 0x10,
-                  BufferOp = 0x11, DualNamePrefix = 0x2E, ExtOpPrefix = 0x5B, DeviceOp = 0x82, ProcessorOp = 0x83;
+                  BufferOp = 0x11, PackageOp = 0x12, DualNamePrefix = 0x2E, MultiNamePrefix = 0x2F, ExtOpPrefix = 0x5B,
+                  DeviceOp = 0x82, ProcessorOp = 0x83;
 
 Code bytes(uint64_t value, unsigned count) {
     Code code;
@@ -22,7 +25,7 @@ Code segment(std::string_view name) {
 }
 
 /// PkgLength (20.2.4) and what it counts; it counts itself, too.
-Code package(const Code& content) {
+Code counted(const Code& content) {
     const size_t size = content.size();
     Code length;
     if (size + 1 < 0x40) {
@@ -36,6 +39,19 @@ Code package(const Code& content) {
     return length + content;
 }
 
+/// An address space descriptor (6.4.3.5) of a bridge: minimum and maximum are fixed, what it decodes it passes on.
+Code window(uint8_t tag, uint8_t type, uint8_t type_flags, unsigned width, uint64_t first, uint64_t last) {
+    constexpr uint8_t fixed = 0x0C;
+    const unsigned size = 3 + 5 * width;
+    return bytes(tag, 1) + bytes(size, 2) + bytes(type, 1) + bytes(fixed, 1) + bytes(type_flags, 1) + bytes(0, width) +
+           bytes(first, width) + bytes(last, width) + bytes(0, width) + bytes(last - first + 1, width);
+}
+constexpr uint8_t QWordSpace = 0x8A, DWordSpace = 0x87, WordSpace = 0x88;
+constexpr uint8_t memory_space = 0, io_space = 1, bus_space = 2;
+constexpr uint8_t read_write = 0x01, entire_range = 0x03;
+
+}  // namespace
+
 Code integer(uint32_t value) {
     if (value < 2) return bytes(value, 1);  // ZeroOp, OneOp
     if (value < 0x100) return bytes(BytePrefix, 1) + bytes(value, 1);
@@ -47,23 +63,39 @@ Code name(std::string_view object, const Code& value) {
     return bytes(NameOp, 1) + segment(object) + value;
 }
 
-}  // namespace
+Code path(std::string_view segments) {
+    Code names;
+    unsigned count = 0;
+    while (!segments.empty()) {
+        const size_t dot = std::min(segments.find('.'), segments.size());
+        names += segment(segments.substr(0, dot));
+        segments.remove_prefix(std::min(dot + 1, segments.size()));
+        ++count;
+    }
+    Code code = "\\";
+    if (count == 2) code += bytes(DualNamePrefix, 1);
+    if (count > 2) code += bytes(MultiNamePrefix, 1) + bytes(count, 1);
+    return code + names;
+}
 
-Code scope(std::string_view path, std::string_view inner_path, const Code& body) {
-    Code where = "\\";
-    if (!inner_path.empty()) where += bytes(DualNamePrefix, 1);
-    where += segment(path);
-    if (!inner_path.empty()) where += segment(inner_path);
-    return bytes(ScopeOp, 1) + package(where + body);
+Code scope(std::string_view where, const Code& body) {
+    return bytes(ScopeOp, 1) + counted(path(where) + body);
+}
+
+Code package(const std::vector<Code>& elements) {
+    VIV_ASSERT(elements.size() < 256);
+    Code content = bytes(elements.size(), 1);
+    for (const Code& element : elements) content += element;
+    return bytes(PackageOp, 1) + counted(content);
 }
 
 Code device(std::string_view name, const Code& body) {
-    return bytes(ExtOpPrefix, 1) + bytes(DeviceOp, 1) + package(segment(name) + body);
+    return bytes(ExtOpPrefix, 1) + bytes(DeviceOp, 1) + counted(segment(name) + body);
 }
 
 Code processor(std::string_view name, uint8_t number) {
     // No processor block: C1 is all there is.
-    return bytes(ExtOpPrefix, 1) + bytes(ProcessorOp, 1) + package(segment(name) + bytes(number, 1) + bytes(0, 5));
+    return bytes(ExtOpPrefix, 1) + bytes(ProcessorOp, 1) + counted(segment(name) + bytes(number, 1) + bytes(0, 5));
 }
 
 Code name_integer(std::string_view object, uint32_t value) {
@@ -83,7 +115,7 @@ Code name_eisa_id(std::string_view object, std::string_view id) {
 Code name_resources(std::string_view object, const Code& resources) {
     const Code end_tag = bytes(0x79, 1) + bytes(0, 1);  // a checksum of 0: none
     const Code content = resources + end_tag;
-    return name(object, bytes(BufferOp, 1) + package(integer(static_cast<uint32_t>(content.size())) + content));
+    return name(object, bytes(BufferOp, 1) + counted(integer(static_cast<uint32_t>(content.size())) + content));
 }
 
 Code io_ports(uint16_t base, uint8_t count) {
@@ -100,6 +132,22 @@ Code irq(uint8_t number) {
 Code dma(uint8_t channel) {
     constexpr uint8_t descriptor = 0x2A;
     return bytes(descriptor, 1) + bytes(uint64_t{1} << channel, 1) + bytes(0, 1);
+}
+
+Code bus_numbers(uint8_t first, uint8_t last) {
+    return window(WordSpace, bus_space, 0, 2, first, last);
+}
+
+Code port_window(uint16_t first, uint16_t last) {
+    return window(WordSpace, io_space, entire_range, 2, first, last);
+}
+
+Code memory_window(uint32_t first, uint32_t last) {
+    return window(DWordSpace, memory_space, read_write, 4, first, last);
+}
+
+Code high_memory_window(uint64_t first, uint64_t last) {
+    return window(QWordSpace, memory_space, read_write, 8, first, last);
 }
 
 }  // namespace viv::firmware::aml

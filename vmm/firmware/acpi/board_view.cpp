@@ -14,7 +14,9 @@ std::vector<const TreeNode*> board_devices(const TreeNode& board, std::string_vi
         }
     };
     add_from(board);
-    if (const TreeNode* isa = board.child("isa")) add_from(*isa);
+    for (const char* bus : {"isa", "pci"}) {
+        if (const TreeNode* node = board.child(bus)) add_from(*node);
+    }
     return found;
 }
 

@@ -7,7 +7,7 @@
 
 namespace viv::firmware {
 
-/// The enabled devices of a board, at its root and on its ISA bus, that have this `compatible`; in tree order.
+/// The enabled devices of a board, at its root and on its buses, that have this `compatible`; in tree order.
 std::vector<const TreeNode*> board_devices(const TreeNode& board, std::string_view compatible);
 
 }  // namespace viv::firmware

@@ -1,6 +1,7 @@
 #include "vmm/firmware/acpi/tables.hpp"
 
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "vmm/firmware/acpi/board_view.hpp"
@@ -21,12 +22,11 @@ struct PowerManagement {
 };
 
 std::optional<PowerManagement> power_management(const TreeNode& board) {
-    const auto nodes = board_devices(board, "viv,acpi-pm");
+    const auto nodes = board_devices(board, "intel,piix4-pm");
     if (nodes.empty()) return std::nullopt;
-    const auto reg = nodes.front()->cells("reg");
     const auto irq = nodes.front()->u32("interrupts");
-    if (reg.size() < 3 || !irq) return std::nullopt;
-    return PowerManagement{static_cast<uint16_t>(reg[1]), static_cast<uint8_t>(*irq)};
+    if (!irq) return std::nullopt;
+    return PowerManagement{pm_ports, static_cast<uint8_t>(*irq)};
 }
 
 /// Generic Address Structure (5.2.3.2) of I/O ports.
@@ -37,21 +37,22 @@ void add_ports(Table& table, uint64_t port, unsigned bits, unsigned access_size)
 
 /// 5.2.9, in the form of ACPI 2.0 that every later system reads and earlier ones read the front of.
 Table fadt(const PowerManagement& pm, uint64_t facs_at, uint64_t dsdt_at) {
-    constexpr uint32_t WBINVD = 1 << 0, PROC_C1 = 1 << 2, PWR_BUTTON = 1 << 4, SLP_BUTTON = 1 << 5, FIX_RTC = 1 << 6,
+    constexpr uint32_t WBINVD = 1 << 0, PROC_C1 = 1 << 2, SLP_BUTTON = 1 << 5, FIX_RTC = 1 << 6,
                        RESET_REG_SUP = 1 << 10;
+    constexpr uint8_t smi_command = 0xB2, acpi_enable = 0xF1, acpi_disable = 0xF0;
     constexpr uint16_t LEGACY_DEVICES = 1 << 0, IAPC_8042 = 1 << 1;
     constexpr uint16_t no_c2 = 0xFFFF, no_c3 = 0xFFFF;
     constexpr uint8_t desktop = 1, century_in_cmos = 0x32, full_reset = 0x06;
     constexpr uint16_t reset_control = 0xCF9;
-    const uint64_t event = pm.ports, control = pm.ports + 4u, timer = pm.ports + 8u;
+    const uint64_t event = pm.ports, control = pm.ports + 4u, timer = pm.ports + 8u, gpe = pm.ports + 12u;
     Table table("FACP", 3);
     table.add(facs_at, 4).add(dsdt_at, 4).add(0, 1).add(desktop, 1).add(pm.sci, 2);
-    table.add(0, 4).add(0, 4);  // SMI_CMD and the values for it: the board is always in ACPI mode
-    table.add(event, 4).add(0, 4).add(control, 4).add(0, 4).add(0, 4).add(timer, 4).add(0, 4).add(0, 4);
-    table.add(4, 1).add(2, 1).add(0, 1).add(4, 1).add(0, 4);  // lengths of the blocks; no GPE, no CST_CNT
+    table.add(smi_command, 4).add(acpi_enable, 1).add(acpi_disable, 1).add(0, 2);
+    table.add(event, 4).add(0, 4).add(control, 4).add(0, 4).add(0, 4).add(timer, 4).add(gpe, 4).add(0, 4);
+    table.add(4, 1).add(2, 1).add(0, 1).add(4, 1).add(4, 1).add(0, 3);  // lengths of the blocks; no CST_CNT
     table.add(no_c2, 2).add(no_c3, 2).add(0, 4).add(0, 2).add(0, 2).add(century_in_cmos, 1);
     table.add(LEGACY_DEVICES | IAPC_8042, 2).add(0, 1);
-    table.add(WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | FIX_RTC | RESET_REG_SUP, 4);
+    table.add(WBINVD | PROC_C1 | SLP_BUTTON | FIX_RTC | RESET_REG_SUP, 4);
     add_ports(table, reset_control, 8, 1);
     table.add(full_reset, 1).add(0, 3);
     table.add(0, 8).add(dsdt_at, 8);  // FACS has its 32-bit field
@@ -61,7 +62,7 @@ Table fadt(const PowerManagement& pm, uint64_t facs_at, uint64_t dsdt_at) {
     add_ports(table, 0, 0, 0);
     add_ports(table, 0, 0, 0);
     add_ports(table, timer, 32, 3);
-    add_ports(table, 0, 0, 0);
+    add_ports(table, gpe, 32, 1);
     add_ports(table, 0, 0, 0);
     VIV_ASSERT(table.size() == 244);
     table.finish();
@@ -88,7 +89,9 @@ Table madt(const TreeNode& board, uint32_t cpus, const PowerManagement& pm) {
         if (reg.size() >= 2) table.add(IO_APIC, 1).add(12, 1).add(0, 1).add(0, 1).add(reg[1], 4).add(0, 4);
     }
     table.add(SOURCE_OVERRIDE, 1).add(10, 1).add(0, 1).add(0, 1).add(2, 4).add(conforms_to_bus, 2);
-    table.add(SOURCE_OVERRIDE, 1).add(10, 1).add(0, 1).add(pm.sci, 1).add(pm.sci, 4).add(level_active_high, 2);
+    // The SCI, and those that PCI interrupts may be routed to.
+    for (const uint8_t irq : std::set<uint8_t>{pm.sci, 5, 10, 11})
+        table.add(SOURCE_OVERRIDE, 1).add(10, 1).add(0, 1).add(irq, 1).add(irq, 4).add(level_active_high, 2);
     table.add(LOCAL_APIC_NMI, 1).add(6, 1).add(0xFF, 1).add(conforms_to_bus, 2).add(1, 1);
     table.finish();
     return table;
@@ -124,13 +127,13 @@ class Area {
     uint64_t next_ = tables_at.value;
 };
 
-void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t cpus, Gpa ebda) {
+void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci) {
     const auto pm = power_management(board);
-    if (!pm) return;
+    if (!pm || !pci) return;
     const uint64_t dsdt_at = area.place(dsdt());
     const uint64_t facs_at = area.place(facs().bytes());
     const uint64_t tables[] = {area.place(fadt(*pm, facs_at, dsdt_at).bytes()),
-                               area.place(madt(board, cpus, *pm).bytes()), area.place(ssdt(board, cpus).bytes())};
+                               area.place(madt(board, cpus, *pm).bytes()), area.place(ssdt(board, cpus, *pci).bytes())};
     Table rsdt("RSDT", 1), xsdt("XSDT", 1);
     for (const uint64_t at : tables) {
         rsdt.add(at, 4);
@@ -148,10 +151,10 @@ bool has_acpi(const TreeNode& board) {
     return power_management(board).has_value();
 }
 
-void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda) {
+void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci) {
     Area area(memory);
-    write_acpi(memory, area, board, cpus, ebda);
-    if (const auto configuration = mp_configuration(board, cpus)) {
+    write_acpi(memory, area, board, cpus, ebda, pci);
+    if (const auto configuration = mp_configuration(board, cpus, pci)) {
         memory.write(ebda + mp_pointer_offset, mp_floating_pointer(area.place(configuration->bytes())).bytes());
     }
 }

@@ -6,6 +6,7 @@
 #include "bios/layout.hpp"
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/core/tree.hpp"
+#include "vmm/firmware/chipset.hpp"
 
 namespace viv::firmware {
 
@@ -16,11 +17,12 @@ inline constexpr uint64_t tables_size = 0x4000;
 inline constexpr uint64_t rsdp_offset = offsetof(rom::Ebda, acpi_rsdp);
 inline constexpr uint64_t mp_pointer_offset = offsetof(rom::Ebda, mp_floating_pointer);
 
-/// Whether the board has what ACPI needs: the power management block (viv,acpi-pm).
+/// Whether the board has what ACPI needs: the power management function (intel,piix4-pm).
 bool has_acpi(const TreeNode& board);
 
 /// Writes RSDP, RSDT, XSDT, FADT, FACS, MADT, DSDT and SSDT (ACPI Specification 6.4, chapter 5), as far as the board
-/// has ACPI, and MP tables (MultiProcessor Specification 1.4), if it has an IOAPIC. `ebda` is the EBDA's address.
-void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda);
+/// has ACPI, and MP tables (MultiProcessor Specification 1.4), if it has an IOAPIC. `ebda` is the EBDA's address;
+/// `pci` is nullptr on a board without PCI, which has no ACPI either.
+void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci);
 
 }  // namespace viv::firmware

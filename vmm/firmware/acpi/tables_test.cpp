@@ -15,12 +15,21 @@ namespace {
 
 constexpr Gpa ebda{0x9F800};
 
+/// A host bridge, the PIIX, and a card with an interrupt.
+PciSetup plain_pci() {
+    PciSetup setup{{}, pci_apertures(uint64_t{4} << 30)};
+    for (const uint8_t device : std::array<uint8_t, 3>{0, 1, 5}) setup.plan.functions.push_back({{0, device, 0}});
+    setup.plan.functions.back().interrupt_pin = 2;
+    setup.plan.functions.back().pirq = 1;
+    return setup;
+}
+
 /// The tables of a board in memory, read as an operating system reads them.
 struct Written {
-    explicit Written(const TreeNode& board, uint32_t cpus = 1) {
+    explicit Written(const TreeNode& board, uint32_t cpus = 1, const PciSetup& pci = plain_pci()) {
         REQUIRE(memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "low").has_value());
         REQUIRE(memory.add(tables_at, tables_size, GuestMemory::Kind::ram, "tables").has_value());
-        write_tables(memory, board, cpus, ebda);
+        write_tables(memory, board, cpus, ebda, &pci);
     }
     std::string text(uint64_t at, size_t size) const {
         std::string out(size, 0);
@@ -80,22 +89,26 @@ TEST_CASE("RSDP is on a paragraph and leads to both root tables, which list the 
 
 TEST_CASE("FADT tells of the power management block where the board has it") {
     TreeNode tree = default_board();
-    TreeNode* power = tree.find("/isa/power@600");
+    TreeNode* power = tree.find("/pci/power@1,3");
     REQUIRE(power);
-    power->set_cells("reg", std::array<uint32_t, 3>{1, 0xB000, 12});
     power->set_u32("interrupts", 10);
     const Written board(tree);
     const uint64_t fadt = board.find("FACP");
     REQUIRE(fadt != 0);
     CHECK(board.get<uint32_t>(fadt + 4) == 244);
     CHECK(board.get<uint16_t>(fadt + 46) == 10);
-    CHECK(board.get<uint32_t>(fadt + 56) == 0xB000);
-    CHECK(board.get<uint32_t>(fadt + 64) == 0xB004);
-    CHECK(board.get<uint32_t>(fadt + 76) == 0xB008);
+    CHECK(board.get<uint32_t>(fadt + 48) == 0xB2);
+    CHECK(board.get<uint16_t>(fadt + 52) == 0xF0F1);
+    CHECK(board.get<uint32_t>(fadt + 56) == 0x600);
+    CHECK(board.get<uint32_t>(fadt + 64) == 0x604);
+    CHECK(board.get<uint32_t>(fadt + 76) == 0x608);
+    CHECK(board.get<uint32_t>(fadt + 80) == 0x60C);
+    CHECK(board.get<uint8_t>(fadt + 92) == 4);
     CHECK(board.get<uint64_t>(fadt + 120) == 0xCF9);
     CHECK(board.get<uint8_t>(fadt + 128) == 0x06);
-    CHECK(board.get<uint64_t>(fadt + 152) == 0xB000);
-    CHECK(board.get<uint64_t>(fadt + 212) == 0xB008);
+    CHECK(board.get<uint64_t>(fadt + 152) == 0x600);
+    CHECK(board.get<uint64_t>(fadt + 212) == 0x608);
+    CHECK(board.get<uint64_t>(fadt + 224) == 0x60C);
     const uint64_t facs = board.get<uint32_t>(fadt + 36), dsdt = board.get<uint32_t>(fadt + 40);
     CHECK(facs % 64 == 0);
     CHECK(board.text(facs, 4) == "FACS");
@@ -103,19 +116,22 @@ TEST_CASE("FADT tells of the power management block where the board has it") {
     CHECK(board.sum(dsdt, board.get<uint32_t>(dsdt + 4)) == 0);
 }
 
-TEST_CASE("MADT lists every CPU, the IOAPIC, and how IRQ 0 and the SCI are wired") {
+TEST_CASE("MADT lists every CPU, the IOAPIC, and how IRQ 0, the SCI and PCI interrupts are wired") {
     const Written board(default_board(), 3);
     const uint64_t madt = board.find("APIC");
     REQUIRE(madt != 0);
     std::vector<std::string> entries;
     for (uint64_t at = madt + 44; at < madt + board.get<uint32_t>(madt + 4); at += board.get<uint8_t>(at + 1))
         entries.push_back(board.text(at, board.get<uint8_t>(at + 1)));
-    REQUIRE(entries.size() == 7);
+    REQUIRE(entries.size() == 10);
     CHECK(entries[2] == bytes({0, 8, 2, 2, 1, 0, 0, 0}));
     CHECK(entries[3] == bytes({1, 12, 0, 0, 0, 0, 0xC0, 0xFE, 0, 0, 0, 0}));
     CHECK(entries[4] == bytes({2, 10, 0, 0, 2, 0, 0, 0, 0, 0}));
-    CHECK(entries[5] == bytes({2, 10, 0, 9, 9, 0, 0, 0, 0x0D, 0}));
-    CHECK(entries[6] == bytes({4, 6, 0xFF, 0, 0, 1}));
+    for (size_t i = 0; i < 4; ++i) {
+        const int irq = std::array<int, 4>{5, 9, 10, 11}[i];
+        CHECK(entries[5 + i] == bytes({2, 10, 0, irq, irq, 0, 0, 0, 0x0D, 0}));
+    }
+    CHECK(entries[9] == bytes({4, 6, 0xFF, 0, 0, 1}));
 }
 
 TEST_CASE("SSDT names the devices that the board has, and only those") {
@@ -135,7 +151,7 @@ TEST_CASE("SSDT names the devices that the board has, and only those") {
 
 TEST_CASE("A board without the power management block has no ACPI, but MP tables") {
     TreeNode tree = default_board();
-    tree.find("/isa/power@600")->set_string("status", "disabled");
+    tree.find("/pci/power@1,3")->set_string("status", "disabled");
     CHECK_FALSE(has_acpi(tree));
     const Written board(tree);
     CHECK(board.get<uint64_t>(board.rsdp()) == 0);
@@ -159,7 +175,7 @@ TEST_CASE("MP tables list CPUs, the ISA bus, the IOAPIC and all interrupts") {
         at += type == 0 ? 20 : 8;
     }
     CHECK(count == board.get<uint16_t>(table + 34));
-    CHECK(seen == std::array<unsigned, 5>{16, 1, 1, 15, 2});
+    CHECK(seen == std::array<unsigned, 5>{16, 2, 1, 16, 2});
     CHECK(board.get<uint8_t>(table + 44 + 3) == 3);       // enabled, bootstrap
     CHECK(board.get<uint8_t>(table + 44 + 20 + 3) == 1);  // enabled
 }
@@ -170,10 +186,54 @@ TEST_CASE("AML is encoded as the grammar says") {
     CHECK(aml::name_integer("_UID", 0x12345) == bytes({0x08, '_', 'U', 'I', 'D', 0x0C, 0x45, 0x23, 0x01, 0x00}));
     CHECK(aml::name_eisa_id("_HID", "PNP0A03") == bytes({0x08, '_', 'H', 'I', 'D', 0x0C, 0x41, 0xD0, 0x0A, 0x03}));
     CHECK(aml::processor("CP00", 5) == bytes({0x5B, 0x83, 11, 'C', 'P', '0', '0', 5, 0, 0, 0, 0, 0}));
-    CHECK(aml::scope("_SB", "ISA", "") == bytes({0x10, 11, '\\', 0x2E, '_', 'S', 'B', '_', 'I', 'S', 'A', '_'}));
+    CHECK(aml::scope("_SB.ISA", "") == bytes({0x10, 11, '\\', 0x2E, '_', 'S', 'B', '_', 'I', 'S', 'A', '_'}));
     CHECK(
         aml::name_resources("_CRS", aml::io_ports(0x3F8, 8) + aml::irq(4)) ==
         bytes({0x08, '_', 'C', 'R', 'S', 0x11, 16, 0x0A, 13, 0x47, 1, 0xF8, 3, 0xF8, 3, 1, 8, 0x22, 0x10, 0, 0x79, 0}));
+}
+
+TEST_CASE("AML of a host bridge is encoded as the grammar says") {
+    CHECK(aml::path("_PR") == bytes({'\\', '_', 'P', 'R', '_'}));
+    CHECK(aml::path("A.B.C") == bytes({'\\', 0x2F, 3, 'A', '_', '_', '_', 'B', '_', '_', '_', 'C', '_', '_', '_'}));
+    CHECK(aml::package({aml::integer(0x1FFFF), aml::integer(1)}) ==
+          bytes({0x12, 8, 2, 0x0C, 0xFF, 0xFF, 0x01, 0x00, 0x01}));
+    CHECK(aml::bus_numbers(0, 255) == bytes({0x88, 13, 0, 2, 12, 0, 0, 0, 0, 0, 255, 0, 0, 0, 0, 1}));
+    CHECK(aml::port_window(0xD00, 0xFFFF) ==
+          bytes({0x88, 13, 0, 1, 12, 3, 0, 0, 0, 0x0D, 0xFF, 0xFF, 0, 0, 0x00, 0xF3}));
+    CHECK(aml::memory_window(0xA0000, 0xBFFFF) ==
+          bytes({0x87, 23, 0, 0, 12, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0xFF, 0xFF, 11, 0, 0, 0, 0, 0, 0, 0, 2, 0}));
+    CHECK(aml::high_memory_window(0x100000000, 0x7FFFFFFFFF).size() == 46);
+}
+
+TEST_CASE("SSDT has the host bridge's windows and the wiring of all slots") {
+    PciSetup pci = plain_pci();
+    const Written low(default_board(), 1, pci);
+    pci.plan.uses_high = true;
+    const Written high(default_board(), 1, pci);
+    const auto text = [](const Written& board) {
+        const uint64_t table = board.find("SSDT");
+        return board.text(table, board.get<uint32_t>(table + 4));
+    };
+    const auto has = [&](const Written& board, const std::string& part) {
+        return text(board).find(part) != std::string::npos;
+    };
+    CHECK(has(low, aml::memory_window(0xC0000000, 0xFEBFFFFF)));
+    CHECK_FALSE(has(low, aml::high_memory_window(0x100000000, 0x7FFFFFFFFF)));
+    CHECK(has(high, aml::high_memory_window(0x100000000, 0x7FFFFFFFFF)));
+    // Device 5, INTB#: PIRQB#; device 31, INTD#: PIRQB#.
+    for (const auto& [address, pin] : {std::pair{0x0005FFFFu, 1u}, {0x001FFFFFu, 3u}}) {
+        CHECK(
+            has(low, aml::package({aml::integer(address), aml::integer(pin), aml::path("_SB.LNKB"), aml::integer(0)})));
+    }
+}
+
+TEST_CASE("MP tables say to which pin of the IOAPIC a PCI interrupt goes") {
+    const Written board(default_board());
+    const uint64_t table = board.get<uint32_t>(board.mp_pointer() + 4);
+    const std::string all = board.text(table, board.get<uint16_t>(table + 4));
+    CHECK(all.find(bytes({1, 0}) + "PCI   " + bytes({1, 1}) + "ISA   ") != std::string::npos);
+    CHECK(all.find(bytes({3, 0, 0x0D, 0, 0, 5 << 2 | 1, 0, 10})) != std::string::npos);
+    CHECK(all.find(bytes({3, 0, 0x00, 0, 1, 4, 0, 4})) != std::string::npos);  // IRQ 4 of the ISA bus
 }
 
 TEST_CASE("AML packages of all sizes have lengths of one, two and three bytes") {
