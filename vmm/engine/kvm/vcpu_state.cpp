@@ -389,7 +389,7 @@ Result<void> write_state(int vcpu, const StateLayout& layout, const CpuState& st
         return fail("this host's KVM has no 32-bit paging");
     }
     if (call(vcpu, KVM_SET_SREGS, &sregs) < 0) {
-        return fail_errno(fmt::format("cannot set a CPU's system registers ({})", control_registers(sregs)), errno);
+        return fail_errno(fmt::format("this host's KVM refuses {}", control_registers(sregs)), errno);
     }
     kvm_sregs kept{};
     if (call(vcpu, KVM_GET_SREGS, &kept) < 0) return fail_errno("cannot read a CPU's system registers", errno);
