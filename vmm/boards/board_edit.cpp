@@ -170,6 +170,10 @@ void set_kernel_command_line(TreeNode& board, std::string_view text) {
     board.ensure_child("chosen").set_string("bootargs", text);
 }
 
+void set_firmware(TreeNode& board, std::string_view path) {
+    board.ensure_child("chosen").set_string("viv,firmware", path);
+}
+
 Result<void> add_exit_port(TreeNode& board, uint16_t port, ExitCodes codes) {
     TreeNode* isa = board.child("isa");
     if (!isa) return fail_usage("the board has no /isa bus for an exit port");

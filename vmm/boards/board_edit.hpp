@@ -43,6 +43,9 @@ Result<void> set_kernel(TreeNode& board, std::string_view path);
 void set_initrd(TreeNode& board, std::span<const std::string> paths);
 void set_kernel_command_line(TreeNode& board, std::string_view text);
 
+/// The ROM image of another firmware that takes the place of ours: /chosen viv,firmware.
+void set_firmware(TreeNode& board, std::string_view path);
+
 /// Adds a `viv,exit-port` at an I/O port. Odd: the exit code is 2n+1.
 enum class ExitCodes { as_written, odd };
 Result<void> add_exit_port(TreeNode& board, uint16_t port, ExitCodes codes = ExitCodes::as_written);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/boot/host_file.hpp"
 #include "vmm/boot/memory_map.hpp"
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/core/result.hpp"
@@ -17,12 +18,6 @@ namespace viv::boot {
 struct KernelMachine {
     std::vector<MemoryMapEntry> memory_map;  // in ascending order, at most 128
     Gpa acpi_rsdp;                           // 0: none
-};
-
-/// A file of the host, read.
-struct HostFile {
-    std::string path;
-    std::vector<std::byte> content;
 };
 
 /// What is booted instead of a boot sector.

@@ -29,6 +29,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --read-only   refuse writes   --snapshot  forget writes at the end
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
  Kernel   --kernel F (Linux, Multiboot, PVH)  --initrd F  --append 'TEXT'
+ Other    --firmware F  a ROM image instead of our BIOS
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)
@@ -38,8 +39,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --move kvm|soft   to the other engine  (steps run in this order)
           --timeout SECONDS   give up: exit code 124
           --exit-port PORT    a byte written there ends the run with its value
-          --test-device  as QEMU's pc-testdev, exit port F4h
-          --no-reboot         a triple fault ends the run: exit code 3
+          --test-device  QEMU's     --no-reboot  a triple fault is code 3
           --json  as JSON   --stats  counters   --digest  hash of RAM and state
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60

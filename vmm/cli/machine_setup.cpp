@@ -70,6 +70,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
         TRY(attach_cdrom(board, path));
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
+    if (options.firmware) set_firmware(board, *options.firmware);
     if (options.kernel) {
         // What --board names is replaced, what the command line names besides is a mistake.
         if (options.images.empty()) board.ensure_child("chosen").erase("viv,kernel");

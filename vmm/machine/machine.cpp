@@ -8,6 +8,7 @@
 #include "devices/pci/pci_bus.hpp"
 #include "devices/system/firmware_disk.hpp"
 #include "vmm/boards/board_edit.hpp"
+#include "vmm/firmware/firmware_rom.hpp"
 #include "vmm/firmware/fw_cfg_items.hpp"
 #include "vmm/firmware/power_on.hpp"
 #include "vmm/machine/registry.hpp"
@@ -44,7 +45,7 @@ Result<void> Machine::build(MachineConfig config) {
     if (cpus < 1 || cpus > 16)
         return fail_usage(fmt::format("/cpus: a machine has 1 to 16 CPUs, the board has {}", cpus));
     TRY(add_ram(memory_size_));
-    TRY(firmware::install_roms(memory_));
+    TRY(install_firmware());
 
     if (const TreeNode* chosen = board_.child("chosen")) {
         cpu_model_ = chosen->string("viv,cpu-model").value_or(cpu_model_);
@@ -75,7 +76,7 @@ Result<void> Machine::build(MachineConfig config) {
                                static_cast<SystemControl&>(*this), isa_irqs_, config.wall_time, find_device_maker}));
     pci_ = services_.find<PciBus>();
     if (pci_) pci_->connect(*engine_);
-    TRY(firmware::install_tables(memory_, pci_ != nullptr));
+    if (!other_firmware_) TRY(firmware::install_tables(memory_, pci_ != nullptr));
     nvram_ = services_.find<Nvram>();
     if (!nvram_) return fail_usage("the board has no real-time clock (motorola,mc146818), which power-on needs");
     pic_ = services_.find<InterruptController>();
@@ -88,6 +89,18 @@ Result<void> Machine::build(MachineConfig config) {
     firmware::fill_fw_cfg(services_, memory_size_, cpus);
     set_boot_choices();
     return open_kernel();
+}
+
+Result<void> Machine::install_firmware() {
+    const TreeNode* chosen = board_.child("chosen");
+    const auto path = chosen ? chosen->string("viv,firmware") : std::nullopt;
+    if (!path) return firmware::install_roms(memory_);
+    if (chosen->has("viv,kernel")) {
+        return fail_usage(fmt::format(
+            "a kernel is booted without firmware, so '{}' would not run: give either a kernel or a firmware", *path));
+    }
+    other_firmware_ = true;
+    return firmware::install_firmware_rom(memory_, *path);
 }
 
 Result<void> Machine::open_kernel() {
@@ -217,6 +230,7 @@ EngineCounters Machine::engine_counters() const {
 
 void Machine::power_on(ResetKind kind) {
     for (BuiltDevice& built : devices_) built.device->reset(kind);
+    if (other_firmware_) return set_cpu_states(reset_state(true));
     const CpuState bios_entry = firmware::power_on({memory_, ports_, memory_bus_, pci_, *nvram_, drives_, board_,
                                                     memory_size_, static_cast<uint32_t>(cpus_.size())});
     set_cpu_states(kernel_ ? kernel_->load(memory_) : bios_entry);
@@ -235,7 +249,10 @@ void Machine::set_cpu_states(const CpuState& bootstrap) {
 void Machine::carry_out_requests() {
     if (phase_ == Phase::stopped) return;
     if (pending_engine_) carry_out_move();
-    if (std::exchange(pending_cpu_init_, false) && !pending_reset_) {
+    const bool cpu_init = std::exchange(pending_cpu_init_, false) && !pending_reset_;
+    if (cpu_init && other_firmware_) {
+        set_cpu_states(reset_state(true));
+    } else if (cpu_init) {
         const auto resumed =
             firmware::resume_after_cpu_reset({memory_, ports_, memory_bus_, pci_, *nvram_, drives_, board_,
                                               memory_size_, static_cast<uint32_t>(cpus_.size())});

@@ -123,6 +123,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Result<void> build(MachineConfig config);
     Result<void> add_ram(uint64_t size);
     void set_boot_choices();
+    Result<void> install_firmware();
     Result<void> open_kernel();
     void power_on(ResetKind kind);
     void set_cpu_states(const CpuState& bootstrap);
@@ -197,6 +198,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     IoApicControl* ioapic_ = nullptr;
     PciBus* pci_ = nullptr;
     Nvram* nvram_ = nullptr;
+    bool other_firmware_ = false;           // it powers the board on, not we
     std::unique_ptr<boot::Kernel> kernel_;  // booted instead of a boot sector
 
     Phase phase_ = Phase::created;

@@ -7,6 +7,7 @@
 #include "bios/layout.hpp"
 #include "vmm/boards/board.hpp"
 #include "vmm/boards/board_edit.hpp"
+#include "vmm/boot/kernel_test_files.hpp"
 #include "vmm/core/catch.hpp"
 #include "vmm/firmware/power_on.hpp"
 
@@ -144,6 +145,59 @@ TEST_CASE("Power-on leaves the machine as a PC's POST does") {
     CHECK(rig.low<uint8_t>(0xFFFF0) == 0xEA);
     CHECK(rig.low<uint8_t>(0xFFFFFFF0) == 0xEA);
     CHECK_FALSE(rig.machine->memory().store(Gpa{0xF0000}, uint8_t{0}));
+}
+
+TEST_CASE("Another firmware starts at the reset vector of a board that nobody has powered on") {
+    std::vector<std::byte> image(256 * 1024);
+    for (size_t i = 0; i < image.size(); ++i) image[i] = static_cast<std::byte>(i >> 12);
+    const boot::TemporaryFile file(image);
+    TreeNode board = default_board();
+    set_firmware(board, file.path);
+    Rig rig(std::move(board));
+    rig.machine->start();
+    rig.eventually([&] { return rig.states_set() == 1; });
+    CHECK(rig.fake.set.front() == reset_state(true));
+    CHECK(rig.low<uint8_t>(0x10 * 4) == 0);
+    // All of it below 4 GiB, its last half below 1 MiB, and nothing in front of that.
+    CHECK(rig.low<uint8_t>(0xFFFFFFF0) == 63);
+    CHECK(rig.low<uint8_t>(0xFFFC0000) == 0);
+    CHECK(rig.low<uint8_t>(0xFFFF0) == 63);
+    CHECK(rig.low<uint8_t>(0xE0000) == 32);
+    CHECK(rig.low<uint8_t>(0xDFFFF) == 0xFF);
+    // A reset of the CPU alone is the firmware's business.
+    rig.machine->memory().store(Gpa{0x500}, uint8_t{7});
+    rig.act([](VcpuHost& host) {
+        host.port_write(0x70, 1, 0x0F);
+        host.port_write(0x71, 1, 0x0A);
+        host.port_write(0x92, 1, 0x01);
+        return Stop::kicked;
+    });
+    rig.eventually([&] { return rig.states_set() == 2; });
+    CHECK(rig.fake.set.back() == reset_state(true));
+    CHECK(rig.machine->resets() == 0);
+}
+
+TEST_CASE("A firmware of a wrong size, or together with a kernel, is refused") {
+    const auto refused = [](size_t size, bool with_kernel, std::string_view part) {
+        const std::vector<std::byte> image(size);
+        const boot::TemporaryFile file(image);
+        TreeNode board = default_board();
+        set_firmware(board, file.path);
+        if (with_kernel) REQUIRE(set_kernel(board, "/nonexistent"));
+        FakeState fake;
+        const auto made = Machine::create({std::move(board),
+                                           [&](const EngineConfig&, EngineClock) -> Result<ChosenEngine> {
+                                               return ChosenEngine{std::make_unique<FakeEngine>(fake), false, {}};
+                                           },
+                                           {}});
+        REQUIRE_FALSE(made);
+        INFO(made.error().message);
+        CHECK(made.error().message.find(part) != std::string::npos);
+    };
+    refused(0, false, "has 0 bytes");
+    refused(65535, false, "whole pages");
+    refused((16 << 20) + 4096, false, "16 MiB");
+    refused(65536, true, "either a kernel or a firmware");
 }
 
 TEST_CASE("CMOS tells the memory size and carries a right checksum") {
