@@ -25,6 +25,7 @@ const KeyStroke menu_stroke{stroke_ctrl, {Key::right_bracket}};
 }  // namespace
 
 void DisplayConsole::input(const TerminalInput& input, Time /*now*/) {
+    if (const auto* report = std::get_if<TerminalReport>(&input)) return learn(*report);
     notice_.clear();
     if (const auto* paste = std::get_if<PastedText>(&input)) {
         menu_open_ = false;
@@ -120,9 +121,35 @@ std::string DisplayConsole::bottom_line(TerminalSize size, Time now) {
 
 std::string DisplayConsole::paint(TerminalSize size, Time now) {
     const std::string line = bottom_line(size, now);
-    TerminalFrame frame = picture_ ? frame_of(*picture_, size) : frame_of(text_, size, view_);
+    const bool draws = picture_ && graphics_ != TerminalGraphics::none && size.columns > 0 && size.rows > 1;
+    const auto place = draws ? std::optional(place_picture(*picture_, size, cell_)) : std::nullopt;
+    std::string out = drawn_ != place ? remove_drawn() : std::string();
+    TerminalFrame frame = draws      ? TerminalFrame(size)
+                          : picture_ ? frame_of(*picture_, size)
+                                     : frame_of(text_, size, view_);
     if (!line.empty()) put_line(frame, line);
-    return painter_.paint(frame);
+    out += painter_.paint(frame);
+    if (draws && (picture_is_new_ || !drawn_)) {
+        out += graphics_ == TerminalGraphics::kitty ? kitty_picture(*picture_, *place)
+                                                    : sixel_picture(*picture_, *place, cell_);
+        picture_is_new_ = false;
+        drawn_ = place;
+    }
+    return out;
+}
+
+std::string DisplayConsole::remove_drawn() {
+    if (!drawn_) return {};
+    forget();
+    return graphics_ == TerminalGraphics::kitty ? kitty_clear() : std::string();
+}
+
+void DisplayConsole::learn(const TerminalReport& report) {
+    switch (report.kind) {
+        case TerminalReport::Kind::sixel: graphics_ = std::max(graphics_, TerminalGraphics::sixel); break;
+        case TerminalReport::Kind::kitty: graphics_ = TerminalGraphics::kitty; break;
+        case TerminalReport::Kind::cell_size: cell_ = {report.width, report.height}; break;
+    }
 }
 
 }  // namespace viv

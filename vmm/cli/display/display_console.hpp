@@ -7,6 +7,7 @@
 #include "vmm/cli/display/terminal_frame.hpp"
 #include "vmm/cli/display/terminal_keys.hpp"
 #include "vmm/cli/display/terminal_painter.hpp"
+#include "vmm/cli/display/terminal_picture.hpp"
 
 namespace viv {
 
@@ -39,7 +40,10 @@ class DisplayConsole {
         text_ = std::move(screen);
         picture_.reset();
     }
-    void show(Image picture) { picture_ = std::move(picture); }
+    void show(Image picture) {
+        picture_ = std::move(picture);
+        picture_is_new_ = true;
+    }
     /// Shows a line at the bottom for a moment. It covers the guest's last line when there is no room below.
     void notify(std::string text, Time now);
     /// Paused machines say so at the bottom until they continue.
@@ -48,18 +52,28 @@ class DisplayConsole {
     /// The bytes that bring the terminal up to date.
     std::string paint(TerminalSize size, Time now);
     /// The terminal may show anything now.
-    void forget() { painter_.forget(); }
+    void forget() {
+        painter_.forget();
+        drawn_.reset();
+    }
 
   private:
     void menu_key(const KeyStroke& stroke);
     void open_prompt(MediumChange change);
     void prompt_key(const KeyStroke& stroke);
     [[nodiscard]] std::string bottom_line(TerminalSize size, Time now);
+    void learn(const TerminalReport& report);
+    /// Takes a picture of the terminal's own kind away.
+    std::string remove_drawn();
 
     TerminalPainter painter_;
     DisplaySink& sink_;
     TextScreen text_;
     std::optional<Image> picture_;
+    bool picture_is_new_ = false;
+    TerminalGraphics graphics_ = TerminalGraphics::none;
+    CellSize cell_;
+    std::optional<PicturePlace> drawn_;  // where the terminal shows a picture of its own kind
     TextView view_;
     TerminalSize size_{0, 0};
     bool menu_open_ = false;

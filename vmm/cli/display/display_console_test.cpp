@@ -194,5 +194,28 @@ TEST_CASE("a pipe gets a cleared or overwritten screen anew, without what stayed
     CHECK(printer.finish(graphics).empty());
 }
 
+TEST_CASE("a terminal that can draws the picture itself, once, below a free bottom line") {
+    using Kind = TerminalReport::Kind;
+    const Kind kind = GENERATE(Kind::sixel, Kind::kitty);
+    const std::string begins = kind == Kind::kitty ? "\x1B_Ga=T" : "\x1BP0;1q";
+    Sink sink;
+    DisplayConsole console({}, sink);
+    const DisplayConsole::Time now{};
+    console.show(Image{320, 200, std::vector<Rgb>(320 * 200, {1, 2, 3})});
+    CHECK(console.paint({80, 25}, now).find(begins) == std::string::npos);
+    console.input(TerminalReport{kind}, now);
+    CHECK(console.paint({80, 25}, now).find(begins) != std::string::npos);
+    CHECK(console.paint({80, 25}, now).empty());
+    console.notify("a notice", now);
+    CHECK(console.paint({80, 25}, now).find(begins) == std::string::npos);
+    console.show(Image{320, 200, std::vector<Rgb>(320 * 200, {3, 2, 1})});
+    CHECK(console.paint({80, 25}, now).find(begins) != std::string::npos);
+    CHECK(console.paint({100, 30}, now).find(begins) != std::string::npos);
+    console.show(TextScreen{});
+    const std::string back = console.paint({100, 30}, now);
+    CHECK(back.find("\x1B[2J") != std::string::npos);
+    CHECK((back.find("\x1B_Ga=d") != std::string::npos) == (kind == Kind::kitty));
+}
+
 }  // namespace
 }  // namespace viv

@@ -165,7 +165,8 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
           loop_(setup.loop),
           input_(isatty(setup.input) ? setup.input : -1),
           feed_(setup.screen, setup.loop),
-          console_(abilities, *this) {
+          console_(abilities, *this),
+          asks_(!abilities.linux_console) {
         if (input_ >= 0) console_.notify(" Ctrl-] opens the menu, Ctrl-] q quits", HostClockTime::now());
         thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
     }
@@ -216,6 +217,9 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
         if (guard_->needs_repaint()) {
             unsent_.clear();
             console_.forget();
+            // Answers come back as input.
+            if (asks_ && input_ >= 0) unsent_ = graphics_questions();
+            asks_ = false;
         }
         if (auto update = feed_.take()) {
             shows_picture_ = static_cast<bool>(update->picture);
@@ -298,6 +302,7 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
     HostClockTime::time_point next_keys_;
     std::string unsent_;
     bool shows_picture_ = false;
+    bool asks_;  // the terminal what it can do; the Linux console would show the question
     std::jthread thread_;
 };
 

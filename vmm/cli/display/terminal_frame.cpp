@@ -69,12 +69,18 @@ TerminalFrame frame_of(const TextScreen& screen, TerminalSize size, TextView& vi
     return frame;
 }
 
+PictureShape shape_of(const Image& picture) {
+    return picture.height <= 480 ? PictureShape{} : PictureShape{picture.width, picture.height};
+}
+
 TerminalFrame frame_of(const Image& picture, TerminalSize size) {
     TerminalFrame frame(size);
     if (picture.width == 0 || picture.height == 0 || size.columns == 0 || size.rows == 0) return frame;
     // Half a cell is about as high as it is wide.
-    const unsigned width = std::max(1u, std::min({size.columns, size.rows * 2 * 4 / 3, picture.width}));
-    const unsigned height = std::max(2u, std::min(size.rows * 2, width * 3 / 4) & ~1u);
+    const PictureShape shape = shape_of(picture);
+    const unsigned width =
+        std::max(1u, std::min({size.columns, size.rows * 2 * shape.across / shape.down, picture.width}));
+    const unsigned height = std::max(2u, std::min(size.rows * 2, width * shape.down / shape.across) & ~1u);
     const unsigned left = (size.columns - width) / 2;
     const unsigned top = (size.rows - height / 2) / 2;
     const auto pixel = [&](unsigned x, unsigned y) {

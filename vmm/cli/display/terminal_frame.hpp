@@ -51,7 +51,15 @@ struct TextView {
 };
 TerminalFrame frame_of(const TextScreen& screen, TerminalSize size, TextView& view);
 
-/// The picture as half blocks, two pixels a cell, as large as the terminal allows at 4:3 and in its middle.
+/// The proportions in which a monitor shows a picture. Lines of up to 480 are a VGA's, which fill a screen of 4:3
+/// whatever their number; larger pictures have square pixels.
+struct PictureShape {
+    unsigned across = 4;
+    unsigned down = 3;
+};
+PictureShape shape_of(const Image& picture);
+
+/// The picture as half blocks, two pixels a cell, as large as the terminal allows and in its middle.
 TerminalFrame frame_of(const Image& picture, TerminalSize size);
 
 /// Puts one line of text over the frame's last row.

@@ -238,6 +238,31 @@ bool is_parameter(char byte) {
     return byte >= 0x20 && byte < 0x40 && byte != '$';
 }
 
+// ESC _ G ... ESC \ , with "OK" when the terminal has the kitty graphics protocol.
+size_t take_graphics_answer(std::string_view bytes, std::vector<TerminalInput>& out) {
+    constexpr size_t answer_limit = 256;
+    const size_t end = bytes.find("\x1B\\", 3);
+    if (end == std::string_view::npos) return bytes.size() >= answer_limit ? bytes.size() : 0;
+    if (bytes.substr(0, end).ends_with(";OK")) out.emplace_back(TerminalReport{TerminalReport::Kind::kitty});
+    return end + 2;
+}
+
+bool has_attribute(std::string_view body, int attribute) {
+    const Sequence sequence = parse_parameters(body, 'c');
+    return std::ranges::count(sequence.parameters, attribute) != 0;
+}
+
+// CSI 6 ; height ; width t
+void take_cell_size(std::string_view body, std::vector<TerminalInput>& out) {
+    const Sequence sequence = parse_parameters(body, 't');
+    constexpr int largest = 256;
+    if (sequence.parameter(0, 0) != 6) return;
+    const int height = sequence.parameter(1, 0), width = sequence.parameter(2, 0);
+    if (height < 1 || width < 1 || height > largest || width > largest) return;
+    out.emplace_back(
+        TerminalReport{TerminalReport::Kind::cell_size, static_cast<unsigned>(width), static_cast<unsigned>(height)});
+}
+
 void add(std::vector<TerminalInput>& out, KeyStroke result) {
     if (!result.keys.empty()) out.emplace_back(std::move(result));
 }
@@ -297,6 +322,11 @@ size_t TerminalKeys::take(std::string_view bytes, std::vector<TerminalInput>& ou
         }
         return used + 1;
     }
+    if (second == '_') {
+        // Alt and an underscore, or an answer about graphics.
+        if (bytes.size() < 3) return 0;
+        if (bytes[2] == 'G') return take_graphics_answer(bytes, out);
+    }
     if (second != '[' && second != 'O') {
         std::vector<TerminalInput> inner;
         const size_t used = take(bytes.substr(1), inner);
@@ -323,7 +353,16 @@ size_t TerminalKeys::take(std::string_view bytes, std::vector<TerminalInput>& ou
     // A control character breaks a sequence off and is itself again.
     if (static_cast<unsigned char>(final_byte) < 0x20 || static_cast<unsigned char>(final_byte) > 0x7E) return end;
     // Private sequences are reports (mouse, device attributes), never keys.
-    if (!body.empty() && body[0] >= '<' && body[0] <= '?') return end + 1;
+    if (!body.empty() && body[0] >= '<' && body[0] <= '?') {
+        if (body[0] == '?' && final_byte == 'c' && has_attribute(body.substr(1), 4)) {
+            out.emplace_back(TerminalReport{TerminalReport::Kind::sixel});
+        }
+        return end + 1;
+    }
+    if (second == '[' && final_byte == 't') {
+        take_cell_size(body, out);
+        return end + 1;
+    }
     if (const auto result = second == '[' ? csi_stroke(body, final_byte) : ss3_stroke(body, final_byte)) {
         add(out, *result);
     }

@@ -30,14 +30,23 @@ struct PastedText {
     bool operator==(const PastedText&) const = default;
 };
 
-using TerminalInput = std::variant<KeyStroke, PastedText>;
+/// What a terminal has answered to graphics_questions() (terminal_picture.hpp).
+struct TerminalReport {
+    enum class Kind { sixel, kitty, cell_size };
+    Kind kind = Kind::sixel;
+    unsigned width = 0;  // of a cell, in pixels
+    unsigned height = 0;
+    bool operator==(const TerminalReport&) const = default;
+};
+
+using TerminalInput = std::variant<KeyStroke, PastedText, TerminalReport>;
 
 /// The keys of a US keyboard that type this character, or an Alt code of code page 437; no keys when neither has it.
 KeyStroke stroke_for(char32_t character);
 
 /// Takes apart what a terminal in raw mode sends: UTF-8, control characters, the sequences of xterm, VT220, rxvt and
 /// the Linux console with their modifiers, ESC as an Alt prefix, xterm's modifyOtherKeys and the "CSI u" form, and
-/// bracketed paste. What it does not know it swallows whole.
+/// bracketed paste, and the terminal's own answers. What it does not know it swallows whole.
 class TerminalKeys {
   public:
     /// How long the terminal may pause within a sequence before ESC means the key itself.

@@ -261,5 +261,19 @@ TEST_CASE("keys wait for room in the keyboard, and too many are refused") {
     CHECK(feeder.push({0, {Key::c}}));
 }
 
+TEST_CASE("answers of the terminal about graphics are reports, not keys") {
+    using Kind = TerminalReport::Kind;
+    CHECK(decode("\x1B_Gi=31;OK\x1B\\") == std::vector<TerminalInput>{TerminalReport{Kind::kitty}});
+    CHECK(decode("\x1B_Gi=31;ENOTSUPPORTED:no\x1B\\").empty());
+    CHECK(decode("\x1B[?62;4;22c") == std::vector<TerminalInput>{TerminalReport{Kind::sixel}});
+    CHECK(decode("\x1B[?62;14;22c").empty());
+    CHECK(decode("\x1B[6;18;9t") == std::vector<TerminalInput>{TerminalReport{Kind::cell_size, 9, 18}});
+    CHECK(decode("\x1B[6;0;9t").empty());
+    CHECK(decode("\x1B[6;9999;9t").empty());
+    CHECK(decode("\x1B[4;18;9t").empty());
+    CHECK(decode("\x1B_x").size() == 2);  // Alt and an underscore, then a letter
+    CHECK(decode("\x1B_G" + std::string(1000, 'x')).size() < 1000);
+}
+
 }  // namespace
 }  // namespace viv
