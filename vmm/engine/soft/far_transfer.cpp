@@ -25,10 +25,6 @@ uint64_t peek_sized(Cpu& cpu, unsigned size, uint64_t depth) {
     }
 }
 
-bool is_canonical(uint64_t linear) {
-    return static_cast<int64_t>(linear << 16) >> 16 == static_cast<int64_t>(linear);
-}
-
 /// Rights of a direct transfer to a code segment (SDM 3A, 5.8.1).
 void check_code(Cpu& cpu, uint16_t selector, const Descriptor& d) {
     if (!d.is_code()) raise_gp(selector_error(selector));

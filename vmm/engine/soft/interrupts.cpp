@@ -21,10 +21,6 @@ uint64_t peek_sized(Cpu& cpu, unsigned size, uint64_t depth) {
         default: return peek_stack<uint64_t>(cpu, cpu.at, depth);
     }
 }
-bool is_canonical(uint64_t linear) {
-    return static_cast<int64_t>(linear << 16) >> 16 == static_cast<int64_t>(linear);
-}
-
 /// Real mode, and virtual-8086 mode where VME redirects to it. `table` is the linear address of the vector table.
 void real_interrupt(Cpu& cpu, uint8_t vector, uint64_t table, uint32_t pushed_flags) {
     push<uint16_t>(cpu, cpu.at, static_cast<uint16_t>(pushed_flags));

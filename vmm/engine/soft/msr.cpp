@@ -11,9 +11,6 @@
 namespace viv::soft {
 namespace {
 
-bool is_canonical(uint64_t linear) {
-    return static_cast<int64_t>(linear << 16) >> 16 == static_cast<int64_t>(linear);
-}
 void need_canonical(uint64_t linear) {
     if (!is_canonical(linear)) raise_gp();
 }

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "vmm/engine/soft/soft_engine.hpp"
 #include "vmm/engine/soft/test_machine.hpp"
 
@@ -80,6 +82,40 @@ class ProtectedMachine : public TestMachine {
     }
 
     Stop stop = Stop::budget;
+};
+
+/// 64-bit mode at ring 0 with the first 2 MiB mapped to themselves for all rings, and a handler of #GP that halts.
+class LongMachine : public TestMachine {
+  public:
+    static constexpr uint64_t code_at = 0x4000, stack_top = 0x9000, gp_handler = 0xB000;
+    static constexpr uint16_t user_data = 0x1B, user_code = 0x23, system_selector = 0x28;
+
+    LongMachine() {
+        memory.store(Gpa{0x1000}, uint64_t{0x2007});
+        memory.store(Gpa{0x2000}, uint64_t{0x3007});
+        memory.store(Gpa{0x3000}, uint64_t{0x87});
+        memory.store(Gpa{gdt + code0}, descriptor(0, 0xFFFFF, 0x9B, 0xA));
+        memory.store(Gpa{gdt + data0}, descriptor(0, 0xFFFFF, 0x93, 0xC));
+        memory.store(Gpa{gdt + (user_data & ~7u)}, descriptor(0, 0xFFFFF, 0xF3, 0xC));
+        memory.store(Gpa{gdt + (user_code & ~7u)}, descriptor(0, 0xFFFFF, 0xFB, 0xA));
+        memory.store(Gpa{idt + 13 * 16}, (gp_handler & 0xFFFF) | uint64_t{code0} << 16 | uint64_t{0x8E00} << 32);
+        memory.store(Gpa{gp_handler}, uint8_t{0xF4});
+    }
+    static CpuState start() {
+        CpuState s = reset_state(true);
+        s.cr0 = 0x80000033;
+        s.cr3 = 0x1000;
+        s.cr4 = 0x20;
+        s.efer = 0x500;
+        s.cs = {.selector = code0, .limit = 0xFFFFFFFF, .type = 11, .long_mode = true};
+        s.ss = {.selector = data0, .limit = 0xFFFFFFFF, .type = 3, .default_big = true};
+        s.ds = s.es = s.fs = s.gs = s.ss;
+        s.rip = code_at;
+        s.gpr[RSP] = stack_top;
+        s.gdtr = {gdt, 0xFF};
+        s.idtr = {idt, 0xFFF};
+        return s;
+    }
 };
 
 }  // namespace
@@ -366,4 +402,50 @@ TEST_CASE("SYSCALL and SYSRET go to ring 0 and back in 64-bit code") {
     CHECK(m.state().gpr[RBX] == 0x4002);
     CHECK((m.state().rflags & 0x200) != 0);
     CHECK(m.run(100) == Stop::shutdown);
+}
+
+TEST_CASE("IRETQ to ring 3 makes inner data segments null and keeps their bases") {
+    LongMachine m;
+    m.code(LongMachine::code_at, {0x48, 0xCF});
+    CpuState s = LongMachine::start();
+    s.gs.base = 0x123456789;
+    s.fs = {.selector = LongMachine::user_data, .base = 0x77, .limit = 0xFFFFFFFF, .type = 3, .dpl = 3};
+    s.gpr[RSP] -= 40;
+    const std::array<uint64_t, 5> frame{0x4100, LongMachine::user_code, 2, 0x8800, LongMachine::user_data};
+    m.memory.store(Gpa{s.gpr[RSP]}, frame);
+    REQUIRE(m.vcpu->set_state(s));
+    m.run(1);
+    const CpuState after = m.state();
+    CHECK(after.rip == 0x4100);
+    CHECK(after.cs.dpl == 3);
+    CHECK(after.gs.selector == 0);
+    CHECK(after.gs.unusable);
+    CHECK(after.gs.base == 0x123456789);
+    CHECK(after.fs.selector == LongMachine::user_data);
+    CHECK(after.ds.unusable);
+}
+
+TEST_CASE("LTR and LLDT refuse a 64-bit base that is not canonical") {
+    const auto loads = [](uint8_t modrm, uint64_t access, uint32_t upper) {
+        LongMachine m;
+        m.code(LongMachine::code_at, {0x0F, 0x00, modrm, 0xF4});
+        m.memory.store(Gpa{gdt + LongMachine::system_selector}, descriptor(0x7000, 0x67, access, 0));
+        m.memory.store(Gpa{gdt + LongMachine::system_selector + 8}, uint64_t{upper});
+        CpuState s = LongMachine::start();
+        s.gpr[RAX] = LongMachine::system_selector;
+        REQUIRE(m.vcpu->set_state(s));
+        m.run(10);
+        const CpuState after = m.state();
+        if (after.rip == LongMachine::code_at + 4) return true;
+        CHECK(after.rip == LongMachine::gp_handler + 1);
+        CHECK(m.memory.load<uint64_t>(Gpa{after.gpr[RSP]}) == LongMachine::system_selector);
+        return false;
+    };
+    constexpr uint8_t ltr = 0xD8, lldt = 0xD0;
+    constexpr uint64_t available_tss = 0x89, ldt = 0x82;
+    CHECK(loads(ltr, available_tss, 0x00007FFF));
+    CHECK(loads(ltr, available_tss, 0xFFFF8000));
+    CHECK_FALSE(loads(ltr, available_tss, 0x00008000));
+    CHECK(loads(lldt, ldt, 0xFFFF8000));
+    CHECK_FALSE(loads(lldt, ldt, 0xFFAAAAAA));
 }

@@ -205,7 +205,8 @@ void drop_inner_segments(Cpu& cpu) {
         if (s.unusable) continue;
         const bool conforming = s.code_or_data && (s.type & 0xC) == 0xC;
         if (!conforming && s.dpl < cpu.cpl) {
-            s = {.limit = 0, .type = 0, .code_or_data = false, .present = false, .unusable = true};
+            // The base stays: 64-bit code goes on using that of FS and GS.
+            s = {.base = s.base, .limit = 0, .type = 0, .code_or_data = false, .present = false, .unusable = true};
         }
     }
 }

@@ -47,6 +47,10 @@ SegmentRegister segment_from(uint16_t selector, const Descriptor& descriptor);
 constexpr uint32_t selector_error(uint16_t selector) {
     return selector & 0xFFFCu;
 }
+/// With 4-level paging (SDM 1, 3.3.7.1).
+constexpr bool is_canonical(uint64_t linear) {
+    return static_cast<int64_t>(linear << 16) >> 16 == static_cast<int64_t>(linear);
+}
 constexpr bool is_null(uint16_t selector) {
     return (selector & 0xFFFC) == 0;
 }

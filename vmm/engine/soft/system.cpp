@@ -38,10 +38,6 @@ void store_selector(Cpu& cpu, const Insn& i, uint64_t value) {
 void set_zero(Cpu& cpu, bool zero) {
     cpu.arith = static_cast<uint16_t>((cpu.arith & ~0x4000u) | (zero ? 0x4000u : 0u));
 }
-bool is_canonical(uint64_t linear) {
-    return static_cast<int64_t>(linear << 16) >> 16 == static_cast<int64_t>(linear);
-}
-
 /// PAE paging reads its four top entries with CR3 (SDM 3A, 4.4.1).
 void load_pdptes(Cpu& cpu, uint64_t cr3) {
     std::array<uint64_t, 4> entries{};
@@ -253,6 +249,11 @@ void sidt(Cpu& cpu, const Insn& i) {
     store_table(cpu, i, cpu.idtr);
 }
 
+/// A 16-byte descriptor's base must be canonical.
+void check_system_base(Cpu& cpu, const Descriptor& d, uint16_t selector) {
+    if (cpu.long_active && !is_canonical(d.base())) raise_gp(selector_error(selector));
+}
+
 void lldt(Cpu& cpu, const Insn& i) {
     need_protected(cpu);
     need_cpl0(cpu);
@@ -269,6 +270,7 @@ void lldt(Cpu& cpu, const Insn& i) {
         const Descriptor d = read_descriptor(cpu, selector, vector_gp);
         if (d.code_or_data() || d.type() != type_ldt) raise_gp(selector_error(selector));
         if (!d.present()) raise(vector_np, selector_error(selector));
+        check_system_base(cpu, d, selector);
         cpu.seg[LDTR] = segment_from(selector, d);
     }
     update_segment(cpu, LDTR);
@@ -284,6 +286,7 @@ void ltr(Cpu& cpu, const Insn& i) {
     const bool available = d.type() == type_tss32 || (d.type() == type_tss16 && !cpu.long_active);
     if (d.code_or_data() || !available) raise_gp(selector_error(selector));
     if (!d.present()) raise(vector_np, selector_error(selector));
+    check_system_base(cpu, d, selector);
     const uint64_t at = d.address + 5;
     system_store(cpu, at, 1, system_load(cpu, at, 1) | 2);
     cpu.seg[TR] = segment_from(selector, d);
