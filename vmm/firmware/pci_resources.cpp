@@ -267,6 +267,9 @@ class Setup {
                 std::ranges::all_of(bus.items, [&](const Item& item) { return !of_space(item) || item.base; });
             command = complete ? command | bit : command & ~bit;
         }
+        // A VGA has ports and memory at fixed places besides its BARs (PCI 3.0, appendix D: class 03h, subclass 00h).
+        constexpr uint32_t vga = 0x0300;
+        if (config_.read(at, CLASS_CODE + 1, 2) == vga) command |= IO_SPACE | MEMORY_SPACE;
         config_.write(at, COMMAND, 2, command);
     }
 

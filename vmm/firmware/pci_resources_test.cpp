@@ -189,6 +189,16 @@ TEST_CASE("Functions on the root bus get addresses, are enabled, and know their 
     CHECK(vga.get(ROM_BAR, 4) >= apertures.memory.base);
 }
 
+TEST_CASE("A VGA decodes its fixed ports, though no BAR has any") {
+    Tree tree;
+    auto& display = tree.add(2).bar(0, 0x1000000, BAR_PREFETCHABLE);
+    display.put(CLASS_CODE, 3, 0x030000);
+    auto& other = tree.add(3).bar(0, 0x1000);
+    set_up_pci(tree, apertures, irqs);
+    CHECK(display.command() == (IO_SPACE | MEMORY_SPACE));
+    CHECK(other.command() == MEMORY_SPACE);
+}
+
 TEST_CASE("Functions 1 to 7 are looked for only where the header says so") {
     Tree tree;
     tree.add(3);
