@@ -4,6 +4,7 @@
 #include <x86intrin.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
@@ -15,9 +16,10 @@
 namespace viv::kvm {
 namespace {
 
-constexpr size_t probe_memory = 0x3000;
+constexpr size_t probe_memory = 0x6000;
 constexpr uint16_t code_at = 0x1000;
 constexpr uint16_t handler_at = 0x2000;
+constexpr uint16_t tables_at = 0x3000;
 
 struct Unmap {
     size_t size;
@@ -32,7 +34,7 @@ Result<Mapping> map(int fd, size_t size) {
     return Mapping(address, Unmap{size});
 }
 
-/// A guest of three pages and one CPU, without an interrupt controller.
+/// A guest of some pages and one CPU, without an interrupt controller.
 class ProbeGuest {
   public:
     static Result<ProbeGuest> create(int kvm) {
@@ -79,6 +81,34 @@ class ProbeGuest {
         regs.rsp = code_at - 0x100;
         regs.rflags = 2;
         call(vcpu_.get(), KVM_SET_REGS, &regs);
+    }
+    /// The same in 64-bit mode at CPL 3, with the first 2 MiB open to it. SYSCALL goes to handler_at.
+    bool load_user_code(std::initializer_list<uint8_t> code) {
+        load(code, Mode::protected_flat);
+        const std::array<uint64_t, 3> entries = {tables_at + 0x1007, tables_at + 0x2007, 0x87};
+        for (size_t level = 0; level < entries.size(); ++level) {
+            std::memcpy(static_cast<uint8_t*>(memory_.get()) + tables_at + level * 0x1000, &entries[level], 8);
+        }
+        MsrTable msrs;
+        msrs.count = 3;
+        msrs.entries[0] = {0xC0000081, 0, uint64_t{0x23} << 48 | uint64_t{0x10} << 32};  // STAR
+        msrs.entries[1] = {0xC0000082, 0, handler_at};                                   // LSTAR
+        msrs.entries[2] = {0xC0000084, 0, 0};                                            // SFMASK
+        kvm_sregs sregs{};
+        call(vcpu_.get(), KVM_GET_SREGS, &sregs);
+        sregs.cr3 = tables_at;
+        sregs.cr4 |= 0x20;  // PAE
+        sregs.cr0 |= 0x80000001;
+        sregs.efer |= 0x501;  // LMA, LME, SCE
+        for (kvm_segment* segment : {&sregs.ds, &sregs.es, &sregs.ss}) {
+            segment->dpl = 3;
+            segment->selector = 0x2B;
+        }
+        sregs.cs.dpl = 3;
+        sregs.cs.selector = 0x33;
+        sregs.cs.l = 1;
+        sregs.cs.db = 0;
+        return call(vcpu_.get(), KVM_SET_SREGS, &sregs) == 0 && call(vcpu_.get(), KVM_SET_MSRS, &msrs) == 3;
     }
     /// The exit reason, or nothing when a signal came first.
     std::optional<uint32_t> step() {
@@ -146,6 +176,19 @@ bool hangs_on_high_interrupts(ProbeGuest& guest) {
     return hangs;
 }
 
+/// The handler's OUT ends it, whether KVM carries it out or not: which CPL is it at?
+bool syscall_stays(ProbeGuest& guest, int kvm) {
+    CpuidTable cpuid;
+    cpuid.count = static_cast<uint32_t>(cpuid.entries.size());
+    if (call(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) == 0) call(guest.vcpu(), KVM_SET_CPUID2, &cpuid);
+    guest.put(handler_at, {0xE6, 0x10});                    // out 10h,al
+    if (!guest.load_user_code({0x0F, 0x05})) return false;  // syscall
+    guest.step();
+    kvm_sregs sregs{};
+    call(guest.vcpu(), KVM_GET_SREGS, &sregs);
+    return (sregs.cs.selector & 3) == 3;
+}
+
 /// RDTSC of a guest whose counter was set far ahead.
 bool fixed_tsc(ProbeGuest& guest) {
     constexpr uint64_t ahead = uint64_t{1} << 50;
@@ -175,6 +218,8 @@ Result<HostLimits> probe(int kvm) {
         auto another = TRY(ProbeGuest::create(kvm));
         limits.hangs_on_high_interrupts = hangs_on_high_interrupts(another);
     }
+    auto user = TRY(ProbeGuest::create(kvm));
+    limits.syscall_stays = syscall_stays(user, kvm);
     return limits;
 }
 
@@ -194,6 +239,9 @@ std::vector<std::string> HostLimits::lines() const {
     }
     if (hangs_on_high_interrupts) {
         lines.emplace_back("this host's KVM hangs on INT 80h to FFh in real mode: viv executes them");
+    }
+    if (syscall_stays) {
+        lines.emplace_back("this host's KVM has no SYSCALL: operating systems that set it up move to the software CPU");
     }
     if (fixed_tsc) lines.emplace_back("this host's KVM cannot set the time stamp counter: guests see the host's");
     return lines;

@@ -20,13 +20,15 @@ struct HostLimits {
     bool late_interrupt_windows = false;
     /// INT 80h to FFh in real mode makes no progress and no exit.
     bool hangs_on_high_interrupts = false;
+    /// SYSCALL at CPL 3 goes to LSTAR and stays at CPL 3.
+    bool syscall_stays = false;
     /// The time stamp counter of guests is the host's; writes are taken and forgotten.
     bool fixed_tsc = false;
     uint64_t tsc_hertz = 0;  // of guests
 
     [[nodiscard]] bool any() const {
         return emulates_kernel_code || no_legacy_paging || late_interrupt_windows || hangs_on_high_interrupts ||
-               fixed_tsc;
+               syscall_stays || fixed_tsc;
     }
     /// One line each, for the user.
     [[nodiscard]] std::vector<std::string> lines() const;

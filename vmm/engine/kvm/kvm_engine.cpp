@@ -80,6 +80,16 @@ void enable(int vm, uint32_t capability, uint64_t argument) {
     call(vm, KVM_ENABLE_CAP, &enable);
 }
 
+/// Writes of LSTAR and EFER come to us.
+void watch_syscall_registers(int vm) {
+    std::array<uint8_t, 4> none{};
+    kvm_msr_filter filter{};
+    filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+    filter.ranges[0] = {.flags = KVM_MSR_FILTER_WRITE, .nmsrs = 1, .base = msr_lstar, .bitmap = none.data()};
+    filter.ranges[1] = {.flags = KVM_MSR_FILTER_WRITE, .nmsrs = 1, .base = msr_efer, .bitmap = none.data()};
+    call(vm, KVM_X86_SET_MSR_FILTER, &filter);
+}
+
 class KvmEngine final : public Engine {
   public:
     KvmEngine(GuestMemory& memory, FileDescriptor kvm, FileDescriptor vm, RescuerFactory make_rescuer)
@@ -144,7 +154,9 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     call(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
     call(vm, KVM_SET_TSS_ADDR, tss_address);
     if (extension(KVM_CAP_X86_USER_SPACE_MSR)) {
-        enable(vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN);
+        enable(vm, KVM_CAP_X86_USER_SPACE_MSR,
+               KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER);
+        if (vm_->limits.syscall_stays) watch_syscall_registers(vm);
     }
 
     MsrIndexTable table;

@@ -120,7 +120,7 @@ void KvmVcpu::prepare_entry(VcpuHost& host) {
         run_->request_interrupt_window = 0;
     }
     if (limited_) limited_->prepare(run_->request_interrupt_window != 0);
-    if (kick_.load() || completing_) set_immediate_exit(true);
+    if (kick_.load() || completing_ || leaving_) set_immediate_exit(true);
 }
 
 int KvmVcpu::enter() {
@@ -189,6 +189,7 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
         const int error = enter();
         settle_in_flight(error);
         if (error == EINTR && std::exchange(completing_, false)) ++instructions_;
+        if (error == EINTR && std::exchange(leaving_, false)) return Stop::unsupported;
         if (error == EINTR) {
             if (kick_.exchange(false)) {
                 counters_.kicks.add();
@@ -203,6 +204,14 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
         if (run_->exit_reason == KVM_EXIT_MMIO || run_->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
             if (serve_from_slots()) continue;
             if (run_->exit_reason == KVM_EXIT_MMIO && !vm_.slots.a20()) run_->mmio.phys_addr &= ~uint64_t{0x100000};
+        }
+        if (limited_ && run_->exit_reason == KVM_EXIT_X86_WRMSR && run_->msr.reason == KVM_MSR_EXIT_REASON_FILTER) {
+            if (auto why = limited_->watched_write()) {
+                failure_ = std::move(*why);
+                // KVM completes the instruction when it is entered next, and comes back at once.
+                leaving_ = true;
+            }
+            continue;
         }
         const Next next = serve_exit(*run_, host, counters_);
         if (next == Next::debug && (limited_ || counting_)) {

@@ -113,6 +113,7 @@ class KvmVcpu final : public Vcpu {
     std::atomic<bool> kick_ = false;
     std::atomic<bool> intr_ = false;
     std::atomic<uint32_t> nmis_ = 0;
+    bool leaving_ = false;  // the next entry only completes an instruction, then another engine must go on
     // A vector that the 8259A has handed out and KVM has not taken yet.
     std::optional<uint8_t> acknowledged_;
     // A vector that KVM has taken, until the guest is known to have got it, and the stack pointer at that time.

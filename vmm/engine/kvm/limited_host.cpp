@@ -169,13 +169,33 @@ void LimitedHost::debug_exit() {
     if (limits_.hangs_on_high_interrupts) execute_interrupt();
 }
 
+std::optional<std::string> LimitedHost::watched_write() {
+    MsrTable msr;
+    msr.count = 1;
+    msr.entries[0] = {run_.msr.index, 0, run_.msr.data};
+    run_.msr.error = call(vcpu_, KVM_SET_MSRS, &msr) != 1;
+    msr.count = 2;
+    msr.entries[0].index = msr_efer;
+    msr.entries[1].index = msr_lstar;
+    if (run_.msr.error || call(vcpu_, KVM_GET_MSRS, &msr) != 2) return std::nullopt;
+    constexpr uint64_t system_calls = 1;
+    if (!(msr.entries[0].data & system_calls) || msr.entries[1].data == 0) return std::nullopt;
+    return "the guest sets up SYSCALL, which this host's KVM does not have";
+}
+
 std::optional<std::string> LimitedHost::explain_shutdown() const {
     if (!limits_.no_legacy_paging) return std::nullopt;
     kvm_regs regs{};
     kvm_sregs sregs{};
     if (call(vcpu_, KVM_GET_REGS, &regs) < 0 || call(vcpu_, KVM_GET_SREGS, &sregs) < 0) return std::nullopt;
-    std::array<uint8_t, 3> code{};  // MOV CR0,r32 is 0F 22 /0
-    if (!memory_.read(sregs.cs.base + regs.rip, std::as_writable_bytes(std::span(code)))) return std::nullopt;
+    std::array<uint8_t, 15> bytes{};
+    const bool small_code = !(sregs.cr0 & cr0_protection) || !sregs.cs.db;
+    const uint64_t rip = small_code ? regs.rip & 0xFFFF : regs.rip;
+    if (!memory_.read(sregs.cs.base + rip, std::as_writable_bytes(std::span(bytes)))) return std::nullopt;
+    // MOV CR0,r32 is 0F 22 /0, with prefixes that do not matter.
+    constexpr std::array<uint8_t, 11> prefixes = {0x66, 0x67, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0xF2, 0xF3, 0xF0};
+    std::span<const uint8_t> code = bytes;
+    while (code.size() > 3 && std::ranges::find(prefixes, code[0]) != prefixes.end()) code = code.subspan(1);
     const bool moves_to_cr0 = code[0] == 0x0F && code[1] == 0x22 && (code[2] & 0xF8) == 0xC0;
     if (!moves_to_cr0 || !(general_register(regs, code[2]) & cr0_paging) || sregs.efer & efer_long_mode)
         return std::nullopt;

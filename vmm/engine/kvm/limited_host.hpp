@@ -17,6 +17,8 @@ namespace viv::kvm {
 /// is not in front of one.
 bool execute_real_mode_interrupt(kvm_regs& regs, kvm_sregs& sregs, MemorySlots& memory);
 
+constexpr uint32_t msr_efer = 0xC0000080, msr_lstar = 0xC0000082;
+
 /// What makes one CPU usable on a host of HostLimits::any(); a full host never makes one. It
 /// - steps single instructions while an interrupt waits for its window, in bursts, so that code with interrupts
 /// disabled
@@ -43,6 +45,9 @@ class LimitedHost {
     void progressed() { set_idle(false); }
     /// Why a triple fault is this host's fault, if it is.
     [[nodiscard]] std::optional<std::string> explain_shutdown() const;
+    /// KVM_RUN returned for a write of an MSR that is watched. Carries it out; why the guest cannot go on behind it,
+    /// if it cannot.
+    std::optional<std::string> watched_write();
 
   private:
     struct Breakpoint {

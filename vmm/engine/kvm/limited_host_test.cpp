@@ -1,9 +1,17 @@
 #include "vmm/engine/kvm/limited_host.hpp"
 
+#include <algorithm>
+
 #include "vmm/engine/kvm/kvm_rig.hpp"
 
 using namespace viv;
 using namespace viv::testing;
+
+namespace {
+bool has_limit(Rig& rig, std::string_view text) {
+    return std::ranges::any_of(rig.engine->limits(), [text](const std::string& limit) { return limit.contains(text); });
+}
+}  // namespace
 
 TEST_CASE("kvm: a short interrupt window in a long loop is not missed") {
     VIV_KVM_RIG(rig);
@@ -51,6 +59,37 @@ TEST_CASE("kvm: where 32-bit paging does not exist the run ends in front of it a
     REQUIRE(state);
     CHECK(state->rip == 0x1008);  // still in front of the MOV
     CHECK(state->gpr[RAX] == 0xE0000011);
+}
+
+TEST_CASE("kvm: 32-bit paging is noticed from 16-bit code, too, and behind prefixes") {
+    VIV_KVM_RIG(rig);
+    if (!has_limit(rig, "32-bit paging")) VIV_SKIP("this host has 32-bit paging");
+    rig.load(0x1000, {0x66, 0x0F, 0x22, 0xC0});  // data32 mov cr0,eax
+    CpuState state = Rig::protected_mode();
+    state.cs.default_big = false;
+    state.gpr[RAX] = 0x80000011;
+    REQUIRE(rig.cpu().set_state(state));
+    CHECK(rig.cpu().run(rig.host(), ~uint64_t{0}) == Stop::unsupported);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->rip == 0x1000);
+    CHECK(after->gpr[RAX] == 0x80000011);
+}
+
+TEST_CASE("kvm: where SYSCALL stays at CPL 3 the run ends behind the write that sets it up") {
+    VIV_KVM_RIG(rig);
+    if (!has_limit(rig, "SYSCALL")) VIV_SKIP("this host has SYSCALL");
+    // mov ecx,C0000082h; xor edx,edx; mov eax,2000h; wrmsr; mov ecx,C0000080h; rdmsr; or eax,1; wrmsr; nop
+    rig.load(0x1000, {0xB9, 0x82, 0, 0, 0xC0, 0x31, 0xD2, 0xB8, 0x00, 0x20, 0,    0,    0x0F, 0x30,
+                      0xB9, 0x80, 0, 0, 0xC0, 0x0F, 0x32, 0x83, 0xC8, 0x01, 0x0F, 0x30, 0x90});
+    REQUIRE(rig.cpu().set_state(rig.long_mode()));
+    CHECK(rig.cpu().run(rig.host(), ~uint64_t{0}) == Stop::unsupported);
+    CHECK(rig.cpu().failure().find("SYSCALL") != std::string::npos);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->rip == 0x101A);
+    CHECK((after->efer & 0x501) == 0x501);
+    CHECK(std::ranges::find(after->msrs, uint32_t{0xC0000082}, &Msr::index)->value == 0x2000);
 }
 
 TEST_CASE("kvm: a high INT in real mode wraps its stack and clears IF and TF") {
