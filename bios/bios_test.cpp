@@ -57,6 +57,34 @@ TEST_CASE("The system ROM has its header, its vectors and the fixed addresses of
     CHECK(at_offset<uint8_t>(rom, 0xFF53) == 0xCF);
 }
 
+TEST_CASE("The system ROM has the 32-bit service directory and the interrupt routing table, with checksums") {
+    const auto rom = system_bios();
+    const auto find = [&](std::string_view signature) {
+        for (size_t at = 0; at < rom.size(); at += 16) {
+            if (std::memcmp(rom.data() + at, signature.data(), 4) == 0) return at;
+        }
+        FAIL("no " << signature);
+        return size_t{0};
+    };
+    const auto sum = [&](size_t at, size_t size) {
+        unsigned total = 0;
+        for (const std::byte b : rom.subspan(at, size)) total += std::to_integer<unsigned>(b);
+        return total % 256;
+    };
+    const size_t directory = find("_32_");
+    CHECK(sum(directory, 16) == 0);
+    CHECK(at_offset<uint32_t>(rom, directory + 4) > 0xF0000);
+    CHECK(at_offset<uint32_t>(rom, directory + 4) < 0xFE000);
+    const size_t routing = find("$PIR");
+    const auto size = at_offset<uint16_t>(rom, routing + 6);
+    CHECK(size == 32 + 31 * 16);
+    CHECK(sum(routing, size) == 0);
+    // Device 2: INTA# is PIRQB#, INTD# PIRQA#.
+    CHECK(at_offset<uint8_t>(rom, routing + 32 + 16 + 1) == 2 << 3);
+    CHECK(at_offset<uint8_t>(rom, routing + 32 + 16 + 2) == 0x61);
+    CHECK(at_offset<uint8_t>(rom, routing + 32 + 16 + 11) == 0x60);
+}
+
 TEST_CASE("The video ROM is an option ROM whose bytes add up to zero") {
     const auto rom = video_bios();
     REQUIRE(rom.size() == video_rom_size);

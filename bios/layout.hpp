@@ -105,7 +105,8 @@ struct SystemRomHeader {
     uint16_t boot_entry;       // F000:boot_entry, real mode, any registers, IF=0: runs INT 19h
     uint16_t vector_table;     // RomVector[vector_count]
     uint16_t dummy_interrupt;  // an IRET
-    uint16_t reserved;
+    uint8_t pci_buses;         // how many there are: the host writes it into the shadow of the ROM
+    uint8_t reserved;
 };
 static_assert(sizeof(SystemRomHeader) == 16);
 

@@ -16,7 +16,9 @@
     .word boot_entry
     .word vectors
     .word dummy_interrupt
-    .word 0
+.globl pci_buses
+pci_buses:
+    .byte 0, 0                  # the number of PCI buses, written at power-on
 
 vectors:
 .macro vector number, handler
@@ -69,7 +71,7 @@ vectors_end:
     service_entry int15_services, system_service
     service_entry int16_keyboard, keyboard_service
     service_entry int17_printer, printer_service
-    service_entry int1a_time, time_service
+    service_entry int1a_clock, time_service
     service_entry int70_clock, clock_interrupt
     service_entry int74_mouse, mouse_interrupt
 

@@ -118,12 +118,6 @@ void int1a_07_cancel_alarm(Registers& r) {
     r.clear_carry();
 }
 
-// B1h: PCI BIOS. AH != 0 and carry: the board has no PCI bus.
-void int1a_b1_no_pci(Registers& r) {
-    r.ah() = 0x81;
-    r.set_carry();
-}
-
 }  // namespace
 
 bool start_wait(uint16_t flag_segment, uint16_t flag_offset, uint32_t microseconds) {
@@ -154,7 +148,6 @@ extern "C" void time_service(Registers& r) {
         case 0x05: return int1a_05_set_date(r);
         case 0x06: return int1a_06_set_alarm(r);
         case 0x07: return int1a_07_cancel_alarm(r);
-        case 0xB1: return int1a_b1_no_pci(r);
     }
     r.set_carry();
 }

@@ -1,6 +1,7 @@
 #include "vmm/firmware/chipset.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <span>
 
 #include "bios/layout.hpp"
@@ -45,7 +46,7 @@ PciApertures pci_apertures(uint64_t high_ram_end) {
             {(high_ram_end + gib - 1) / gib * gib, PciBus::address_limit}};
 }
 
-void shadow_roms(GuestMemory& memory, PciBus& bus) {
+void shadow_roms(GuestMemory& memory, PciBus& bus, const PciPlan& plan) {
     const GuestMemory::Change change(memory);
     const auto set = [&bus](unsigned offset, uint8_t value) { bus.config_write(host_bridge, offset, 1, value); };
     const auto set_video = [&](unsigned nibble) {
@@ -59,7 +60,10 @@ void shadow_roms(GuestMemory& memory, PciBus& bus) {
     set_video(0x3);
     set(PAM6, 0x30);
     memory.write(Gpa{uint64_t{rom::video_rom_segment} * 16}, rom::video_bios());
-    memory.write(Gpa{uint64_t{rom::system_rom_segment} * 16}, rom::system_bios());
+    const Gpa system_rom{uint64_t{rom::system_rom_segment} * 16};
+    memory.write(system_rom, rom::system_bios());
+    memory.store(system_rom + rom::system_header_offset + offsetof(rom::SystemRomHeader, pci_buses),
+                 static_cast<uint8_t>(std::min(plan.last_bus + 1, 255)));
     set(PAM0, 0x10);
     set_video(0x1);
 }

@@ -26,8 +26,9 @@ struct PciSetup {
 PciApertures pci_apertures(uint64_t high_ram_end);
 
 /// Copies the ROMs into the RAM behind them and shows that, write-protected, as a BIOS does; the memory for tables
-/// (tables_at) becomes RAM. The host bridge is an i440FX at 0:0.0 that has been reset.
-void shadow_roms(GuestMemory& memory, PciBus& bus);
+/// (tables_at) becomes RAM. The PCI BIOS learns how many buses there are. The host bridge is an i440FX at 0:0.0 that
+/// has been reset.
+void shadow_roms(GuestMemory& memory, PciBus& bus, const PciPlan& plan);
 
 /// Routes PCI interrupts, opens the power management's ports, and sets up everything on the bus.
 PciSetup set_up_chipset(PciBus& bus, Bus& ports, const PciApertures& apertures);

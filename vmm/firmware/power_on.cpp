@@ -265,9 +265,9 @@ CpuState power_on(const Board& board) {
     program_chips(board.ports);
     std::optional<PciSetup> pci;
     if (board.pci) {
-        shadow_roms(board.memory, *board.pci);
         pci =
             set_up_chipset(*board.pci, board.ports, pci_apertures(4 * gib + memory_layout(board.memory_size).above_4g));
+        shadow_roms(board.memory, *board.pci, pci->plan);
     }
     fill_cmos(board, equipment_word(board));
     fill_ivt(board, system, video);
