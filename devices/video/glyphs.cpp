@@ -169,7 +169,8 @@ std::vector<Grid> grids_of(const Dots& dots, unsigned height) {
 
 struct Reading {
     TextScreen screen;
-    uint64_t explained = 0;  // dots in cells that are characters
+    unsigned characters = 0;  // no lines or blocks, which any drawing has
+    [[nodiscard]] uint64_t explained(unsigned height) const { return uint64_t{characters} * height; }
 };
 
 Reading read_grid(const Dots& dots, const Grid& grid, const GlyphFont& font, const Alphabet& alphabet, Rgb background) {
@@ -193,7 +194,7 @@ Reading read_grid(const Dots& dots, const Grid& grid, const GlyphFont& font, con
             if (!reverse && drawn == alphabet.end()) continue;
             if (reverse) std::swap(cell.foreground, cell.background);
             cell.character = (reverse ? reversed : drawn)->second;
-            reading.explained += cell_width * font.height;
+            if (cell.character < 0xB0 || cell.character > 0xDF) ++reading.characters;
         }
     }
     return reading;
@@ -257,13 +258,17 @@ TextScreen recognise_text(const Image& picture, std::span<const GlyphFont> fonts
     Reading best;
     best.screen.kind = ScreenKind::graphics;
     if (picture.width < cell_width || picture.height < heights.back()) return best.screen;
+    uint64_t most = 0;
     const Dots dots(picture);
     const Rgb background = background_of(dots);
     for (const GlyphFont& font : fonts) {
         const Alphabet alphabet = alphabet_of(font);
         for (const Grid& grid : grids_of(dots, font.height)) {
             Reading reading = read_grid(dots, grid, font, alphabet, background);
-            if (reading.explained > best.explained) best = std::move(reading);
+            // One alone is as likely a part of a drawing.
+            if (reading.characters < 2 || reading.explained(font.height) <= most) continue;
+            most = reading.explained(font.height);
+            best = std::move(reading);
         }
     }
     return best.screen;

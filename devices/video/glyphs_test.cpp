@@ -109,7 +109,11 @@ TEST_CASE("a screen of 80 columns in the middle of a larger picture is found") {
 }
 
 TEST_CASE("a picture without text has no cells") {
-    const auto fonts = find_fonts(make_font(16));
+    const auto font = make_font(16);
+    const auto fonts = find_fonts(font);
+    Image drawing = blank(640, 480);
+    draw(drawing, font, 80, 160, "\xDB\xDC\xDD\xDE\xDFx", white, black);
+    CHECK(recognise_text(drawing, fonts).cells.empty());
     CHECK(recognise_text(blank(640, 480), fonts).cells.empty());
     CHECK(recognise_text(Image{}, fonts).cells.empty());
     CHECK(recognise_text(blank(640, 480), {}).cells.empty());
