@@ -41,6 +41,7 @@ constexpr std::array<CpuFeatureBit, cpu_feature_count> feature_bits = {{
     {ht, "ht", 1, 0, edx, 28},
     {sse3, "sse3", 1, 0, ecx, 0},
     {pclmulqdq, "pclmulqdq", 1, 0, ecx, 1},
+    {monitor, "monitor", 1, 0, ecx, 3},
     {ssse3, "ssse3", 1, 0, ecx, 9},
     {fma, "fma", 1, 0, ecx, 12},
     {cx16, "cx16", 1, 0, ecx, 13},
@@ -116,6 +117,61 @@ static_assert([] {
     return true;
 }());
 
+/// What cannot be used without something else is not shown without it; in an order that needs one pass.
+struct Dependence {
+    CpuFeature feature;
+    CpuFeature needs;
+};
+constexpr Dependence dependences[] = {
+    {sse, fxsr},
+    {sse2, sse},
+    {sse3, sse2},
+    {ssse3, sse3},
+    {sse4_1, ssse3},
+    {sse4_2, sse4_1},
+    {pclmulqdq, sse2},
+    {aes, sse2},
+    {sha, sse2},
+    {gfni, sse2},
+    {xsaveopt, xsave},
+    {xsavec, xsave},
+    {xgetbv1, xsave},
+    {xsaves, xsavec},
+    {avx, xsave},
+    {avx, sse2},
+    {f16c, avx},
+    {fma, avx},
+    {avx2, avx},
+    {vaes, avx},
+    {vpclmulqdq, avx},
+    {avx512f, avx2},
+    {avx512dq, avx512f},
+    {avx512ifma, avx512f},
+    {avx512cd, avx512f},
+    {avx512bw, avx512f},
+    {avx512vl, avx512f},
+    {avx512vbmi, avx512f},
+    {avx512vbmi2, avx512f},
+    {avx512vnni, avx512f},
+    {avx512bitalg, avx512f},
+    {avx512vpopcntdq, avx512f},
+    {lm, pae},
+    {nx, pae},
+    {pse36, pse},
+    {cx16, lm},
+    {lahf_lm, lm},
+    {pdpe1gb, lm},
+    {fsgsbase, lm},
+    {pcid, lm},
+    {syscall, lm},
+    {x2apic, apic},
+    {tsc_deadline, apic},
+    {rdtscp, tsc},
+    {tsc_adjust, tsc},
+    {tsc_deadline, tsc},
+    {invtsc, tsc},
+};
+
 uint32_t& register_of(CpuidLeaf& leaf, CpuidRegister where) {
     switch (where) {
         case eax: return leaf.eax;
@@ -141,6 +197,7 @@ std::vector<CpuModel> make_models() {
     CpuFeatureSet f_max = CpuFeatureSet::all();
     f_max.set(hypervisor, false);
     f_max.set(kvmclock, false);
+    f_max.set(monitor, false);  // waiting by HLT is cheaper on every engine
     const std::vector<CpuCache> small = {
         {1, Type::data, 16, 4}, {1, Type::instruction, 16, 4}, {2, Type::unified, 256, 8}};
     const std::vector<CpuCache> core2_caches = {
@@ -372,6 +429,9 @@ std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase
     const CpuIdentity& identity = model.host_identity && !base.identity.vendor.empty() ? base.identity : model.identity;
     CpuFeatureSet features = selection.features & base.supported;
     features.set(ht, cpus > 1);
+    for (const Dependence& d : dependences) {
+        if (!features.has(d.needs)) features.set(d.feature, false);
+    }
 
     std::vector<CpuidLeaf> table;
     const auto vendor = vendor_registers(identity);
@@ -387,6 +447,9 @@ std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase
     }
     if (model.max_leaf >= 4) {
         for (uint32_t i = 0; i <= model.caches.size(); ++i) table.push_back(cache_leaf(model, i, cpus));
+    }
+    if (model.max_leaf >= 5 && features.has(monitor)) {
+        table.push_back({.leaf = 5, .eax = 64, .ebx = 64, .edx = 0x10});  // lines of 64 bytes, one kind of C1
     }
     if (model.max_leaf >= 6) table.push_back({.leaf = 6});
     if (model.max_leaf >= 7) table.push_back({.leaf = 7, .indexed = true});

@@ -41,6 +41,7 @@ enum class CpuFeature : uint8_t {
     // 0000_0001h ECX
     sse3,
     pclmulqdq,
+    monitor,
     ssse3,
     fma,
     cx16,

@@ -98,6 +98,7 @@ enum TlbKind : uint8_t { tlb_supervisor_smap, tlb_supervisor, tlb_user, tlb_user
 /// What offsets an access through a segment may have: low <= offset and offset + size - 1 <= high.
 struct SegmentBounds {
     uint64_t low = 0;
+    uint64_t write_low = 0;
     uint64_t read_high = 0xFFFF;
     uint64_t write_high = 0xFFFF;
 };
@@ -132,6 +133,15 @@ struct alignas(16) FxImage {
     std::array<uint8_t, 96> unused{};
 };
 static_assert(sizeof(FxImage) == 512);
+
+/// What MONITOR looks at (monitor.cpp).
+struct Monitor {
+    static constexpr unsigned line = 64;
+    bool armed = false;
+    bool waits = false;  // the CPU is halted by MWAIT
+    uint64_t physical = 0;
+    std::array<uint8_t, line> seen{};
+};
 
 /// One CPU as the handlers see it; hot fields first.
 struct Cpu {
@@ -201,6 +211,7 @@ struct Cpu {
     LocalApic* apic = nullptr;
     const Features* features = nullptr;
     uint64_t random = 0x9E3779B97F4A7C15;
+    Monitor monitor;
 
     std::array<JumpCacheEntry, 4096> jump_cache{};
     std::array<Tlb, tlb_kinds> tlbs;

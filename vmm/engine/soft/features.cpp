@@ -19,7 +19,7 @@ CpuFeatureSet own_features() {
             sse,    sse2,     cx16,       pcid,     x2apic,  movbe,   popcnt, tsc_deadline, xsave,      rdrand,
             arat,   fsgsbase, tsc_adjust, smep,     erms,    invpcid, rdseed, smap,         clflushopt, umip,
             rdpid,  fsrm,     syscall,    nx,       pdpe1gb, rdtscp,  lm,     lahf_lm,      abm,        prefetchw,
-            invtsc, ht,       hypervisor, xsaveopt, xsavec,  xgetbv1, xsaves};
+            invtsc, ht,       hypervisor, xsaveopt, xsavec,  xgetbv1, xsaves, monitor};
 }
 
 /// What it has the host execute.

@@ -20,7 +20,10 @@ struct Features {
 
     [[nodiscard]] bool has(CpuFeature feature) const { return set.has(feature); }
     /// XCR0 bits that XSETBV takes.
-    [[nodiscard]] uint64_t xcr0_mask() const { return has(CpuFeature::avx) ? 7 : 3; }
+    [[nodiscard]] uint64_t xcr0_mask() const {
+        if (!has(CpuFeature::xsave)) return 1;
+        return has(CpuFeature::avx) ? 7 : 3;
+    }
 };
 
 /// The features of a model, as `text` names it (cpu_model.hpp), cut down to what this engine on this host executes. An

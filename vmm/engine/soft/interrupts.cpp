@@ -179,6 +179,8 @@ void deliver(Cpu& cpu, Fault fault, Source source) {
     cpu.at = &outside;
     while (true) {
         if (fault.vector == vector_pf && source == Source::exception) cpu.cr2 = fault.address;
+        // The handler may use the debug registers (SDM 3B, 17.2.4).
+        if (fault.vector == vector_db && source == Source::exception) cpu.dr7 &= ~uint64_t{0x2000};
         try {
             return interrupt(cpu, fault.vector, source, fault.has_error && cpu.protected_mode(), fault.error);
         } catch (const Fault& second) {

@@ -40,6 +40,10 @@ void check_alignment(Cpu& cpu, uint64_t linear, unsigned size) {
     if (linear & (checked_alignment(size) - 1)) raise(vector_ac, 0);
 }
 
+void note_access(Cpu& cpu, uint64_t linear, unsigned size, Access access) {
+    if (cpu.dr7 & 0xFF) check_data_breakpoint(cpu, linear, size, access);
+}
+
 /// The TLB entry for `access`, from the TLB when it allows it.
 TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
     TlbEntry& entry = tlb.at(linear);
@@ -147,7 +151,9 @@ uint64_t load_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, u
     check_canonical(cpu, linear, seg);
     if (size > 1) check_canonical(cpu, linear + size - 1, seg);
     check_alignment(cpu, linear, size);
-    return load_with(cpu, *cpu.tlb, is_user(cpu), linear, size);
+    const uint64_t value = load_with(cpu, *cpu.tlb, is_user(cpu), linear, size);
+    note_access(cpu, linear, size, Access::read);
+    return value;
 }
 
 void store_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint64_t value, uint8_t seg) {
@@ -156,6 +162,7 @@ void store_slow(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint
     if (size > 1) check_canonical(cpu, linear + size - 1, seg);
     check_alignment(cpu, linear, size);
     store_with(cpu, *cpu.tlb, is_user(cpu), linear, size, value);
+    note_access(cpu, linear, size, Access::write);
 }
 
 void probe_write(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
@@ -178,7 +185,7 @@ namespace {
 /// Whether an access has to go the way with all checks, whose faults are thrown.
 bool is_special(const Cpu& cpu, uint64_t linear, unsigned size) {
     return size > bytes_in_page(linear) || (cpu.code64 && !is_canonical(linear)) ||
-           cpu.tlb == &cpu.tlbs[tlb_user_aligned];
+           cpu.tlb == &cpu.tlbs[tlb_user_aligned] || (cpu.dr7 & 0xFF);
 }
 }  // namespace
 
@@ -224,6 +231,7 @@ void load_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, void* out, unsigned
     while (size > 0) {
         const unsigned piece = std::min({size, 8u, bytes_in_page(linear)});
         const uint64_t value = load_with(cpu, *cpu.tlb, is_user(cpu), linear, piece);
+        note_access(cpu, linear, piece, Access::read);
         std::memcpy(to, &value, piece);
         to += piece;
         linear = (linear + piece) & cpu.linear_mask;
@@ -247,6 +255,7 @@ void store_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, const void* in, un
         uint64_t value = 0;
         std::memcpy(&value, from, piece);
         store_with(cpu, *cpu.tlb, is_user(cpu), linear, piece, value);
+        note_access(cpu, linear, piece, Access::write);
         from += piece;
         linear = (linear + piece) & cpu.linear_mask;
         size -= piece;

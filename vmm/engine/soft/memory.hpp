@@ -44,6 +44,12 @@ void flush_tlb_page(Cpu& cpu, uint64_t linear);
 /// Takes the direct way to write `host_page` out of the TLB, so that writes to code are seen.
 void protect_code_page(Cpu& cpu, const std::byte* host_page);
 
+/// Debug registers (debug.cpp): whether a data breakpoint lies in the page, so that no access to it goes the direct
+/// way; and the traps that an access or a port leave pending.
+bool watches_data(const Cpu& cpu, uint64_t page);
+void check_data_breakpoint(Cpu& cpu, uint64_t linear, unsigned size, Access access);
+void check_io_breakpoint(Cpu& cpu, uint16_t port, unsigned size);
+
 /// The host address of `size` bytes, when the TLB has them in one page; else null.
 template <Access A>
 inline std::byte* direct(const Cpu& cpu, uint64_t linear, unsigned size) {
@@ -136,7 +142,8 @@ template <Access A>
 inline void check_segment(Cpu& cpu, const Insn* insn, uint8_t seg, uint64_t offset, unsigned size) {
     const SegmentBounds& bounds = cpu.bounds[seg];
     const uint64_t high = A == Access::write ? bounds.write_high : bounds.read_high;
-    if (offset < bounds.low || offset + (size - 1) > high) [[unlikely]]
+    const uint64_t low = A == Access::write ? bounds.write_low : bounds.low;
+    if (offset < low || offset + (size - 1) > high) [[unlikely]]
         raise_segment(cpu, insn, seg);
 }
 

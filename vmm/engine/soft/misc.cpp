@@ -32,9 +32,11 @@ void set_sized(Cpu& cpu, uint8_t slot, unsigned size, uint64_t value) {
         default: return cpu.set_reg<uint64_t>(slot, value);
     }
 }
-/// After a load of SS nothing interrupts before the next instruction (SDM 3A, 6.8.3).
+/// After MOV and POP to SS nothing interrupts before the next instruction, single steps included (SDM 3A, 6.8.3).
 void shadow_for(Cpu& cpu, unsigned which) {
-    if (which == SS) cpu.interrupt_shadow = true;
+    if (which != SS) return;
+    cpu.interrupt_shadow = true;
+    cpu.trap_suppressed = true;
 }
 
 }  // namespace
@@ -140,9 +142,9 @@ void enter_instruction(Cpu& cpu, const Insn& i) {
     if (level > 0) push_sized(cpu, i, frame);
     set_sized(cpu, RBP * 8, i.size, frame);
     drop_stack(cpu, ~i.imm + 1);
-    // The last byte of the frame has to be writable.
-    const uint64_t top = segment_address<Access::write>(cpu, &i, SS, cpu.gpr[RSP] & cpu.stack_mask, 1);
-    probe_write(cpu, &i, top, 1, SS);
+    // The end of the frame has to be writable.
+    const uint64_t top = segment_address<Access::write>(cpu, &i, SS, cpu.gpr[RSP] & cpu.stack_mask, i.size);
+    probe_write(cpu, &i, top, i.size, SS);
     transaction.commit();
 }
 void leave_instruction(Cpu& cpu, const Insn& i) {
@@ -215,7 +217,6 @@ void load_far_pointer(Cpu& cpu, const Insn& i) {
     const auto selector = load<uint16_t>(cpu, &i, (at + i.size) & cpu.linear_mask, i.seg);
     load_segment(cpu, static_cast<Seg>(i.aux), selector);
     set_sized(cpu, i.dst, i.size, offset);
-    shadow_for(cpu, i.aux);
 }
 
 namespace {

@@ -38,6 +38,48 @@ uint64_t* mtrr(Cpu& cpu, uint32_t index) {
     return nullptr;
 }
 
+/// Whether the model has an MSR that belongs to a feature; true for those that belong to none.
+bool has_msr(const Features& f, uint32_t index) {
+    using enum CpuFeature;
+    const bool p6 = f.has(cmov);
+    if (index >= 0x200 && index <= 0x26F) return f.has(mtrr);
+    switch (index) {
+        case 0x10: return f.has(tsc);
+        case 0x1B: return f.has(apic) && p6;
+        case 0x3B: return f.has(tsc_adjust);
+        case 0x17:
+        case 0x79:
+        case 0x8B: return p6;
+        case 0xFE:
+        case 0x2FF: return f.has(mtrr);
+        case 0x174:
+        case 0x175:
+        case 0x176: return f.has(sep);
+        case 0x179:
+        case 0x17A: return f.has(mca);
+        case 0x277: return f.has(pat);
+        case 0x3A:
+        case 0xCE:
+        case 0xE7:
+        case 0xE8:
+        case 0x198:
+        case 0x1A0: return f.has(lm);  // of about the same age
+        case 0x1D9: return p6;
+        case 0x6E0: return f.has(tsc_deadline);
+        case 0xDA0: return f.has(xsaves);
+        case 0xC0000080: return f.has(syscall) || f.has(lm) || f.has(nx);
+        case 0xC0000081:
+        case 0xC0000082:
+        case 0xC0000083:
+        case 0xC0000084: return f.has(syscall);
+        case 0xC0000100:
+        case 0xC0000101:
+        case 0xC0000102: return f.has(lm);
+        case 0xC0000103: return f.has(rdtscp) || f.has(rdpid);
+        default: return true;
+    }
+}
+
 }  // namespace
 
 uint64_t read_tsc(Cpu& cpu) {
@@ -46,6 +88,7 @@ uint64_t read_tsc(Cpu& cpu) {
 
 uint64_t read_msr(Cpu& cpu, uint32_t index) {
     const Features& f = cpu.engine->features;
+    if (!has_msr(f, index)) raise_gp();
     if (const uint64_t* value = mtrr(cpu, index)) return *value;
     if (index >= 0x800 && index < 0x900) {
         if (!cpu.apic || (cpu.apic_base & 0xC00) != 0xC00) raise_gp();
@@ -58,15 +101,12 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0x17: return 0;  // platform ID
         case 0x1B: return cpu.apic_base;
         case 0x3A: return 1;  // feature control: locked, no VMX
-        case 0x3B:
-            if (!f.has(CpuFeature::tsc_adjust)) raise_gp();
-            return cpu.tsc_adjust;
+        case 0x3B: return cpu.tsc_adjust;
         case 0x8B: return cpu.microcode << 32;
         case 0xCE: return (f.tsc_hertz / 100'000'000) << 8;
         case 0xE7:
         case 0xE8: return read_tsc(cpu);  // MPERF, APERF
         case 0xFE: return 0x508;          // MTRRcap: write combining, fixed ranges, 8 variable ones
-        case 0x122: raise_gp();
         case 0x174: return cpu.sysenter_cs;
         case 0x175: return cpu.sysenter_esp;
         case 0x176: return cpu.sysenter_eip;
@@ -78,10 +118,9 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0x277: return cpu.pat;
         case 0x2FF: return cpu.mtrr_def_type;
         case 0x6E0:
-            if (!f.has(CpuFeature::tsc_deadline) || !cpu.apic) raise_gp();
+            if (!cpu.apic) raise_gp();
             return cpu.apic->tsc_deadline();
         case 0xDA0:  // XSS: no supervisor components
-            if (!f.has(CpuFeature::xsaves)) raise_gp();
             return 0;
         case 0xC0000080: return cpu.efer;
         case 0xC0000081: return cpu.star;
@@ -91,15 +130,13 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0xC0000100: return cpu.seg[FS].base;
         case 0xC0000101: return cpu.seg[GS].base;
         case 0xC0000102: return cpu.kernel_gs_base;
-        case 0xC0000103:
-            if (!f.has(CpuFeature::rdtscp)) raise_gp();
-            return cpu.tsc_aux;
+        case 0xC0000103: return cpu.tsc_aux;
         default: raise_gp();
     }
 }
 
 void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
-    const Features& f = cpu.engine->features;
+    if (!has_msr(cpu.engine->features, index)) raise_gp();
     if (uint64_t* at = mtrr(cpu, index)) {
         *at = value;
         return;
@@ -119,7 +156,6 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
             if (!cpu.apic) raise_gp();
             return cpu.apic->set_base(cpu, value);
         case 0x3B:
-            if (!f.has(CpuFeature::tsc_adjust)) raise_gp();
             cpu.tsc_offset += value - cpu.tsc_adjust;
             cpu.tsc_adjust = value;
             return;
@@ -145,10 +181,10 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
             return;
         case 0x2FF: cpu.mtrr_def_type = value & 0xCFF; return;
         case 0x6E0:
-            if (!f.has(CpuFeature::tsc_deadline) || !cpu.apic) raise_gp();
+            if (!cpu.apic) raise_gp();
             return cpu.apic->set_tsc_deadline(cpu, value);
         case 0xDA0:
-            if (!f.has(CpuFeature::xsaves) || value != 0) raise_gp();
+            if (value != 0) raise_gp();
             return;
         case 0xC0000080: return set_efer(cpu, value);
         case 0xC0000081: cpu.star = value; return;
@@ -173,10 +209,7 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
             need_canonical(value);
             cpu.kernel_gs_base = value;
             return;
-        case 0xC0000103:
-            if (!f.has(CpuFeature::rdtscp)) raise_gp();
-            cpu.tsc_aux = value & 0xFFFFFFFF;
-            return;
+        case 0xC0000103: cpu.tsc_aux = value & 0xFFFFFFFF; return;
         default: raise_gp();
     }
 }

@@ -87,7 +87,8 @@ class Walk {
         uint64_t pde = 0, pte = 0;
         if (!entry((cpu_.cr3 & 0xFFFFF000) + ((linear_ >> 22) & 0x3FF) * 4, 4, pde)) return false;
         if ((pde & pte_large) && (cpu_.cr4 & cr4_pse)) {
-            if (pde & 0x200000) return fault(error_present | error_reserved);
+            const bool pse36 = cpu_.engine->features.has(CpuFeature::pse36);
+            if (pde & (pse36 ? 0x200000u : 0x3FE000u)) return fault(error_present | error_reserved);
             const uint64_t base = (pde & 0xFFC00000) | ((pde & 0x1FE000) << 19);  // PSE-36
             return finish(base | (linear_ & 0x3FF000), pde);
         }
@@ -118,7 +119,9 @@ class Walk {
         if (pml4e & pte_large) return fault(error_present | error_reserved);
         if (!entry((pml4e & address_bits) + ((linear_ >> 30) & 0x1FF) * 8, 8, pdpte)) return false;
         if (pdpte & pte_large) {
-            if (pdpte & 0x3FFFE000) return fault(error_present | error_reserved);
+            if ((pdpte & 0x3FFFE000) || !cpu_.engine->features.has(CpuFeature::pdpe1gb)) {
+                return fault(error_present | error_reserved);
+            }
             return finish((pdpte & address_bits & ~uint64_t{0x3FFFFFFF}) | (linear_ & 0x3FFFF000), pdpte);
         }
         return page_directory(pdpte);
@@ -222,6 +225,7 @@ TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool
     entry.host = window.data();
     entry.addend = reinterpret_cast<uint64_t>(window.data()) - entry.page;
     if (&tlb == &cpu.tlbs[tlb_user_aligned]) return &entry;  // every access is checked
+    if (watches_data(cpu, entry.page)) return &entry;
     entry.read = entry.page;
     if (entry.may_execute) entry.execute = entry.page;
     if (access == Access::write) open_for_writing(cpu, tlb, entry);
@@ -231,7 +235,7 @@ TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool
 void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry) {
     if (!entry.host || entry.write == entry.page || !entry.may_write || &tlb == &cpu.tlbs[tlb_user_aligned]) return;
     if (cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::write).empty()) return;
-    if (cpu.engine->blocks.has_code(entry.host)) return;
+    if (cpu.engine->blocks.has_code(entry.host) || watches_data(cpu, entry.page)) return;
     cpu.engine->memory.mark_dirty(Gpa{entry.physical}, 0x1000);
     entry.write = entry.page;
 }

@@ -22,13 +22,13 @@ void update_segment(Cpu& cpu, Seg which) {
     const bool base_counts = !cpu.code64 || which == FS || which == GS || which >= LDTR;
     cpu.seg_base[which] = base_counts ? s.base : 0;
     if (cpu.code64) {
-        bounds = {0, ~uint64_t{0}, ~uint64_t{0}};
+        bounds = {.read_high = ~uint64_t{0}, .write_high = ~uint64_t{0}};
         return;
     }
     const bool protection = cpu.protected_mode() && !cpu.vm86();
     const bool is_data = !(s.type & 8);
     if (s.unusable || (protection && !s.present)) {
-        bounds = {1, 0, 0};
+        bounds = {.low = 1, .write_low = 1, .read_high = 0, .write_high = 0};  // nothing, not even byte 0
         return;
     }
     bounds.low = 0;
@@ -39,13 +39,17 @@ void update_segment(Cpu& cpu, Seg which) {
     } else if (s.limit == 0xFFFFFFFF) {
         bounds.read_high = ~uint64_t{0};  // an access may wrap around the top
     }
+    bounds.write_low = bounds.low;
     bounds.write_high = bounds.read_high;
     if (!protection) return;
-    if (is_data ? !(s.type & 2) : true) bounds.write_high = 0;
-    if (!is_data && !(s.type & 2)) bounds.read_high = 0;
-    if (bounds.write_high == 0 && bounds.low == 0) {
-        // A limit of 0 must not allow byte 0: no high bound can say "nothing" but one below `low`.
-        if (bounds.read_high == 0) bounds.low = 1;
+    const bool writable = is_data && (s.type & 2), readable = is_data || (s.type & 2);
+    if (!writable) {
+        bounds.write_low = 1;
+        bounds.write_high = 0;
+    }
+    if (!readable) {
+        bounds.low = 1;
+        bounds.read_high = 0;
     }
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/engine/soft/host_call.hpp"
 #include "vmm/engine/soft/interrupts.hpp"
 #include "vmm/engine/soft/run.hpp"
+#include "vmm/engine/soft/system.hpp"
 
 namespace viv::soft {
 namespace {
@@ -102,6 +103,7 @@ Stop SoftVcpu::run(VcpuHost& host, uint64_t budget) {
 
 void deliver_from_block(Cpu& cpu, const Fault& fault) {
     ++cpu.engine->faults;
+    cpu.debug_pending = 0;  // what the instruction accessed it will access again
     if (cpu.block) {
         refund(cpu, cpu.at);
         cpu.rip = cpu.current_rip();
@@ -295,8 +297,10 @@ bool SoftVcpu::serve() {
     apic_.collect();
     if (take(nmi_)) cpu.nmi_pending = true;
     if (cpu.activity == Activity::halted) {
-        const bool woken = cpu.event_pending || (cpu.nmi_pending && !cpu.nmi_blocked) || interrupt_waits();
+        const bool woken =
+            cpu.event_pending || (cpu.nmi_pending && !cpu.nmi_blocked) || interrupt_waits() || monitor_ends(cpu);
         if (!woken) return stop(Stop::halted);
+        cpu.monitor.waits = false;
         cpu.activity = Activity::running;
     }
     if (cpu.event_pending) {

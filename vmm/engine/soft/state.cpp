@@ -42,7 +42,7 @@ std::vector<uint8_t> save_vectors(Cpu& cpu) {
         std::memcpy(area.data() + xsave_avx + 16 * n, cpu.vector_registers[n].bytes.data() + 16, 16);
     }
     std::memcpy(area.data(), &image, sizeof image);
-    const uint64_t components = cpu.engine->features.xcr0_mask();
+    const uint64_t components = cpu.engine->features.xcr0_mask() | 3;  // also without XSAVE
     std::memcpy(area.data() + xsave_header, &components, 8);
     return area;
 }
@@ -131,7 +131,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     for (unsigned n = 0; n < 11; ++n) s.msrs.push_back({fixed_mtrrs[n], cpu.mtrr_fixed[n]});
     if (cpu.apic && cpu.apic->tsc_deadline() != 0) s.msrs.push_back({0x6E0, cpu.apic->tsc_deadline()});
     std::ranges::sort(s.msrs, {}, &Msr::index);
-    s.activity = cpu.activity;
+    s.activity = cpu.monitor.waits ? Activity::running : cpu.activity;  // MWAIT may end at any time
     s.nmi_pending = cpu.nmi_pending;
     s.event_pending = cpu.event_pending;
     if (cpu.event_pending) {
@@ -206,6 +206,7 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     cpu.mtrr_fixed = {};
     load_msrs(cpu, s.msrs);
     cpu.activity = s.activity;
+    cpu.monitor = {};
     cpu.nmi_pending = s.nmi_pending;
     cpu.event_pending = s.event_pending;
     cpu.event_is_exception = s.event_is_exception;

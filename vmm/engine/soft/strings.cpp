@@ -45,7 +45,8 @@ uint64_t straight(const Cpu& cpu, const Insn* i, uint8_t seg, uint64_t offset, u
     if (!cpu.code64) {
         const SegmentBounds& bounds = cpu.bounds[seg];
         const uint64_t high = A == Access::write ? bounds.write_high : bounds.read_high;
-        if (offset < bounds.low || offset + bytes - 1 > high) return 0;
+        const uint64_t low = A == Access::write ? bounds.write_low : bounds.low;
+        if (offset < low || offset + bytes - 1 > high) return 0;
     }
     return bytes / sizeof(T);
 }
@@ -161,6 +162,7 @@ struct Ins {
     static void once(Cpu& cpu, const Insn* i) {
         const auto port = cpu.reg<uint16_t>(RDX * 8);
         check_io(cpu, port, sizeof(T));
+        check_io_breakpoint(cpu, port, sizeof(T));
         const uint64_t linear = target_address<T, Access::write>(cpu, i);
         // What the port gives cannot be asked for twice.
         if (!direct<Access::write>(cpu, linear, sizeof(T))) probe_write(cpu, i, linear, sizeof(T), ES);
@@ -196,6 +198,7 @@ struct Outs {
         const auto port = cpu.reg<uint16_t>(RDX * 8);
         check_io(cpu, port, sizeof(T));
         const T value = load<T>(cpu, i, source_address<T>(cpu, i), i->seg);
+        check_io_breakpoint(cpu, port, sizeof(T));
         {
             const HostCall call(cpu);
             cpu.host->port_write(port, sizeof(T), value);
@@ -214,7 +217,8 @@ const Insn* single(Cpu& cpu, const Insn* i) {
 template <template <class> class Op, class T>
 const Insn* repeated(Cpu& cpu, const Insn* i) {
     cpu.at = i;
-    const bool singly = cpu.eflags & flag_tf;  // single steps are those of iterations
+    // Single steps and breakpoints are those of iterations.
+    const bool singly = (cpu.eflags & flag_tf) || (cpu.dr7 & 0xFF);
     while (true) {
         const uint64_t count = cpu.gpr[RCX] & i->mask;
         if (count == 0) break;

@@ -69,7 +69,7 @@ void set_cr0(Cpu& cpu, uint64_t value) {
                 efer |= efer_lma;
             }
         } else {
-            if (cpu.code64) raise_gp();
+            if (cpu.code64 || (cpu.cr4 & cr4_pcide)) raise_gp();
             efer &= ~efer_lma;
         }
     }
@@ -92,8 +92,17 @@ void set_cr3(Cpu& cpu, uint64_t value) {
 }
 
 uint64_t known_cr4(const Features& f) {
-    uint64_t known = cr4_vme | cr4_pvi | cr4_tsd | cr4_de | cr4_pse | cr4_pae | cr4_mce | cr4_pge | cr4_pce |
-                     cr4_osfxsr | cr4_osxmmexcpt;
+    uint64_t known = 0;
+    if (f.has(CpuFeature::vme)) known |= cr4_vme | cr4_pvi;
+    if (f.has(CpuFeature::tsc)) known |= cr4_tsd;
+    if (f.has(CpuFeature::de)) known |= cr4_de;
+    if (f.has(CpuFeature::pse)) known |= cr4_pse;
+    if (f.has(CpuFeature::pae)) known |= cr4_pae;
+    if (f.has(CpuFeature::mce)) known |= cr4_mce;
+    if (f.has(CpuFeature::pge)) known |= cr4_pge;
+    if (f.has(CpuFeature::mmx)) known |= cr4_pce;  // RDPMC came with it
+    if (f.has(CpuFeature::fxsr)) known |= cr4_osfxsr;
+    if (f.has(CpuFeature::sse)) known |= cr4_osxmmexcpt;
     if (f.has(CpuFeature::umip)) known |= cr4_umip;
     if (f.has(CpuFeature::fsgsbase)) known |= cr4_fsgsbase;
     if (f.has(CpuFeature::pcid)) known |= cr4_pcide;
@@ -202,6 +211,7 @@ void mov_from_dr(Cpu& cpu, const Insn& i) {
 void mov_to_dr(Cpu& cpu, const Insn& i) {
     const unsigned number = debug_register(cpu, i.aux);
     const uint64_t value = cpu.code64 ? cpu.gpr[i.src / 8] : cpu.reg<uint32_t>(i.src);
+    const uint64_t before = cpu.dr7;
     if (number < 4) {
         cpu.dr[number] = value;
     } else {
@@ -209,6 +219,7 @@ void mov_to_dr(Cpu& cpu, const Insn& i) {
         if (number == 6) cpu.dr6 = (value & 0xE00F) | 0xFFFF0FF0;
         if (number == 7) cpu.dr7 = (value & 0xFFFF2BFF) | 0x400;
     }
+    if ((cpu.dr7 | before) & 0xFF) flush_tlb(cpu);  // pages with breakpoints have no direct way
     cpu.attention.store(true, std::memory_order_relaxed);
 }
 
@@ -441,18 +452,11 @@ void arpl(Cpu& cpu, const Insn& i) {
     set_zero(cpu, raise_rpl);
 }
 
-void monitor(Cpu& cpu, const Insn&) {
-    if (cpu.cpl != 0) raise_ud();
-    if (cpu.gpr[RCX] & 0xFFFFFFFF) raise_gp();
-}
-void mwait(Cpu& cpu, const Insn&) {
-    if (cpu.cpl != 0) raise_ud();
-}
-
 // aux: 1 when the port is DX, else it is imm.
 void in_instruction(Cpu& cpu, const Insn& i) {
     const auto port = i.aux ? cpu.reg<uint16_t>(RDX * 8) : static_cast<uint16_t>(i.imm);
     check_io(cpu, port, i.size);
+    check_io_breakpoint(cpu, port, i.size);
     uint64_t value = 0;
     {
         const HostCall call(cpu);
@@ -467,6 +471,7 @@ void in_instruction(Cpu& cpu, const Insn& i) {
 void out_instruction(Cpu& cpu, const Insn& i) {
     const auto port = i.aux ? cpu.reg<uint16_t>(RDX * 8) : static_cast<uint16_t>(i.imm);
     check_io(cpu, port, i.size);
+    check_io_breakpoint(cpu, port, i.size);
     const uint64_t value =
         i.size == 1 ? cpu.reg<uint8_t>(0) : (i.size == 2 ? cpu.reg<uint16_t>(0) : cpu.reg<uint32_t>(0));
     const HostCall call(cpu);

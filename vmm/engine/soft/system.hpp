@@ -65,6 +65,8 @@ void xgetbv(Cpu& cpu, const Insn& i);
 void xsetbv(Cpu& cpu, const Insn& i);
 void monitor(Cpu& cpu, const Insn& i);
 void mwait(Cpu& cpu, const Insn& i);
+/// Whether MWAIT is over because of what it monitors.
+bool monitor_ends(Cpu& cpu);
 void in_instruction(Cpu& cpu, const Insn& i);
 void out_instruction(Cpu& cpu, const Insn& i);
 void undefined(Cpu& cpu, const Insn& i);

@@ -3,6 +3,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <string>
 
 #include "vmm/core/catch.hpp"
 #include "vmm/core/clock.hpp"
@@ -13,9 +14,9 @@ namespace viv::soft_test {
 
 class TestMachine : public VcpuHost {
   public:
-    explicit TestMachine(uint64_t memory_size = 0x400000, uint32_t cpus = 2) {
+    explicit TestMachine(uint64_t memory_size = 0x400000, uint32_t cpus = 2, const std::string& model = "max") {
         REQUIRE(memory.add(Gpa{0}, memory_size, GuestMemory::Kind::ram, "ram"));
-        auto made = make_soft_engine(EngineConfig{memory, cpus, "max"}, clock);
+        auto made = make_soft_engine(EngineConfig{memory, cpus, model}, clock);
         REQUIRE(made);
         engine = std::move(*made);
         auto cpu = engine->create_vcpu(VcpuId{0});

@@ -61,7 +61,8 @@ uint8_t source_segment(const Decoded& d) {
 
 class Translator {
   public:
-    Translator(const Decoded& d, uint8_t flavour, Insn& out) : d_(d), flavour_(flavour), out_(out) {}
+    Translator(const CpuFeatureSet& features, const Decoded& d, uint8_t flavour, Insn& out)
+        : features_(features), d_(d), flavour_(flavour), out_(out) {}
 
     /// False when it is none of these.
     bool run() {
@@ -165,8 +166,9 @@ class Translator {
             case ZYDIS_MNEMONIC_BTC: return bit(BitOp::complement);
             case ZYDIS_MNEMONIC_BSF: return scan(BitScan::bsf);
             case ZYDIS_MNEMONIC_BSR: return scan(BitScan::bsr);
-            case ZYDIS_MNEMONIC_TZCNT: return scan(BitScan::tzcnt);
-            case ZYDIS_MNEMONIC_LZCNT: return scan(BitScan::lzcnt);
+            // On a processor that does not know them the prefix means nothing.
+            case ZYDIS_MNEMONIC_TZCNT: return scan(features_.has(CpuFeature::bmi1) ? BitScan::tzcnt : BitScan::bsf);
+            case ZYDIS_MNEMONIC_LZCNT: return scan(features_.has(CpuFeature::abm) ? BitScan::lzcnt : BitScan::bsr);
             case ZYDIS_MNEMONIC_POPCNT: return scan(BitScan::popcnt);
             case ZYDIS_MNEMONIC_XADD: {
                 const Form form = operands2();
@@ -560,8 +562,11 @@ class Translator {
             case ZYDIS_MNEMONIC_ARPL: operands2(); return set(simple<arpl>);
             case ZYDIS_MNEMONIC_XGETBV: return set(simple<xgetbv>);
             case ZYDIS_MNEMONIC_XSETBV: return set_ending(ending<xsetbv>);
-            case ZYDIS_MNEMONIC_MONITOR: return set(simple<monitor>);
-            case ZYDIS_MNEMONIC_MWAIT: return set(simple<mwait>);
+            case ZYDIS_MNEMONIC_MONITOR:
+                out_.seg = source_segment(d_);
+                out_.mask = d_.z.address_width == 64 ? ~uint64_t{0} : (uint64_t{1} << d_.z.address_width) - 1;
+                return set(simple<monitor>);
+            case ZYDIS_MNEMONIC_MWAIT: return set_ending(ending<mwait>);
             default: return false;
         }
     }
@@ -599,6 +604,7 @@ class Translator {
         return -1;
     }
 
+    const CpuFeatureSet& features_;
     const Decoded& d_;
     uint8_t flavour_;
     Insn& out_;
@@ -613,7 +619,7 @@ Flow translate_instruction(SoftEngine& engine, const Decoded& d, uint8_t flavour
     out.length = d.z.length;
     if (has_instruction(engine.features.set, d.z)) {
         if (const auto flow = translate_native(engine, d, flavour, out)) return *flow;
-        Translator translator(d, flavour, out);
+        Translator translator(engine.features.set, d, flavour, out);
         if (translator.run() && out.handler) return translator.flow();
     }
     out.handler = ending<undefined>;

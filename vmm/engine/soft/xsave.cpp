@@ -86,15 +86,19 @@ void check_header(Cpu& cpu, const uint8_t* header, bool compact) {
 
 void restore(Cpu& cpu, const Insn& i, bool only_compact) {
     const uint64_t components = requested(cpu);
-    const unsigned size = area_size(components);
-    const uint64_t linear = operand_address<Access::read>(cpu, &i, size);
+    constexpr unsigned head_size = legacy_size + header_size;
+    const uint64_t linear = operand_address<Access::read>(cpu, &i, head_size);
     check_aligned(linear, 64);
-    alignas(64) Area area;
-    load_bytes(cpu, &i, linear, area.data(), size, i.seg);
+    alignas(64) Area area{};
+    load_bytes(cpu, &i, linear, area.data(), head_size, i.seg);
     const bool compact = peek<uint64_t>(area.data() + legacy_size + 8) & compact_format;
     if (only_compact && !compact) raise_gp();
     check_header(cpu, area.data() + legacy_size, compact);
     const auto present = peek<uint64_t>(area.data() + legacy_size);
+    if (components & present & component_avx) {
+        const uint64_t end = operand_address<Access::read>(cpu, &i, sizeof area) + head_size;
+        load_bytes(cpu, &i, end & cpu.linear_mask, area.data() + avx_offset, avx_size, i.seg);
+    }
     FxImage image;
     std::memcpy(&image, area.data(), legacy_size);
     // The standard format has MXCSR in any case, the compact one with the SSE component.

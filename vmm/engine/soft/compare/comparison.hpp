@@ -58,6 +58,7 @@ class Comparison {
     std::unique_ptr<NativeCpu> native_;
     std::unique_ptr<SoftSide> soft_;
     std::vector<uint8_t> read_only_;
+    std::vector<uint8_t> initial_;  // the memory that the batch began with
     Forms forms_[2];
     std::vector<ZydisMnemonic> mnemonics_[2];
     std::map<ZydisMnemonic, Count> counts_[2];

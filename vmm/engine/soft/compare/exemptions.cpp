@@ -14,7 +14,7 @@ unsigned number_of(ZydisRegister reg) {
 }
 
 bool is_access_fault(uint32_t vector) {
-    return vector >= 12 && vector <= 14;
+    return (vector >= 12 && vector <= 14) || vector == 17;
 }
 bool is_segment(const ZydisDecodedOperand& operand) {
     return operand.type == ZYDIS_OPERAND_TYPE_REGISTER &&
@@ -59,6 +59,8 @@ const char* left_out(const Case& c, CodeSize size) {
     if (far && pointer && z.operand_width == 64 && z.meta.category != ZYDIS_CATEGORY_RET) {
         return "vendors differ about 64-bit far pointers";
     }
+    // MOVSXD to 16 bits reads two bytes for Intel, four for AMD.
+    if (z.mnemonic == ZYDIS_MNEMONIC_MOVSXD && z.operand_width == 16) return "vendors differ about MOVSXD to 16 bits";
     // The register form of the prefetches is a NOP for Intel and undefined for AMD.
     if (z.opcode_map == ZYDIS_OPCODE_MAP_0F && z.opcode == 0x0D && z.raw.modrm.mod == 3) {
         return "vendors differ about prefetches of registers";
@@ -71,6 +73,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
     Exempt e;
     const bool completed = host.vector == 1 || host.vector == 3;
     const bool page_fault = host.vector == 14;
+    const uint64_t operand = operand_address(c, in).value_or(0);
     const uint64_t count_mask = d.z.address_width == 64 ? ~uint64_t{0} : (uint64_t{1} << d.z.address_width) - 1;
     e.flags = completed && d.z.cpu_flags ? d.z.cpu_flags->undefined : 0;
     // The x87's pointers: AMD keeps them only while an exception is pending, and Linux clears them.
@@ -120,7 +123,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
         case ZYDIS_MNEMONIC_XSAVEC:
         case ZYDIS_MNEMONIC_XSAVEC64:
         case ZYDIS_MNEMONIC_XSAVEOPT:
-        case ZYDIS_MNEMONIC_XSAVEOPT64: e.bytes = {{c.target + 6, 18}, {c.target + 28, 4}}; [[fallthrough]];
+        case ZYDIS_MNEMONIC_XSAVEOPT64: e.bytes = {{operand + 6, 18}, {operand + 28, 4}}; [[fallthrough]];
         // Which part of a large operand is touched first is the processor's own.
         case ZYDIS_MNEMONIC_FXRSTOR:
         case ZYDIS_MNEMONIC_FXRSTOR64:
@@ -134,14 +137,14 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
             break;
         case ZYDIS_MNEMONIC_FNSTENV:
         case ZYDIS_MNEMONIC_FNSAVE:
-            e.bytes = {{c.target + (d.z.operand_width == 16 ? 6u : 12u), d.z.operand_width == 16 ? 8u : 16u}};
+            e.bytes = {{operand + (d.z.operand_width == 16 ? 6u : 12u), d.z.operand_width == 16 ? 8u : 16u}};
             e.cr2 = true;
             e.memory = page_fault;
             break;
         // Byte by byte or all at once: SDM 2B, MASKMOVQ.
         case ZYDIS_MNEMONIC_MASKMOVQ:
         case ZYDIS_MNEMONIC_MASKMOVDQU:
-        case ZYDIS_MNEMONIC_VMASKMOVDQU: e.all = host.vector == 13 || host.vector == 14; break;
+        case ZYDIS_MNEMONIC_VMASKMOVDQU: e.all = is_access_fault(host.vector); break;
         // AMD looks at the permission of the port even when there is nothing to do.
         case ZYDIS_MNEMONIC_INSB:
         case ZYDIS_MNEMONIC_INSW:
@@ -150,7 +153,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
         case ZYDIS_MNEMONIC_OUTSW:
         case ZYDIS_MNEMONIC_OUTSD: e.all = host.vector == 13 && (in.gpr[RCX] & count_mask) == 0; break;
         // The push may come before the look at the target.
-        case ZYDIS_MNEMONIC_CALL: e.all = page_fault && soft.vector == 13; break;
+        case ZYDIS_MNEMONIC_CALL: e.all = is_access_fault(host.vector) && soft.vector == 13; break;
         // Which operand is read first is the processor's own.
         case ZYDIS_MNEMONIC_CMPSB:
         case ZYDIS_MNEMONIC_CMPSW:
@@ -160,7 +163,19 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
         case ZYDIS_MNEMONIC_IRET:
         case ZYDIS_MNEMONIC_IRETD:
         case ZYDIS_MNEMONIC_IRETQ: e.all = page_fault; break;
-        case ZYDIS_MNEMONIC_RET: e.all = page_fault && d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR; break;
+        case ZYDIS_MNEMONIC_RET:
+            e.all = (page_fault || host.vector == 17) && d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+            break;
+        // Two bytes of the stack or four.
+        case ZYDIS_MNEMONIC_POP: e.all = host.vector == 17 && is_segment(d.op(0)); break;
+        // AMD fetches no ModRM byte.
+        case ZYDIS_MNEMONIC_UD0:
+        case ZYDIS_MNEMONIC_UD1: e.all = host.vector == 6 && soft.vector == 14; break;
+        // Each element's address wraps on its own.
+        case ZYDIS_MNEMONIC_VMASKMOVPS:
+        case ZYDIS_MNEMONIC_VMASKMOVPD:
+        case ZYDIS_MNEMONIC_VPMASKMOVD:
+        case ZYDIS_MNEMONIC_VPMASKMOVQ: e.all = operand < 0x100000000 && operand + 32 > 0x100000000; break;
         // A trap; hosts that are guests themselves have been seen to report it as a fault.
         case ZYDIS_MNEMONIC_INT1: e.rip = true; break;
         // The host does not ask for the alignment that the manual asks for.
@@ -181,12 +196,19 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
                         d.z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
     const bool frame = d.z.mnemonic == ZYDIS_MNEMONIC_ENTER || d.z.mnemonic == ZYDIS_MNEMONIC_PUSH;
     if (host.vector == 17 && (large || masked || frame)) e.all = true;
+    // AMD does not take every address for canonical that becomes so by the base of FS or GS.
+    const bool based = d.z.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS);
+    if (based && host.vector == 13 && soft.vector == 14 && soft.cr2 >> 63) e.all = true;
+    // An address with RSP or RBP that is neither canonical nor aligned: both exceptions are due, and no manual has an
+    // order.
+    if (host.vector == 12 && soft.vector == 13 && large) e.all = true;
     // Whether an access may go around the top of a flat segment: SDM 3A, 5.3, "implementation-specific".
     if (c.size == CodeSize::bits32 && ((soft.vector == 14 && soft.cr2 >= 0xFFFFF000) || soft.vector == 17)) {
         e.all = e.all || host.vector == 12 || host.vector == 13;
     }
-    if (d.z.meta.category == ZYDIS_CATEGORY_AVX2GATHER && !completed) {
+    if (d.z.meta.category == ZYDIS_CATEGORY_AVX2GATHER && (!completed || host.rip == in.rip)) {
         // What is done before the fault is the processor's own: SDM 2C, VGATHERDPD.
+        e.all = host.vector == 1 && host.rip == in.rip;  // a single step may end in the middle of it
         e.vectors = 1u << number_of(d.op(0).reg.value) | 1u << number_of(d.op(2).reg.value);
         e.cr2 = true;
     }

@@ -43,8 +43,9 @@ struct Layout {
 struct SharedBatch {
     std::atomic<uint32_t> wanted{0};  // batches given to the child, and a futex
     std::atomic<uint32_t> done{0};    // batches it has executed, and a futex
-    std::atomic<uint32_t> count{0};   // cases in this batch
-    std::atomic<uint32_t> at{0};      // the case under way
+    std::atomic<uint32_t> first{0};   // cases of this batch: from here up to `count`
+    std::atomic<uint32_t> count{0};
+    std::atomic<uint32_t> at{0};  // the case under way
     std::array<CpuImage, Layout::cases> in;
     std::array<CpuImage, Layout::cases> out;
 

@@ -141,7 +141,7 @@ void viv_signal(int, siginfo_t*, ucontext_t* context) {
         }
         while (shared->wanted.load() == batch) futex(shared->wanted, FUTEX_WAIT, batch);
         ++batch;
-        running = 0;
+        running = shared->first.load();
     }
     shared->at.store(static_cast<uint32_t>(running), std::memory_order_relaxed);
     load(shared->in[static_cast<size_t>(running)], *context);

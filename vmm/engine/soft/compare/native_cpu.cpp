@@ -47,7 +47,7 @@ std::unique_ptr<NativeCpu> NativeCpu::start(std::string& reason) {
     }
     cpu->bytes_ = static_cast<uint8_t*>(at);
     cpu->shared_ = new (at) SharedBatch;
-    if (!cpu->spawn() || !cpu->run(0)) {
+    if (!cpu->spawn() || !cpu->run(0, 0)) {
         reason = "the child does not start (it needs FSGSBASE from the kernel)";
         return nullptr;
     }
@@ -79,10 +79,11 @@ void NativeCpu::end_child() {
     child_ = -1;
 }
 
-bool NativeCpu::run(unsigned count) {
+bool NativeCpu::run(unsigned first, unsigned end) {
     // A batch of none is only a sign of life.
     const uint32_t number = shared_->wanted + 1;
-    shared_->count = count;
+    shared_->first = first;
+    shared_->count = end;
     shared_->wanted = number;
     wake(shared_->wanted);
     constexpr unsigned patience = 100;  // 20 seconds
@@ -95,7 +96,7 @@ bool NativeCpu::run(unsigned count) {
     }
     if (shared_->done == number) return true;
     end_child();
-    if (count > 0) spawn();
+    if (end > 0) spawn();
     return false;
 }
 

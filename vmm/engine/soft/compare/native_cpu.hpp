@@ -27,8 +27,9 @@ class NativeCpu {
     std::span<uint8_t> read_only() { return {bytes_ + SharedBatch::read_only_offset(), Layout::page}; }
     std::span<uint8_t> data(unsigned n) { return {bytes_ + SharedBatch::data_offset(n), Layout::data_size}; }
 
-    /// Executes the first `count` cases. False when the child was lost in the case batch().at; there is a new one then.
-    bool run(unsigned count);
+    /// Executes the cases from `first` up to `end`. False when the child was lost in the case batch().at; there is a
+    /// new one then.
+    bool run(unsigned first, unsigned end);
 
   private:
     NativeCpu() = default;

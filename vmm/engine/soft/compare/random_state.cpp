@@ -39,6 +39,27 @@ unsigned alignment_of(const soft::Decoded& d, unsigned size) {
 
 }  // namespace
 
+std::optional<uint64_t> operand_address(const Case& c, const CpuImage& in) {
+    const soft::Decoded& d = c.decoded;
+    for (unsigned n = 0; n < d.z.operand_count; ++n) {
+        const auto& mem = d.op(n).mem;
+        if (!d.is_mem(n) || d.op(n).visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN) continue;
+        uint64_t offset = mem.disp.has_displacement ? static_cast<uint64_t>(mem.disp.value) : 0;
+        if (ZydisRegisterGetClass(mem.base) == ZYDIS_REGCLASS_IP) {
+            offset += in.rip + d.z.length;
+        } else if (mem.base != ZYDIS_REGISTER_NONE) {
+            offset += in.gpr[number_of(mem.base)];
+        }
+        const bool vector_index = mem.index >= ZYDIS_REGISTER_XMM0 && mem.index <= ZYDIS_REGISTER_YMM31;
+        if (mem.index != ZYDIS_REGISTER_NONE && !vector_index) offset += in.gpr[number_of(mem.index)] * mem.scale;
+        if (d.z.address_width != 64) offset &= (uint64_t{1} << d.z.address_width) - 1;
+        if (mem.segment == ZYDIS_REGISTER_FS) offset += in.fs_base;
+        if (mem.segment == ZYDIS_REGISTER_GS) offset += in.gs_base;
+        return c.size == CodeSize::bits64 ? offset : offset & 0xFFFFFFFF;
+    }
+    return std::nullopt;
+}
+
 StateMaker::StateMaker(Random& random) : random_(random), pool_(pool_size) {
     fill(pool_);
 }
@@ -289,12 +310,12 @@ void StateMaker::aim(Case& c, CpuImage& in, std::span<uint8_t> data) {
             const uint64_t displacement = target - origin - (rest - static_cast<uint64_t>(mem.disp.value));
             const unsigned bytes = d.z.raw.disp.size / 8u;
             std::memcpy(c.code.data() + d.z.raw.disp.offset, &displacement, bytes);
+            decode_for(c.size, c.code, d);
             target = origin + static_cast<uint64_t>(static_cast<int64_t>(static_cast<int32_t>(displacement))) + rest -
                      static_cast<uint64_t>(mem.disp.value);
         } else {
             continue;
         }
-        c.target = target;
         if (width == 64 || width == 32) set_target(c, data, target, size);
         // A bit number in a register reaches far; most of them shall stay near.
         const bool bit_test = d.z.meta.category == ZYDIS_CATEGORY_BITBYTE && d.is_reg(1);

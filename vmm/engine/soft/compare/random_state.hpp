@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -15,8 +16,10 @@ struct Case {
     bool known = false;  // the decoder knows it, and `decoded` is valid
     soft::Decoded decoded;
     unsigned slot = 0;
-    uint64_t target = 0;  // the address of the explicit memory operand
 };
+
+/// The linear address of the explicit memory operand.
+std::optional<uint64_t> operand_address(const Case& c, const CpuImage& in);
 
 /// Makes the registers and memory that instructions start from: values with many edge cases, and addresses that mostly
 /// hit the memory of the case.
