@@ -155,6 +155,50 @@ void test_planar() {
     check_equal(vbe(0x02, 0x4104).ax(), 0x014F, "there is no linear frame buffer of it");
 }
 
+Registers video(uint16_t ax, uint16_t bx = 0, uint16_t cx = 0, uint16_t dx = 0) {
+    Registers r;
+    r.eax = ax;
+    r.ebx = bx;
+    r.ecx = cx;
+    r.edx = dx;
+    return interrupt(0x10, r);
+}
+
+uint8_t pixel(uint16_t x, uint16_t y) {
+    return video(0x0D00, 0, x, y).al();
+}
+
+// 800 by 600 unless it is 1024 by 768 in four maps, whose last rows are in another bank.
+void test_text(uint16_t mode) {
+    print("# text in mode ");
+    print_hex(mode);
+    print("\n");
+    vbe(0x02, mode);
+    const uint8_t rows = mode == 0x104 ? 48 : 37, columns = mode == 0x104 ? 128 : 100;
+    check(peek8(0x40, 0x84) == rows - 1 && peek8(0x40, 0x4A) == columns, "the BIOS knows its rows and columns");
+    const auto right = static_cast<uint16_t>(columns * 8 - 1), bottom = static_cast<uint16_t>(rows * 16 - 1);
+    video(0x0C0C, 0, right, bottom);
+    check(pixel(right, bottom) == 12 && pixel(static_cast<uint16_t>(right - 1), bottom) == 0 &&
+              pixel(right, static_cast<uint16_t>(bottom - 1)) == 0,
+          "INT 10h/0C and 0D: a pixel in the last corner");
+    video(0x0200, 0, 0, static_cast<uint16_t>((rows - 2) << 8 | 5));
+    video(0x0941, 0x0A, 1);
+    check_equal(video(0x0800).al(), 'A', "INT 10h/09 and 08: a character");
+    video(0x0200, 0, 0, static_cast<uint16_t>((rows - 1) << 8 | (columns - 1)));
+    video(0x0E42, 0x0E);
+    check_equal(video(0x0300).dx(), static_cast<uint32_t>((rows - 1) << 8), "teletype scrolls at the end");
+    video(0x0200, 0, 0, static_cast<uint16_t>((rows - 3) << 8 | 5));
+    check_equal(video(0x0800).al(), 'A', "what was there is a row higher");
+    video(0x0200, 0, 0, static_cast<uint16_t>((rows - 2) << 8 | (columns - 1)));
+    check_equal(video(0x0800).al(), 'B', "in both corners");
+    check_equal(pixel(right, bottom), 0, "and the last row is empty");
+    video(0x0701, 0x0200, 0x0203, 0x0405);
+    check(pixel(24, 32) == 2 && pixel(47, 47) == 2 && pixel(48, 47) == 0 && pixel(23, 32) == 0 && pixel(24, 48) == 0,
+          "INT 10h/07 clears a row of a window with its colour");
+    video(0x0602, 0x0300, 0x0203, 0x0305);
+    check(pixel(24, 32) == 3 && pixel(47, 63) == 3 && pixel(24, 64) == 0, "INT 10h/06 clears a window");
+}
+
 void test_lines() {
     vbe(0x02, 0x101);
     Registers r = vbe(0x06, 0x0001);
@@ -357,12 +401,15 @@ void test_power_and_monitor() {
     check_equal(vbe(0x15, 0x0001, 0, 1, scratch).ax(), 0x014F, "it has one block");
 }
 
+constexpr uint16_t text_modes[] = {0x103, 0x104, 0x114, 0x115, 0x143};
+
 }  // namespace
 
 extern "C" void guest_main() {
     test_information();
     for (const Mode& mode : modes) test_mode(mode);
     test_planar();
+    for (uint16_t mode : text_modes) test_text(mode);
     test_lines();
     test_palette();
     test_states();

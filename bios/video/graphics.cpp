@@ -9,10 +9,6 @@ namespace {
 
 constexpr uint8_t exclusive_or = 0x80;
 
-struct FontPlace {
-    uint16_t segment, offset;
-};
-
 // Modes 4-6 have the upper half of the font behind vector 1Fh.
 FontPlace glyph(uint8_t character) {
     const auto height = static_cast<uint8_t>(get(bda::character_height));
@@ -130,8 +126,8 @@ uint8_t read_bits(uint8_t page, uint16_t y, uint8_t column) {
             break;
         }
         case Layout::cga_two: bits = far_read<uint8_t>(0xB800, static_cast<uint16_t>(cga_line(y) + column)); break;
-        case Layout::text:
-        case Layout::vbe: break;
+        case Layout::vbe: return read_vbe_bits(y, column);
+        case Layout::text: break;
     }
     return bits;
 }
@@ -174,8 +170,8 @@ void draw_character(uint8_t character, uint8_t color, uint8_t page, uint8_t row,
         case Layout::linear: return draw_linear(font, color, static_cast<uint16_t>(line * 320 + column * 8), height);
         case Layout::cga_four: return draw_cga(font, color, row, column, height, true);
         case Layout::cga_two: return draw_cga(font, color, row, column, height, false);
-        case Layout::text:
-        case Layout::vbe: return;
+        case Layout::vbe: return draw_vbe_character(font, color, row, column, height);
+        case Layout::text: return;
     }
 }
 
@@ -206,6 +202,7 @@ void scroll_graphics(uint8_t lines, uint8_t color, uint8_t top, uint8_t left, ui
     const auto first = static_cast<uint16_t>(down ? (bottom + 1) * height - 1 : top * height);
     auto cells = static_cast<uint16_t>(right - left + 1);
     const Layout layout = current_layout();
+    if (layout == Layout::vbe) return scroll_vbe({first, moved, cleared, down}, left, right, color);
     if (layout == Layout::planar) {
         const uint16_t pitch = columns();
         const auto step = static_cast<uint16_t>(down ? -pitch : pitch);
@@ -258,8 +255,8 @@ void int10_0c_write_pixel(Registers& r) {
             far_write(0xB800, place, static_cast<uint8_t>(color & exclusive_or ? old ^ pixel : (old & ~mask) | pixel));
             return;
         }
-        case Layout::text:
-        case Layout::vbe: return;
+        case Layout::vbe: return write_vbe_pixel(x, y, color);
+        case Layout::text: return;
     }
 }
 
@@ -283,8 +280,8 @@ void int10_0d_read_pixel(Registers& r) {
         case Layout::cga_two:
             r.al() = far_read<uint8_t>(0xB800, static_cast<uint16_t>(cga_line(y) + x / 8)) >> (7 - (x & 7)) & 1;
             return;
-        case Layout::text:
-        case Layout::vbe: return;
+        case Layout::vbe: r.al() = read_vbe_pixel(x, y); return;
+        case Layout::text: return;
     }
 }
 

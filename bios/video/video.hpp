@@ -95,6 +95,22 @@ uint16_t saved_state_bytes(uint16_t wanted);
 void save_state(uint16_t segment, uint16_t place, uint16_t wanted);
 void restore_state(uint16_t segment, uint16_t place, uint16_t wanted);
 
+// vbe_text.cpp
+struct FontPlace {
+    uint16_t segment, offset;
+};
+/// Scan lines that move up or down by `cleared`, which become empty where they were: from `first` on, `moved` +
+/// `cleared`.
+struct ScrolledLines {
+    uint16_t first, moved, cleared;
+    bool down;
+};
+void draw_vbe_character(FontPlace font, uint8_t color, uint8_t row, uint8_t column, uint8_t height);
+uint8_t read_vbe_bits(uint16_t y, uint8_t column);
+void write_vbe_pixel(uint16_t x, uint16_t y, uint8_t color);
+uint8_t read_vbe_pixel(uint16_t x, uint16_t y);
+void scroll_vbe(const ScrolledLines& lines, uint8_t left, uint8_t right, uint8_t color);
+
 // vbe.cpp
 void int10_4f_vbe(Registers& r);
 
