@@ -140,6 +140,10 @@ class AtaDevice {
     void write_register(AtaRegister at, uint8_t value);
     /// `high_order` shows what was written before (HOB). Reading status takes INTRQ back.
     [[nodiscard]] uint8_t read_register(AtaRegister at, bool high_order);
+    /// What device 0 gives for a device 1 that is not there, status apart (ATA/ATAPI-6, 9.16.1).
+    [[nodiscard]] virtual uint8_t read_for_absent(AtaRegister at, bool high_order) {
+        return read_register(at, high_order);
+    }
     [[nodiscard]] uint8_t alternate_status() const { return state_.status; }
     void write_command(uint8_t command);
 

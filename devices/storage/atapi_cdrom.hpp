@@ -19,6 +19,8 @@ class AtapiCdrom final : public AtaDevice {
     }
 
     [[nodiscard]] CdromDrive& drive() { return drive_; }
+    /// Zeros, so that nobody takes the signature for the absent drive's (ATA/ATAPI-6, 9.16.2).
+    [[nodiscard]] uint8_t read_for_absent(AtaRegister /*at*/, bool /*high_order*/) override { return 0; }
     void software_reset() override;
     void hardware_reset(const AtaDeviceState& before) override;
 

@@ -42,6 +42,17 @@ TEST_CASE("After power-on and resets the signature is a packet device's, and it 
     check_signature();
 }
 
+TEST_CASE("A CD-ROM drive alone answers for the slave with zeros") {
+    AtapiRig rig(10);
+    rig.out(0x176, 0xB0);
+    for (uint16_t port = 0x171; port <= 0x177; ++port) CHECK(rig.in(port) == 0);
+    CHECK(rig.in(0x376) == 0);
+    rig.out(0x174, 0xA5);
+    CHECK(rig.in(0x174) == 0);
+    rig.out(0x176, 0xA0);
+    CHECK(rig.in(0x174) == 0xA5);
+}
+
 TEST_CASE("A driver that takes it for a disk is told by the signature") {
     AtapiRig rig(10);
     const unsigned command = GENERATE(0xEC, 0x20);

@@ -42,7 +42,7 @@ uint8_t IdeChannel::read_register(uint8_t offset) {
     }
     if (!answers_for_absent()) return floating;
     if (at == AtaRegister::status) return 0;
-    return devices_[0]->read_register(at, high_order);
+    return devices_[0]->read_for_absent(at, high_order);
 }
 
 uint8_t IdeChannel::alternate_status() const {
