@@ -8,6 +8,8 @@
     .byte 0x55, 0xAA
     .byte 0xA000 / 512
     jmp initialise              # a firmware that scans for option ROMs calls this far
+    .org 0x18
+    .word pci_data
     .org 0x1E
     .ascii "IBM VGA compatible\0"   # C000:001E: how software recognises an EGA or VGA BIOS
     .org 0x40
@@ -30,6 +32,22 @@ vectors:
 vectors_end:
 
     .ascii "Vivarium VGA BIOS\0"
+
+# PCI 3.0, 6.3.1.2: for firmware that finds the ROM behind the display adapter's ROM BAR.
+    .balign 4
+pci_data:
+    .ascii "PCIR"
+    .word 0x1234, 0x1111
+    .word 0
+    .word pci_data_end - pci_data
+    .byte 0                     # revision of this structure
+    .byte 0x00, 0x00, 0x03      # class: VGA
+    .word 0xA000 / 512
+    .word 1                     # revision of the ROM
+    .byte 0                     # code for PCs
+    .byte 0x80                  # the last image
+    .word 0
+pci_data_end:
 
 .text
     service_common

@@ -43,6 +43,17 @@ TEST_CASE("drivers know the display adapter by its numbers and class") {
     CHECK(rig.config(display, pci::BAR0 + 8) == 0xFFFFF000);
 }
 
+TEST_CASE("the video BIOS is behind the ROM BAR") {
+    PciVgaRig rig;
+    rig.decode(pci::MEMORY_SPACE);
+    rig.set_config(display, pci::ROM_BAR, 4, 0xFE000000 | pci::ROM_ENABLE);
+    CHECK(rig.memory.load<uint16_t>(Gpa{0xFE000000}) == 0xAA55);
+    const uint64_t data = 0xFE000000 + rig.memory.load<uint16_t>(Gpa{0xFE000018});
+    CHECK(rig.memory.load<uint32_t>(Gpa{data}) == 0x52494350);  // "PCIR"
+    CHECK(rig.memory.load<uint32_t>(Gpa{data + 4}) == rig.config(display, pci::VENDOR_ID));
+    CHECK(rig.memory.load<uint16_t>(Gpa{data + 16}) == rig.memory.load<uint8_t>(Gpa{0xFE000002}));
+}
+
 TEST_CASE("the fixed places of a VGA are decoded as the command register says") {
     PciVgaRig rig;
     CHECK(rig.ports.read(0x3CC, 1) == 0xFF);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bios/rom_images.hpp"
 #include "bios/video/edid.hpp"
 #include "devices/video/linear_picture.hpp"
 #include "devices/video/renderer.hpp"
@@ -179,7 +180,7 @@ void Vga::reset(ResetKind /*kind*/) {
     registers_changed();
 }
 
-PciFunction& Vga::join_pci(GuestMemory::Store store) {
+PciFunction& Vga::join_pci(GuestMemory::Store store, GuestMemory::Store rom) {
     constexpr PciIdentity identity = {.vendor = 0x1234,
                                       .device = 0x1111,
                                       .class_code = 0x030000,
@@ -190,6 +191,7 @@ PciFunction& Vga::join_pci(GuestMemory::Store store) {
     pci_ = std::make_unique<PciFunction>(identity, state_.pci);
     pci_->add_ram_bar(0, store);
     pci_->add_memory_bar(2, registers_size, registers_);
+    pci_->add_rom_bar(rom);
     constexpr uint16_t commands = pci::IO_SPACE | pci::MEMORY_SPACE | pci::BUS_MASTER;
     pci_->add_register(pci::COMMAND, 2, 0, commands);
     pci_->add_decoder([this](std::vector<PciWindow>& windows) { decode(windows); });
@@ -466,8 +468,13 @@ Result<std::unique_ptr<Device>> make_vga(DeviceContext& context) {
 Result<std::unique_ptr<Device>> make_pci_vga(DeviceContext& context) {
     constexpr uint64_t linear_size = 16 << 20;
     const GuestMemory::Store store = TRY(context.memory.add_store(linear_size, "video memory"));
+    constexpr uint64_t rom_size = 64 << 10;
+    const GuestMemory::Store rom = TRY(context.memory.add_store(rom_size, "video ROM"));
+    const auto image = rom::video_bios();
+    VIV_ASSERT(image.size() <= rom_size);
+    std::ranges::copy(image, context.memory.bytes(rom).begin());
     auto vga = std::make_unique<Vga>(context.clock, context.memory.bytes(store));
-    PciFunction& function = vga->join_pci(store);
+    PciFunction& function = vga->join_pci(store, rom);
     vga->reset(ResetKind::power_on);
     TRY(function.attach(context));
     context.services.provide<Screen>(*vga);

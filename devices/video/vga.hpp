@@ -40,10 +40,10 @@ class Vga final : public StatefulDevice<VgaState>, public Screen {
     /// writes it past this device. Without it there are no such registers: a plain VGA.
     explicit Vga(Clock& clock, std::span<std::byte> linear = {}) : clock_(clock), linear_(linear) {}
 
-    /// As PCI function 1234:1111: BAR 0 is all of `store`, which is the linear memory, BAR 2 is registers(). What a VGA
-    /// has at fixed places is decoded as the command register says; a bank of linear memory at A0000h is memory for the
-    /// guest like any other. Once, before reset().
-    PciFunction& join_pci(GuestMemory::Store store);
+    /// As PCI function 1234:1111: BAR 0 is all of `store`, which is the linear memory, BAR 2 is registers(), and `rom`
+    /// is the chip with the video BIOS. What a VGA has at fixed places is decoded as the command register says; a bank
+    /// of linear memory at A0000h is memory for the guest like any other. Once, before reset().
+    PciFunction& join_pci(GuestMemory::Store store, GuestMemory::Store rom);
 
     [[nodiscard]] BusDevice& ports() { return ports_; }
     [[nodiscard]] BusDevice& memory() { return memory_; }

@@ -17,7 +17,7 @@ LAYERS = ['vmm/core', 'devices', 'vmm/engine', 'vmm/boards', 'vmm/boot', 'vmm/fi
 ASIDE = {'bios': [], 'tools': LAYERS, 'guest-tests': LAYERS}
 # What guest code and the host share, and below which folders it may be included.
 SHARED = {'bios/layout.hpp': ('vmm/firmware/', 'vmm/machine/', 'devices/system/'),
-          'bios/rom_images.hpp': ('vmm/firmware/', 'vmm/machine/'),
+          'bios/rom_images.hpp': ('vmm/firmware/', 'vmm/machine/', 'devices/video/'),
           'bios/video/edid.hpp': ('devices/video/',),
           'bios/video/dispi_registers.hpp': ('devices/video/',)}
 # Behind a seam: only files below the second folder may include from the first, and programs that measure or test it.
