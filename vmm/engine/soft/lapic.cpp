@@ -147,40 +147,62 @@ unsigned LocalApic::divide_shift() const {
 }
 
 // The timer counts at 1 GHz before the divider: one nanosecond a tick.
+Duration LocalApic::ticks(uint64_t count) const {
+    return Duration{static_cast<int64_t>(count << divide_shift())};
+}
+
 void LocalApic::start_timer(Cpu& cpu) {
     timer_.cancel();
-    const uint32_t mode = (lvt_[lvt_timer] >> 17) & 3;
-    timer_start_ = engine_.now(cpu);
-    if (mode == 2) {
-        if (tsc_deadline_ == 0) return;
-        const uint64_t tsc = engine_.tsc(cpu) + cpu.tsc_offset;
-        const uint64_t wait = tsc_deadline_ > tsc ? tsc_deadline_ - tsc : 0;
-        timer_.arm(timer_start_ + Duration{static_cast<int64_t>(std::min<uint64_t>(wait, INT64_MAX / 4))});
-    } else if (initial_count_ != 0) {
-        timer_.arm(timer_start_ + Duration{static_cast<int64_t>(uint64_t{initial_count_} << divide_shift())});
+    const VirtualTime now = engine_.now(cpu);
+    if (timer_mode() != TimerMode::tsc_deadline) {
+        if (initial_count_ != 0) timer_.arm(now + ticks(initial_count_));
+        return;
     }
+    if (tsc_deadline_ == 0) return;
+    const uint64_t tsc = engine_.tsc(cpu) + cpu.tsc_offset;
+    // What has passed already interrupts now, not when the clock is looked at next.
+    if (tsc_deadline_ <= tsc) return timer_fired(now);
+    constexpr uint64_t second = 1'000'000'000, farthest = 1'000'000'000;  // in seconds; the clock has no room for more
+    const uint64_t hertz = engine_.features.tsc_hertz, wait = tsc_deadline_ - tsc;
+    const uint64_t wait_ns = std::min(wait / hertz, farthest) * second + wait % hertz * second / hertz;
+    timer_.arm(now + Duration{static_cast<int64_t>(wait_ns)});
 }
 
 void LocalApic::timer_fired(VirtualTime deadline) {
-    const uint32_t mode = (lvt_[lvt_timer] >> 17) & 3;
-    if (mode == 2) tsc_deadline_ = 0;
+    if (timer_mode() == TimerMode::tsc_deadline) tsc_deadline_ = 0;
     if (!(lvt_[lvt_timer] & lvt_masked)) post(static_cast<uint8_t>(lvt_[lvt_timer]), false);
-    if (mode == 1 && initial_count_ != 0) {
-        timer_start_ = deadline;
-        timer_.arm(deadline + Duration{static_cast<int64_t>(uint64_t{initial_count_} << divide_shift())});
-    }
+    if (timer_mode() == TimerMode::periodic && initial_count_ != 0) timer_.arm(deadline + ticks(initial_count_));
+}
+
+/// A change between one-shot and periodic lets the count go on, and a finished one stays finished.
+void LocalApic::timer_mode_changed(TimerMode before) {
+    tsc_deadline_ = 0;
+    if (before != TimerMode::tsc_deadline && timer_mode() != TimerMode::tsc_deadline) return;
+    timer_.cancel();
+    initial_count_ = 0;
+}
+
+/// The count goes on from where it is, at the new rate.
+void LocalApic::set_divide(Cpu& cpu, uint32_t value) {
+    const uint32_t count = current_count(cpu);
+    divide_ = value;
+    if (count != 0) timer_.arm(engine_.now(cpu) + ticks(count));
 }
 
 uint32_t LocalApic::current_count(Cpu& cpu) {
-    const uint32_t mode = (lvt_[lvt_timer] >> 17) & 3;
-    if (initial_count_ == 0 || mode == 2) return 0;
-    const auto passed = static_cast<uint64_t>((engine_.now(cpu) - timer_start_).count()) >> divide_shift();
-    if (mode == 1) return initial_count_ - static_cast<uint32_t>(passed % initial_count_);
-    return passed >= initial_count_ ? 0 : initial_count_ - static_cast<uint32_t>(passed);
+    const auto deadline = timer_.deadline();
+    if (!deadline || initial_count_ == 0 || timer_mode() == TimerMode::tsc_deadline) return 0;
+    const int64_t period = ticks(initial_count_).count();
+    int64_t left = (*deadline - engine_.now(cpu)).count();
+    if (left <= 0) {  // due, and its callback is still to come
+        if (timer_mode() != TimerMode::periodic) return 0;
+        left = period - (-left) % period;
+    }
+    return static_cast<uint32_t>((left + ticks(1).count() - 1) >> divide_shift());
 }
 
 void LocalApic::set_tsc_deadline(Cpu& cpu, uint64_t value) {
-    if (((lvt_[lvt_timer] >> 17) & 3) != 2) return;
+    if (timer_mode() != TimerMode::tsc_deadline) return;
     tsc_deadline_ = value;
     start_timer(cpu);
 }
@@ -235,15 +257,10 @@ void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
     collect();
     if (reg >= reg_lvt_timer && reg <= reg_lvt_error) {
         const unsigned n = (reg - reg_lvt_timer) / 16;
-        const uint32_t old = lvt_[n];
+        const TimerMode before = timer_mode();
         lvt_[n] = value & lvt_writable[n];
         if (!software_enabled()) lvt_[n] |= lvt_masked;
-        if (n == lvt_timer && ((old ^ value) & 0x60000)) {
-            timer_.cancel();
-            tsc_deadline_ = 0;
-            if (((value >> 17) & 3) == 2 || ((old >> 17) & 3) == 2) initial_count_ = 0;
-            if (initial_count_ != 0) start_timer(cpu);
-        }
+        if (timer_mode() != before) timer_mode_changed(before);
         return;
     }
     switch (reg) {
@@ -269,13 +286,10 @@ void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
         case reg_icr_low: icr_low_ = value & 0xCCFFF; return send_ipi(cpu, value, icr_high_ >> 24);
         case reg_icr_high: icr_high_ = value & 0xFF000000; return;
         case reg_initial:
-            if (((lvt_[lvt_timer] >> 17) & 3) == 2) return;
+            if (timer_mode() == TimerMode::tsc_deadline) return;
             initial_count_ = value;
             return start_timer(cpu);
-        case reg_divide:
-            divide_ = value & 0xB;
-            if (initial_count_ != 0 && timer_.armed()) start_timer(cpu);
-            return;
+        case reg_divide: return set_divide(cpu, value & 0xB);
         default: return error(error_illegal_register);
     }
 }
@@ -328,7 +342,10 @@ void LocalApic::set_base(Cpu& cpu, uint64_t value) {
     // SDM 3A, figure 11-27: no way to x2APIC but from xAPIC, and from there only to disabled.
     if (after == 0x400 || (before == 0xC00 && after == 0x800) || (before == 0 && after == 0xC00)) raise_gp();
     cpu.apic_base = (value & ~uint64_t{0x100}) | (cpu.apic_base & 0x100);
-    if (after == 0) reset(cpu, true);
+    if (after == 0) {
+        reset(cpu, true);
+        apic_id_ = id_;
+    }
     flush_tlb(cpu);
 }
 
@@ -389,14 +406,10 @@ void LocalApic::load(Cpu& cpu, const std::vector<uint8_t>& page) {
         irr_[n] = get(reg_irr + 16 * n);
     }
     for (unsigned n = 0; n < 6; ++n) lvt_[n] = get(reg_lvt_timer + 16 * n);
-    const uint32_t mode = (lvt_[lvt_timer] >> 17) & 3;
     uint32_t left = get(reg_current);
-    if (mode == 1 && left == 0) left = initial_count_;
-    if (mode < 2 && initial_count_ != 0 && left != 0) {
-        const VirtualTime now = engine_.clock.now();
-        timer_start_ = now - Duration{static_cast<int64_t>(uint64_t{initial_count_ - left} << divide_shift())};
-        timer_.arm(now + Duration{static_cast<int64_t>(uint64_t{left} << divide_shift())});
-    }
+    if (timer_mode() == TimerMode::periodic && left == 0) left = initial_count_;
+    if (timer_mode() != TimerMode::tsc_deadline && initial_count_ != 0 && left != 0)
+        timer_.arm(engine_.clock.now() + ticks(left));
 }
 
 }  // namespace viv::soft

@@ -60,6 +60,11 @@ class LocalApic {
     void write(Cpu& cpu, uint32_t reg, uint32_t value);
     void end_of_interrupt(Cpu& cpu);
     void send_ipi(Cpu& cpu, uint32_t low, uint32_t destination);
+    enum class TimerMode : uint8_t { one_shot, periodic, tsc_deadline, reserved };
+    [[nodiscard]] TimerMode timer_mode() const { return static_cast<TimerMode>((lvt_[0] >> 17) & 3); }
+    void timer_mode_changed(TimerMode before);
+    [[nodiscard]] Duration ticks(uint64_t count) const;
+    void set_divide(Cpu& cpu, uint32_t value);
     void start_timer(Cpu& cpu);
     uint32_t current_count(Cpu& cpu);
     void timer_fired(VirtualTime deadline);
@@ -75,7 +80,6 @@ class LocalApic {
     uint32_t icr_low_ = 0, icr_high_ = 0;
     std::array<uint32_t, 6> lvt_{};  // timer, thermal, performance, LINT0, LINT1, error
     uint32_t initial_count_ = 0, divide_ = 0;
-    VirtualTime timer_start_;
     uint64_t tsc_deadline_ = 0;
     Bits isr_{}, irr_{}, tmr_{};
     std::array<std::atomic<uint32_t>, 8> posted_{};
