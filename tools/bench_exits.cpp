@@ -126,6 +126,8 @@ class ThroughViv final : VcpuHost {
         TRY(ports_.map(end_port, 1, end_, "end"));
         TRY(memory_bus_.map(0xA0000, 0x1000, sink_, "mmio"));
         end_.vcpu = vcpu_.get();
+        memory_.store(Gpa{0x80 * 4}, uint32_t{0x500});
+        memory_.store(Gpa{0x500}, uint8_t{0xCF});  // iret
         return {};
     }
     double measure(const std::vector<uint8_t>& code) {
@@ -221,10 +223,11 @@ int main(int argc, char** argv) {
     }
     const std::vector<uint8_t> lone = {0xD9, 0xE8, 0xDD, 0xD8, 0x90, 0x90, 0x90, 0x90,
                                        0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90};
-    const std::array<Case, 6> rescued{{
+    const std::array<Case, 7> rescued{{
         {"popcnt", {0xF3, 0x0F, 0xB8, 0xC3}},
         {"aaa", {0x37}},
         {"enter 0,1", {0xC8, 0x00, 0x00, 0x01, 0xC9}},  // and leave
+        {"int 80h", {0xCD, 0x80}},                      // and iret
         {"fnstsw ax", {0xDF, 0xE0}},
         {"fld1, fstp", {0xD9, 0xE8, 0xDD, 0xD8}},  // one stretch
         {"lone fld1", lone},                       // a stretch of its own, with 12 NOPs

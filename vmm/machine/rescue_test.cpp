@@ -1,6 +1,8 @@
 // Instructions that some hosts' KVM cannot execute. On a full host the processor executes them, and the results are the
 // same.
 #include <bit>
+#include <chrono>
+#include <thread>
 
 #include "vmm/engine/kvm/kvm_rig.hpp"
 #include "vmm/engine/soft/soft_rescuer.hpp"
@@ -219,6 +221,69 @@ TEST_CASE("rescue: code that changes between two rescues is seen") {
     state.gpr[RDX] = 0;
     state.gpr[RSI] = 2;
     CHECK(run_to_end(rig, state).gpr[RDX] == 9);
+}
+
+TEST_CASE("rescue: INT 80h and above in real mode work, also thousands of times") {
+    VIV_RESCUE_RIG(rig);
+    rig.memory.store<uint32_t>(Gpa{0x80 * 4}, 0x2000);
+    rig.memory.store<uint32_t>(Gpa{0xFF * 4}, 0x02000010);  // 200h:10h is 2010h
+    rig.load(0x2000, {0x40, 0xCF});                         // inc ax; iret
+    rig.load(0x2010, {0x43, 0xCF});                         // inc bx; iret
+    // mov cx,2000; loop: int 80h; int FFh; loop; out F4h,al
+    rig.load(0x1000, {0xB9, 0xD0, 0x07, 0xCD, 0x80, 0xCD, 0xFF, 0xE2, 0xFA, 0xE6, 0xF4});
+    CpuState state = Rig::real_mode();
+    state.gpr[RAX] = state.gpr[RBX] = 0;
+    state.idtr.limit = 0x3FF;
+    CHECK(rig.run(state) == Stop::kicked);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->gpr[RAX] == 2000);
+    CHECK(after->gpr[RBX] == 2000);
+    CHECK(after->gpr[RSP] == state.gpr[RSP]);
+    CHECK((rescues(rig, "int") == 4000) == needs_rescue(rig));
+}
+
+TEST_CASE("rescue: a high INT in real mode wraps its stack and clears IF and TF") {
+    VIV_RESCUE_RIG(rig);
+    rig.memory.store<uint32_t>(Gpa{0xE7 * 4}, 0x2000);
+    rig.load(0x1000, {0xFB, 0xF9, 0xCD, 0xE7, 0xE6, 0xF4});  // sti; stc; int E7h; out F4h,al
+    rig.load(0x2000, {0x9C, 0x5A, 0xE6, 0xF4});              // pushf; pop dx; out F4h,al
+    CpuState state = Rig::real_mode();
+    state.gpr[RSP] = 0x10002;  // SP is 2: the frame goes to 0, FFFEh and FFFCh
+    state.ss.selector = 0x3000;
+    state.ss.base = 0x30000;
+    state.idtr.limit = 0x3FF;
+    CHECK(rig.run(state) == Stop::kicked);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->gpr[RSP] == 0x1FFFC);
+    CHECK(after->rip == 0x2004);
+    CHECK((after->gpr[RDX] & 0x201) == 1);  // carry stays, IF is clear
+    CHECK((rig.memory.load<uint16_t>(Gpa{0x30000}) & 0x201) == 0x201);
+    CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFE}) == 0);
+    CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFC}) == 0x1004);
+}
+
+TEST_CASE("rescue: VMCALL, on which some hosts hang without an exit, is an invalid opcode, and a loop is left alone") {
+    VIV_RESCUE_RIG(rig);
+    if (!needs_rescue(rig)) VIV_SKIP("a full host's KVM serves hypercalls");
+    rig.memory.store<uint64_t>(Gpa{0x6008}, 0x00CF9B000000FFFF);
+    rig.memory.store<uint64_t>(Gpa{0x6010}, 0x00CF93000000FFFF);
+    rig.memory.store<uint64_t>(Gpa{0x5000 + 6 * 8}, 0x00008E0000082000);
+    // out 80h,al; here: test byte [3000h],1; jz here; vmcall
+    rig.load(0x1000, {0xE6, 0x80, 0xF6, 0x05, 0x00, 0x30, 0, 0, 1, 0x74, 0xF7, 0x0F, 0x01, 0xC1});
+    rig.load(0x2000, {0x5B, 0xE6, 0xF4});  // pop ebx; out F4h,al
+    std::jthread later([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        rig.memory.store<uint8_t>(Gpa{0x3000}, 1);
+    });
+    CpuState state = Rig::protected_mode();
+    state.gdtr = {0x6000, 0x17};
+    state.idtr = {0x5000, 0x7FF};
+    CHECK(run_to_end(rig, state).gpr[RBX] == 0x100B);
+    CHECK(rescues(rig, "vmcall") + rescues(rig, "undefined") == 1);
+    CHECK(rescues(rig, "test") == 0);
+    CHECK(rescues(rig, "jz") == 0);
 }
 
 TEST_CASE("rescue: what nobody can execute ends the run with its name") {

@@ -59,7 +59,6 @@ struct ExitCounters {
     Counter kicks;
     Counter interrupts;
     Counter steps;
-    Counter rescued_interrupts;
     Counter memory_races;
 };
 

@@ -238,7 +238,7 @@ std::vector<std::string> HostLimits::lines() const {
         lines.emplace_back("this host's KVM misses short interrupt windows: viv steps while an interrupt waits");
     }
     if (hangs_on_high_interrupts) {
-        lines.emplace_back("this host's KVM hangs on INT 80h to FFh in real mode: viv executes them");
+        lines.emplace_back("this host's KVM hangs on INT 80h to FFh in real mode: the software CPU executes them");
     }
     if (syscall_stays) {
         lines.emplace_back("this host's KVM has no SYSCALL: operating systems that set it up move to the software CPU");

@@ -290,7 +290,6 @@ EngineCounters KvmEngine::counters() const {
     add("unknown-msrs", &ExitCounters::unknown_msrs);
     add("memory-races", &ExitCounters::memory_races);
     add("steps", &ExitCounters::steps);
-    add("rescues.int", &ExitCounters::rescued_interrupts);
     vm_->rescues.add_to(all);
     return all;
 }

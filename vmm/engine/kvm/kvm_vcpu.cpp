@@ -195,7 +195,9 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
                 counters_.kicks.add();
                 return Stop::kicked;
             }
-            if (limited_) limited_->interrupted();
+            if (limited_ && limited_->interrupted() && vm_.make_rescuer) {
+                if (const auto stopped = rescue(host, 1, Rescue::Cause::hang)) return *stopped;
+            }
             continue;
         }
         if (error == EAGAIN) continue;
@@ -217,12 +219,15 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
         if (next == Next::debug && (limited_ || counting_)) {
             if (counting_) ++instructions_;
             completing_ = false;
-            if (limited_) limited_->debug_exit();
+            if (limited_ && limited_->debug_exit() && vm_.make_rescuer) {
+                if (const auto stopped = rescue(host, 1, Rescue::Cause::hang)) return *stopped;
+            }
             continue;
         }
         if (next == Next::emulate && vm_.make_rescuer) {
             if (limited_) limited_->progressed();
-            if (const auto stopped = rescue(host, counting_ ? 1 : longest_rescue)) return *stopped;
+            if (const auto stopped = rescue(host, counting_ ? 1 : longest_rescue, Rescue::Cause::failure))
+                return *stopped;
             continue;
         }
         // Some of these instructions end with a step's exit and some without.
@@ -233,13 +238,13 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
     return Stop::budget;
 }
 
-std::optional<Stop> KvmVcpu::rescue(VcpuHost& host, uint64_t limit) {
+std::optional<Stop> KvmVcpu::rescue(VcpuHost& host, uint64_t limit, Rescue::Cause cause) {
     if (!rescue_) {
         auto rescuer = vm_.make_rescuer();
         if (!rescuer) return give_up(describe_exit(*run_) + "; " + rescuer.error().message);
         rescue_.emplace(fd_.get(), *run_, vm_.layout, std::move(*rescuer));
     }
-    const auto report = rescue_->execute(host, limit, vm_.slots.a20());
+    const auto report = rescue_->execute(host, limit, vm_.slots.a20(), cause);
     if (!report) return give_up(describe_exit(*run_) + "; it cannot be rescued: " + report.error().message);
     vm_.rescues.count(report->mnemonic);
     if (counting_) instructions_ += report->instructions;

@@ -94,8 +94,8 @@ class KvmVcpu final : public Vcpu {
     int enter();
     void settle_in_flight(int run_error);
     bool serve_from_slots();
-    /// Has the instruction executed that KVM gave up on; without a value, it was.
-    std::optional<Stop> rescue(VcpuHost& host, uint64_t limit);
+    /// Has the instruction executed that KVM does not; without a value, it was.
+    std::optional<Stop> rescue(VcpuHost& host, uint64_t limit, Rescue::Cause cause);
     void set_shared_registers();
     Result<kvm_lapic_state> settled_local_apic();
     Stop stop(Next next);

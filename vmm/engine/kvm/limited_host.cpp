@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace viv::kvm {
 namespace {
@@ -13,6 +14,7 @@ constexpr auto idle_period = std::chrono::microseconds(10'000);
 constexpr int first_burst = 200;  // about one busy_period
 constexpr int longest_burst = 3200;
 constexpr int free_share = 8;
+constexpr int trust = 100;  // periods without a suspicion after one that was wrong
 
 constexpr uint64_t cr0_protection = 1;
 constexpr uint64_t cr0_paging = 0x80000000;
@@ -24,31 +26,6 @@ uint64_t general_register(const kvm_regs& regs, unsigned number) {
 }
 
 }  // namespace
-
-bool execute_real_mode_interrupt(kvm_regs& regs, kvm_sregs& sregs, MemorySlots& memory) {
-    if (sregs.cr0 & cr0_protection) return false;
-    std::array<uint8_t, 2> code{};
-    if (!memory.read(sregs.cs.base + (regs.rip & 0xFFFF), std::as_writable_bytes(std::span(code)))) return false;
-    const uint8_t vector = code[1];
-    if (code[0] != 0xCD || vector < 0x80 || sregs.idt.limit < vector * 4 + 3) return false;
-    std::array<uint16_t, 2> target{};
-    if (!memory.read(sregs.idt.base + vector * 4, std::as_writable_bytes(std::span(target)))) return false;
-
-    const std::array<uint16_t, 3> frame = {static_cast<uint16_t>(regs.rip + 2), sregs.cs.selector,
-                                           static_cast<uint16_t>(regs.rflags)};
-    uint16_t sp = static_cast<uint16_t>(regs.rsp);
-    for (size_t i = frame.size(); i-- > 0;) {
-        sp = static_cast<uint16_t>(sp - 2);
-        if (!memory.write(sregs.ss.base + sp, std::as_bytes(std::span(&frame[i], 1)))) return false;
-    }
-    regs.rsp = (regs.rsp & ~uint64_t{0xFFFF}) | sp;
-    constexpr uint64_t cleared = 0x40300;  // AC, IF, TF
-    regs.rflags &= ~cleared;
-    regs.rip = target[0];
-    sregs.cs.selector = target[1];
-    sregs.cs.base = uint64_t{target[1]} << 4;
-    return true;
-}
 
 void LimitedHost::start() {
     const pid_t thread = bind_kick(&run_);
@@ -78,7 +55,8 @@ void LimitedHost::prepare(bool window_wanted) {
         lint0_open_ = (lint0 & 0x10000) == 0;
     }
     window_wanted_ = window_wanted;
-    bool step = step_always_ || (window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0);
+    bool step = step_always_ || (window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0) ||
+                (suspicion_ && suspicion_->step);
     if (step) {
         // A step over HLT comes back before the CPU halts, and it then halts after the interrupt.
         constexpr uint8_t hlt = 0xF4;
@@ -103,31 +81,44 @@ void LimitedHost::set_debugging(Stepping stepping) {
     debugging_stale_ = false;
 }
 
-bool LimitedHost::execute_interrupt() {
-    auto& shared = run_.s.regs;
-    const uint64_t address = shared.sregs.cs.base + (shared.regs.rip & 0xFFFF);
+uint64_t LimitedHost::address_here() const {
+    const auto& shared = run_.s.regs;
+    const bool small_code = !(shared.sregs.cr0 & cr0_protection) || (!shared.sregs.cs.db && !shared.sregs.cs.l);
+    return shared.sregs.cs.base + (small_code ? shared.regs.rip & 0xFFFF : shared.regs.rip);
+}
+
+/// Zeros where nothing can be read.
+std::array<uint8_t, 2> LimitedHost::code_here() const {
+    std::array<uint8_t, 2> code{};
+    if (!memory_.read(address_here(), std::as_writable_bytes(std::span(code)))) return {};
+    return code;
+}
+
+/// By what is known: places where it has hung, and INT 80h to FFh in real mode.
+bool LimitedHost::hangs_here() {
+    const uint64_t address = address_here();
     const auto known =
         std::ranges::find_if(breakpoints_, [=](const Breakpoint& b) { return b.used && b.address == address; });
-    if (!execute_real_mode_interrupt(shared.regs, shared.sregs, memory_)) {
-        if (known == breakpoints_.end()) return false;
+    const std::array<uint8_t, 2> code = code_here();
+    if (known != breakpoints_.end() && known->code == code) {
+        known->last_hit = ++hits_;
+        return true;
+    }
+    if (known != breakpoints_.end()) {
         *known = {};  // other code is there now
         debugging_stale_ = true;
-        return false;
     }
-    run_.kvm_dirty_regs |= KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-    run_.ready_for_interrupt_injection = 0;
-    counters_.rescued_interrupts.add();
-    if (known == breakpoints_.end()) {
-        learn(address);
-    } else {
-        known->last_hit = ++hits_;
-    }
+    constexpr uint8_t int_n = 0xCD;
+    const bool real_mode = !(run_.s.regs.sregs.cr0 & cr0_protection);
+    if (!limits_.hangs_on_high_interrupts || !real_mode || code[0] != int_n || code[1] < 0x80) return false;
+    learn();
     return true;
 }
 
-void LimitedHost::learn(uint64_t address) {
+void LimitedHost::learn() {
+    if (run_.s.regs.sregs.cr0 & cr0_paging) return;  // code_here() takes linear addresses for physical ones
     const auto oldest = std::ranges::min_element(breakpoints_, {}, &Breakpoint::last_hit);
-    *oldest = {address, ++hits_, true};
+    *oldest = {address_here(), ++hits_, true, code_here()};
     debugging_stale_ = true;
 }
 
@@ -137,36 +128,51 @@ std::optional<uint8_t> LimitedHost::opcode_at(uint64_t address) const {
     return opcode;
 }
 
-void LimitedHost::interrupted() {
+bool LimitedHost::interrupted() {
     if (steps_left_ == 0 && --free_periods_ <= 0) {
         burst_ = std::min(burst_ * 2, longest_burst);
         steps_left_ = burst_;
     }
-    if (limits_.hangs_on_high_interrupts) {
-        // The hang has cleared IF and nobody knows what it was; a program that calls its system had it set. At a
-        // breakpoint, from the second time on, it is what it is.
-        auto& flags = run_.s.regs.regs.rflags;
-        const auto found = flags;
+    const uint64_t known_places = hits_;
+    if (hangs_here()) {
+        // The hang of an INT has cleared IF and nobody knows what it was; a program that calls its system had it set.
+        // At a breakpoint, from the second time on, it is what it is.
         constexpr uint64_t interrupt_flag = 0x200;
-        flags |= interrupt_flag;
-        if (execute_interrupt()) return;
-        flags = found;
+        run_.s.regs.regs.rflags |= interrupt_flag;
+        run_.kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+        return hits_ != known_places;
     }
-    const auto& shared = run_.s.regs;
-    const bool halted = opcode_at(shared.sregs.cs.base + shared.regs.rip - 1) == 0xF4;
+    const bool halted = opcode_at(address_here() - 1) == 0xF4;
     set_idle(halted);
+    if (halted || !stands_still()) return false;
+    learn();
+    return true;
 }
 
-void LimitedHost::debug_exit() {
+/// Whether the CPU has not moved since the last time, though it was to step.
+bool LimitedHost::stands_still() {
+    const kvm_regs& regs = run_.s.regs.regs;
+    if (trusted_periods_ > 0 && --trusted_periods_ > 0) return false;
+    const bool same = suspicion_ && std::memcmp(&suspicion_->regs, &regs, sizeof regs) == 0;
+    if (same && suspicion_->step && stepping_ == Stepping::on) {
+        suspicion_.reset();
+        return true;
+    }
+    suspicion_ = {regs, same};
+    return false;
+}
+
+bool LimitedHost::debug_exit() {
     counters_.steps.add();
     if (steps_left_ > 0 && --steps_left_ == 0) free_periods_ = free_share * burst_ / first_burst;
+    if (std::exchange(suspicion_, std::nullopt)) trusted_periods_ = trust;
     // KVM drops the interrupt shadow when it steps over STI, and would deliver between the STI and HLT of an idle loop.
     constexpr uint8_t sti = 0xFB;
     constexpr uint8_t pop_ss = 0x17;
     if (const auto opcode = opcode_at(step_from_); opcode == sti || opcode == pop_ss) {
         run_.ready_for_interrupt_injection = 0;
     }
-    if (limits_.hangs_on_high_interrupts) execute_interrupt();
+    return hangs_here();
 }
 
 std::optional<std::string> LimitedHost::watched_write() {

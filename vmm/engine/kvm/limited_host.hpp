@@ -12,19 +12,13 @@
 
 namespace viv::kvm {
 
-/// Carries out the INT instruction that a CPU in real mode is in front of, when its vector is 80h or above: pushes
-/// FLAGS, CS and IP and fetches the vector (Intel SDM 2A, INT n, REAL-ADDRESS-MODE). False, and nothing done, when it
-/// is not in front of one.
-bool execute_real_mode_interrupt(kvm_regs& regs, kvm_sregs& sregs, MemorySlots& memory);
-
 constexpr uint32_t msr_efer = 0xC0000080, msr_lstar = 0xC0000082;
 
 /// What makes one CPU usable on a host of HostLimits::any(); a full host never makes one. It
 /// - steps single instructions while an interrupt waits for its window, in bursts, so that code with interrupts
-/// disabled
-///   loses a ninth of its speed;
-/// - looks every millisecond whether the CPU hangs on INT 80h to FFh, carries the instruction out, and keeps up to four
-///   such places as breakpoints, so that the next time costs one exit.
+///   disabled loses a ninth of its speed;
+/// - looks every millisecond whether the CPU hangs on an instruction, and says so; up to four such places in unpaged
+///   memory become breakpoints, so that the next time costs one exit.
 class LimitedHost {
   public:
     LimitedHost(const HostLimits& limits, MemorySlots& memory, int vcpu, kvm_run& run, ExitCounters& counters)
@@ -37,12 +31,16 @@ class LimitedHost {
     void prepare(bool window_wanted);
     /// Steps every instruction, for whoever counts them.
     void step_always(bool wanted) { step_always_ = wanted; }
-    /// KVM_RUN was interrupted by a signal that asked for nothing else.
-    void interrupted();
-    /// KVM_RUN returned for a step or a breakpoint.
-    void debug_exit();
+    /// KVM_RUN was interrupted by a signal that asked for nothing else. True: the CPU hangs on the instruction that it
+    /// is in front of.
+    [[nodiscard]] bool interrupted();
+    /// KVM_RUN returned for a step or a breakpoint. True: the CPU would hang on the next instruction.
+    [[nodiscard]] bool debug_exit();
     /// Any other exit.
-    void progressed() { set_idle(false); }
+    void progressed() {
+        set_idle(false);
+        suspicion_.reset();
+    }
     /// Why a triple fault is this host's fault, if it is.
     [[nodiscard]] std::optional<std::string> explain_shutdown() const;
     /// KVM_RUN returned for a write of an MSR that is watched. Carries it out; why the guest cannot go on behind it,
@@ -54,13 +52,22 @@ class LimitedHost {
         uint64_t address = 0;
         uint64_t last_hit = 0;
         bool used = false;
+        std::array<uint8_t, 2> code{};  // what hangs
         bool operator==(const Breakpoint&) const = default;
+    };
+    /// The CPU was twice at the same place with the same registers. A loop can do that, too, but it can be stepped.
+    struct Suspicion {
+        kvm_regs regs{};
+        bool step = false;
     };
     enum class Stepping { off, on };
 
-    bool execute_interrupt();
+    [[nodiscard]] bool hangs_here();
+    [[nodiscard]] bool stands_still();
     [[nodiscard]] std::optional<uint8_t> opcode_at(uint64_t address) const;
-    void learn(uint64_t address);
+    [[nodiscard]] std::array<uint8_t, 2> code_here() const;
+    [[nodiscard]] uint64_t address_here() const;
+    void learn();
     void set_debugging(Stepping stepping);
     void set_idle(bool idle);
 
@@ -79,6 +86,8 @@ class LimitedHost {
     int burst_ = 0;           // steps of the last burst
     int free_periods_ = 0;    // of the timer until the next burst
     uint64_t step_from_ = 0;  // linear address of the instruction that a step executes
+    std::optional<Suspicion> suspicion_;
+    int trusted_periods_ = 0;  // of the timer until the next suspicion
     bool lint0_open_ = false;
     bool window_wanted_ = false;
     bool step_always_ = false;

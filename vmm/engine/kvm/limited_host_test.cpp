@@ -26,25 +26,6 @@ TEST_CASE("kvm: a short interrupt window in a long loop is not missed") {
     CHECK(rig.host().acknowledged == 1);
 }
 
-TEST_CASE("kvm: INT 80h and above in real mode work, also thousands of times") {
-    VIV_KVM_RIG(rig);
-    rig.memory.store<uint32_t>(Gpa{0x80 * 4}, 0x2000);
-    rig.memory.store<uint32_t>(Gpa{0xFF * 4}, 0x02000010);  // 200h:10h is 2010h
-    rig.load(0x2000, {0x40, 0xCF});                         // inc ax; iret
-    rig.load(0x2010, {0x43, 0xCF});                         // inc bx; iret
-    // mov cx,2000; loop: int 80h; int FFh; loop; out F4h,al
-    rig.load(0x1000, {0xB9, 0xD0, 0x07, 0xCD, 0x80, 0xCD, 0xFF, 0xE2, 0xFA, 0xE6, 0xF4});
-    CpuState state = Rig::real_mode();
-    state.gpr[RAX] = state.gpr[RBX] = 0;
-    state.idtr.limit = 0x3FF;
-    CHECK(rig.run(state) == Stop::kicked);
-    const auto after = rig.cpu().state();
-    REQUIRE(after);
-    CHECK(after->gpr[RAX] == 2000);
-    CHECK(after->gpr[RBX] == 2000);
-    CHECK(after->gpr[RSP] == state.gpr[RSP]);
-}
-
 TEST_CASE("kvm: where 32-bit paging does not exist the run ends in front of it and says so") {
     VIV_KVM_RIG(rig);
     bool without_paging = false;
@@ -90,27 +71,6 @@ TEST_CASE("kvm: where SYSCALL stays at CPL 3 the run ends behind the write that 
     CHECK(after->rip == 0x101A);
     CHECK((after->efer & 0x501) == 0x501);
     CHECK(std::ranges::find(after->msrs, uint32_t{0xC0000082}, &Msr::index)->value == 0x2000);
-}
-
-TEST_CASE("kvm: a high INT in real mode wraps its stack and clears IF and TF") {
-    VIV_KVM_RIG(rig);
-    rig.memory.store<uint32_t>(Gpa{0xE7 * 4}, 0x2000);
-    rig.load(0x1000, {0xFB, 0xF9, 0xCD, 0xE7, 0xE6, 0xF4});  // sti; stc; int E7h; out F4h,al
-    rig.load(0x2000, {0x9C, 0x5A, 0xE6, 0xF4});              // pushf; pop dx; out F4h,al
-    CpuState state = Rig::real_mode();
-    state.gpr[RSP] = 0x10002;  // SP is 2: the frame goes to 0, FFFEh and FFFCh
-    state.ss.selector = 0x3000;
-    state.ss.base = 0x30000;
-    state.idtr.limit = 0x3FF;
-    CHECK(rig.run(state) == Stop::kicked);
-    const auto after = rig.cpu().state();
-    REQUIRE(after);
-    CHECK(after->gpr[RSP] == 0x1FFFC);
-    CHECK(after->rip == 0x2004);
-    CHECK((after->gpr[RDX] & 0x201) == 1);  // carry stays, IF is clear
-    CHECK((rig.memory.load<uint16_t>(Gpa{0x30000}) & 0x201) == 0x201);
-    CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFE}) == 0);
-    CHECK(rig.memory.load<uint16_t>(Gpa{0x3FFFC}) == 0x1004);
 }
 
 TEST_CASE("kvm: an instruction that the host cannot execute is reported with its bytes and what to do") {

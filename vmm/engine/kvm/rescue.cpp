@@ -32,7 +32,7 @@ void for_each_control(kvm_sregs& sregs, CpuState& state, auto visit) {
 
 }  // namespace
 
-Result<void> Rescue::take_registers() {
+Result<void> Rescue::take_registers(Cause cause) {
     auto& shared = run_.s.regs;
     if (!(run_.kvm_valid_regs & KVM_SYNC_X86_SREGS) && call(vcpu_, KVM_GET_SREGS, &shared.sregs) < 0) {
         return fail_errno("cannot read a CPU's system registers", errno);
@@ -53,7 +53,8 @@ Result<void> Rescue::take_registers() {
     vectors_changed = false;
     code = {};
     const auto& failure = run_.emulation_failure;
-    if (failure.ndata >= 3 && failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
+    if (cause == Cause::failure && failure.ndata >= 3 &&
+        failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
         code = {failure.insn_bytes, std::min<size_t>(failure.insn_size, sizeof failure.insn_bytes)};
     }
     return {};
@@ -108,8 +109,8 @@ Result<void> Rescue::give_back() {
     return {};
 }
 
-Result<Rescuer::Report> Rescue::execute(VcpuHost& host, uint64_t limit, bool a20_enabled) {
-    TRY(take_registers());
+Result<Rescuer::Report> Rescue::execute(VcpuHost& host, uint64_t limit, bool a20_enabled, Cause cause) {
+    TRY(take_registers(cause));
     a20 = a20_enabled;
     const auto report = TRY(rescuer_->rescue(*this, host, limit));
     TRY(give_back());

@@ -15,12 +15,14 @@ class Rescue final : private StrandedCpu {
     Rescue(int vcpu, kvm_run& run, const StateLayout& layout, std::unique_ptr<Rescuer> rescuer)
         : vcpu_(vcpu), run_(run), layout_(layout), rescuer_(std::move(rescuer)) {}
 
-    /// After an exit for an instruction that KVM cannot emulate. Errors: the rescuer cannot either, or the host failed.
-    Result<Rescuer::Report> execute(VcpuHost& host, uint64_t limit, bool a20_enabled);
+    /// An exit for an instruction that KVM cannot emulate, which has its bytes, or none at all.
+    enum class Cause : uint8_t { failure, hang };
+    /// Errors: the rescuer cannot execute it either, or the host failed.
+    Result<Rescuer::Report> execute(VcpuHost& host, uint64_t limit, bool a20_enabled, Cause cause);
 
   private:
     Result<void> load(Part part) override;
-    Result<void> take_registers();
+    Result<void> take_registers(Cause cause);
     Result<void> give_back();
 
     int vcpu_;
