@@ -32,26 +32,16 @@ struct Entry {
 };
 
 constexpr std::array entries{
-    Entry{"bochs,vga", make_pci_vga},
-    Entry{"ibm,vga", make_vga},
-    Entry{"intel,82077aa", make_i82077aa},
-    Entry{"intel,i440fx", make_i440fx},
-    Entry{"intel,i8042", make_i8042},
-    Entry{"intel,i8237", make_i8237},
-    Entry{"intel,i8254", make_i8254},
-    Entry{"intel,i8259", make_i8259},
-    Entry{"intel,ioapic", make_ioapic},
-    Entry{"intel,piix-ide", make_piix_ide},
-    Entry{"intel,piix3", make_piix3},
-    Entry{"intel,piix4-pm", make_piix4_pm},
-    Entry{"motorola,mc146818", make_mc146818},
-    Entry{"ns16550a", make_ns16550a},
-    Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
-    Entry{"viv,debug-console", make_debug_console},
-    Entry{"viv,exit-port", make_exit_port},
-    Entry{"viv,firmware", make_firmware_disk},
-    Entry{"viv,port92", make_port92},
-    Entry{"viv,test-device", make_test_device},
+    Entry{"bochs,vga", make_pci_vga},          Entry{"ibm,vga", make_vga},
+    Entry{"intel,82077aa", make_i82077aa},     Entry{"intel,i440fx", make_i440fx},
+    Entry{"intel,i8042", make_i8042},          Entry{"intel,i8237", make_i8237},
+    Entry{"intel,i8254", make_i8254},          Entry{"intel,i8259", make_i8259},
+    Entry{"intel,ioapic", make_ioapic},        Entry{"intel,piix-ide", make_piix_ide},
+    Entry{"intel,piix3", make_piix3},          Entry{"intel,piix4-pm", make_piix4_pm},
+    Entry{"motorola,mc146818", make_mc146818}, Entry{"ns16550a", make_ns16550a},
+    Entry{"qemu,fw-cfg-ioport", make_fw_cfg},  Entry{"viv,debug-console", make_debug_console},
+    Entry{"viv,exit-port", make_exit_port},    Entry{"viv,firmware", make_firmware_disk},
+    Entry{"viv,port92", make_port92},          Entry{"viv,test-device", make_test_device},
 };
 
 }  // namespace
