@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "devices/storage/cdrom_drive.hpp"
 
@@ -44,6 +45,7 @@ void AtaDevice::write_command(uint8_t command) {
     if (state_.power == AtaDeviceState::Power::sleep && !wakes_up(command)) return;
     state_.command = command;
     ++state_.commands;
+    state_.dma = false;
     state_.interrupt = false;
     state_.phase = AtaDeviceState::Phase::idle;
     state_.buffer.clear();
@@ -52,32 +54,75 @@ void AtaDevice::write_command(uint8_t command) {
     execute(command);
 }
 
-void AtaDevice::read_data(std::span<std::byte> out) {
-    while (!out.empty()) {
-        if (state_.phase != AtaDeviceState::Phase::data_in) {
-            std::ranges::fill(out, std::byte{0xFF});
-            return;
-        }
-        const size_t piece = std::min(out.size(), state_.buffer.size() - state_.position);
-        std::memcpy(out.data(), state_.buffer.data() + state_.position, piece);
+size_t AtaDevice::move_in(std::span<std::byte> out) {
+    size_t done = 0;
+    while (done < out.size() && state_.phase == AtaDeviceState::Phase::data_in) {
+        const size_t piece = std::min(out.size() - done, state_.buffer.size() - state_.position);
+        std::memcpy(out.data() + done, state_.buffer.data() + state_.position, piece);
         state_.position += static_cast<uint32_t>(piece);
-        out = out.subspan(piece);
+        done += piece;
         if (state_.position == state_.buffer.size()) block_taken();
     }
+    return done;
+}
+
+size_t AtaDevice::move_out(std::span<const std::byte> in) {
+    size_t done = 0;
+    while (done < in.size() && state_.phase == AtaDeviceState::Phase::data_out) {
+        const size_t piece = std::min(in.size() - done, state_.buffer.size() - state_.position);
+        std::memcpy(state_.buffer.data() + state_.position, in.data() + done, piece);
+        state_.position += static_cast<uint32_t>(piece);
+        done += piece;
+        if (state_.position == state_.buffer.size()) block_given();
+    }
+    return done;
+}
+
+void AtaDevice::read_data(std::span<std::byte> out) {
+    const size_t done = state_.dma ? 0 : move_in(out);
+    std::ranges::fill(out.subspan(done), std::byte{0xFF});
 }
 
 void AtaDevice::write_data(std::span<const std::byte> in) {
-    while (!in.empty() && state_.phase == AtaDeviceState::Phase::data_out) {
-        const size_t piece = std::min(in.size(), state_.buffer.size() - state_.position);
-        std::memcpy(state_.buffer.data() + state_.position, in.data(), piece);
-        state_.position += static_cast<uint32_t>(piece);
-        in = in.subspan(piece);
-        if (state_.position == state_.buffer.size()) block_given();
-    }
+    if (!state_.dma) move_out(in);
+}
+
+AtaDevice::DmaRequest AtaDevice::dma_request() const {
+    if (!state_.dma || state_.phase == AtaDeviceState::Phase::idle) return DmaRequest::none;
+    return state_.phase == AtaDeviceState::Phase::data_in ? DmaRequest::to_memory : DmaRequest::from_memory;
+}
+
+size_t AtaDevice::read_dma(std::span<std::byte> out) {
+    return state_.dma ? move_in(out) : 0;
+}
+
+size_t AtaDevice::write_dma(std::span<const std::byte> in) {
+    return state_.dma ? move_out(in) : 0;
+}
+
+/// ATA/ATAPI-6, table 47.
+bool AtaDevice::set_transfer_mode() {
+    const uint8_t mode = state_.task.count;
+    const bool pio = mode <= 1 || (mode >= 0x08 && mode <= 0x0C);
+    const bool multiword = mode >= 0x20 && mode <= 0x22;
+    const bool ultra = mode >= 0x40 && mode <= 0x45;
+    if (multiword || ultra) state_.dma_mode = mode;
+    return pio || multiword || ultra;
+}
+
+uint16_t AtaDevice::multiword_modes() const {
+    const bool selected = (state_.dma_mode & 0xF8) == 0x20;
+    return static_cast<uint16_t>(0x0007 | (selected ? 0x0100 << (state_.dma_mode & 7) : 0));
+}
+
+uint16_t AtaDevice::ultra_modes() const {
+    const bool selected = (state_.dma_mode & 0xF8) == 0x40;
+    return static_cast<uint16_t>(0x003F | (selected ? 0x0100 << (state_.dma_mode & 7) : 0));
 }
 
 void AtaDevice::hold_in_reset() {
     state_.phase = AtaDeviceState::Phase::idle;
+    state_.dma = false;
     state_.interrupt = false;
     state_.status = ata::status_busy;
 }
@@ -98,6 +143,7 @@ void AtaDevice::diagnose() {
     state_.buffer.clear();
     state_.position = 0;
     state_.remaining = 0;
+    state_.dma = false;
     state_.interrupt = false;
     state_.packet = AtaDeviceState::Packet::none;
     state_.error = ata::diagnostic_passed;
@@ -119,6 +165,8 @@ void AtaDevice::finish() {
 }
 
 void AtaDevice::finish_data_in() {
+    // With DMA there is one INTRQ, at the end.
+    if (std::exchange(state_.dma, false)) state_.interrupt = true;
     state_.phase = AtaDeviceState::Phase::idle;
     state_.buffer.clear();
     state_.position = 0;
@@ -136,7 +184,7 @@ void AtaDevice::offer_block() {
     state_.phase = AtaDeviceState::Phase::data_in;
     state_.position = 0;
     state_.status = ata::status_ready | ata::status_seek_complete | ata::status_data_request;
-    state_.interrupt = true;
+    state_.interrupt = !state_.dma;
 }
 
 void AtaDevice::ask_for_block(size_t bytes) {
@@ -157,6 +205,7 @@ Result<void> AtaDevice::validate(const AtaDeviceState& staged) {
     TRY(refuse_if(staged.packet > AtaDeviceState::Packet::data_out, "part of a packet command"));
     TRY(refuse_if(staged.buffer.size() > max_block_bytes || staged.position > staged.buffer.size(), "data block"));
     TRY(refuse_if(staged.phase != Phase::idle && staged.position == staged.buffer.size(), "place in the data block"));
+    TRY(refuse_if(staged.dma && staged.phase == Phase::idle, "DMA request"));
     TRY(refuse_if(staged.multiple > 128 || staged.sectors_per_block < 1 || staged.sectors_per_block > 128,
                   "sectors per block"));
     TRY(refuse_if(staged.remaining > 65536, "number of sectors"));

@@ -70,8 +70,10 @@ struct AtaDeviceState {
     uint8_t device = 0;
     uint8_t error = ata::diagnostic_passed;
     uint8_t status = ata::status_ready | ata::status_seek_complete;
-    uint8_t command = 0;     // the last one written
-    bool interrupt = false;  // INTRQ, before nIEN and selection
+    uint8_t command = 0;      // the last one written
+    bool interrupt = false;   // INTRQ, before nIEN and selection
+    bool dma = false;         // the data are moved by the bus master, not through the data port
+    uint8_t dma_mode = 0x22;  // as SET FEATURES selects it: multiword 2
     Phase phase = Phase::idle;
     std::vector<uint8_t> buffer;  // the data block (DRQ) that the host is moving
     uint32_t position = 0;        // bytes of it that are done
@@ -91,6 +93,7 @@ struct AtaDeviceState {
     uint64_t aborted = 0;
     // Only of packet devices.
     Packet packet = Packet::none;
+    bool packet_dma = false;  // its data are the bus master's
     uint16_t byte_limit = 0;  // the most bytes of a data block
     OpticalState optical;
 
@@ -102,6 +105,8 @@ struct AtaDeviceState {
         visit("status", self.status);
         visit("command", self.command);
         visit("interrupt", self.interrupt);
+        visit("dma", self.dma);
+        visit("dma-mode", self.dma_mode);
         visit("phase", self.phase);
         visit("buffer", self.buffer);
         visit("position", self.position);
@@ -120,6 +125,7 @@ struct AtaDeviceState {
         visit("commands", self.commands);
         visit("aborted", self.aborted);
         visit("packet", self.packet);
+        visit("packet-dma", self.packet_dma);
         visit("byte-limit", self.byte_limit);
         visit("optical", self.optical);
     }
@@ -150,6 +156,12 @@ class AtaDevice {
     /// Moves data in port order; all-ones where the drive has none, dropped where it wants none.
     void read_data(std::span<std::byte> out);
     void write_data(std::span<const std::byte> in);
+    /// DMARQ: the drive waits for the bus master.
+    enum class DmaRequest { none, to_memory, from_memory };
+    [[nodiscard]] DmaRequest dma_request() const;
+    /// The bus master moves data while the drive asks for it; how many bytes the drive gave or took.
+    size_t read_dma(std::span<std::byte> out);
+    size_t write_dma(std::span<const std::byte> in);
     [[nodiscard]] bool byte_wide() const { return state_.byte_wide; }
 
     [[nodiscard]] bool interrupt() const { return state_.interrupt; }
@@ -192,7 +204,17 @@ class AtaDevice {
     /// Lets the host fill `bytes` bytes of the buffer.
     void ask_for_block(size_t bytes);
 
+    /// SET FEATURES 03h: whether there is such a transfer mode. DMA modes are kept for IDENTIFY.
+    bool set_transfer_mode();
+    /// IDENTIFY's words 63 and 88.
+    [[nodiscard]] uint16_t multiword_modes() const;
+    [[nodiscard]] uint16_t ultra_modes() const;
+
     AtaDeviceState& state_;
+
+  private:
+    size_t move_in(std::span<std::byte> out);
+    size_t move_out(std::span<const std::byte> in);
 };
 
 }  // namespace viv

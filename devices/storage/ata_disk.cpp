@@ -16,11 +16,13 @@ enum class Command : uint8_t {
     read_sectors = 0x20,
     read_sectors_once = 0x21,
     read_sectors_ext = 0x24,
+    read_dma_ext = 0x25,
     read_native_max_ext = 0x27,
     read_multiple_ext = 0x29,
     write_sectors = 0x30,
     write_sectors_once = 0x31,
     write_sectors_ext = 0x34,
+    write_dma_ext = 0x35,
     write_multiple_ext = 0x39,
     write_verify = 0x3C,
     read_verify = 0x40,
@@ -38,6 +40,10 @@ enum class Command : uint8_t {
     read_multiple = 0xC4,
     write_multiple = 0xC5,
     set_multiple = 0xC6,
+    read_dma = 0xC8,
+    read_dma_once = 0xC9,
+    write_dma = 0xCA,
+    write_dma_once = 0xCB,
     standby_immediate = 0xE0,
     idle_immediate = 0xE1,
     standby = 0xE2,
@@ -65,6 +71,7 @@ enum class Feature : uint8_t {
 
 constexpr uint64_t lba28_limit = 0x0FFFFFFF;
 constexpr uint32_t verify_sectors = 128;
+constexpr unsigned dma_sectors = AtaDevice::max_block_bytes / DiskImage::sector_size;
 
 }  // namespace
 
@@ -103,6 +110,12 @@ void AtaDisk::execute(uint8_t command) {
         case Command::write_sectors_ext: return start_write(Addressing::extended, 1);
         case Command::write_multiple: return start_write(Addressing::short_form, state_.multiple);
         case Command::write_multiple_ext: return start_write(Addressing::extended, state_.multiple);
+        case Command::read_dma:
+        case Command::read_dma_once: return start_read(Addressing::short_form, dma_sectors, Transfer::dma);
+        case Command::read_dma_ext: return start_read(Addressing::extended, dma_sectors, Transfer::dma);
+        case Command::write_dma:
+        case Command::write_dma_once: return start_write(Addressing::short_form, dma_sectors, Transfer::dma);
+        case Command::write_dma_ext: return start_write(Addressing::extended, dma_sectors, Transfer::dma);
         case Command::read_verify:
         case Command::read_verify_once: return verify(Addressing::short_form);
         case Command::read_verify_ext: return verify(Addressing::extended);
@@ -175,6 +188,8 @@ void AtaDisk::report_place(uint64_t lba, uint32_t count) {
                           state_.command == std::to_underlying(Command::read_multiple_ext) ||
                           state_.command == std::to_underlying(Command::write_sectors_ext) ||
                           state_.command == std::to_underlying(Command::write_multiple_ext) ||
+                          state_.command == std::to_underlying(Command::read_dma_ext) ||
+                          state_.command == std::to_underlying(Command::write_dma_ext) ||
                           state_.command == std::to_underlying(Command::read_verify_ext) ||
                           state_.command == std::to_underlying(Command::read_native_max_ext);
     if (!extended && (state_.device & ata::device_lba) == 0) {
@@ -213,11 +228,12 @@ void AtaDisk::fail_at(uint64_t lba, DiskStatus status) {
     fail_command(ata::error_abort, ata::status_fault);
 }
 
-void AtaDisk::start_read(Addressing addressing, unsigned sectors_per_block) {
+void AtaDisk::start_read(Addressing addressing, unsigned sectors_per_block, Transfer transfer) {
     if (sectors_per_block == 0) return abort();  // READ MULTIPLE before SET MULTIPLE MODE
     if (!take_address(addressing)) return;
     state_.power = AtaDeviceState::Power::active;
     state_.sectors_per_block = static_cast<uint16_t>(sectors_per_block);
+    state_.dma = transfer == Transfer::dma;
     fetch_block();
 }
 
@@ -248,12 +264,13 @@ void AtaDisk::block_taken() {
     finish_data_in();
 }
 
-void AtaDisk::start_write(Addressing addressing, unsigned sectors_per_block) {
+void AtaDisk::start_write(Addressing addressing, unsigned sectors_per_block, Transfer transfer) {
     if (sectors_per_block == 0) return abort();
     if (image_->read_only()) return fail_command(ata::error_write_protected | ata::error_abort);
     if (!take_address(addressing)) return;
     state_.power = AtaDeviceState::Power::active;
     state_.sectors_per_block = static_cast<uint16_t>(sectors_per_block);
+    state_.dma = transfer == Transfer::dma;
     ask_for_block(std::min<size_t>(state_.remaining, sectors_per_block) * DiskImage::sector_size);
 }
 
@@ -268,7 +285,7 @@ void AtaDisk::block_given() {
     }
     if (state_.remaining > 0) {
         ask_for_block(std::min<size_t>(state_.remaining, state_.sectors_per_block) * DiskImage::sector_size);
-        state_.interrupt = true;
+        state_.interrupt = !state_.dma;
         return;
     }
     if (!state_.write_cache && image_->flush() != DiskStatus::ok) return fail_at(state_.lba - 1, DiskStatus::io_error);
@@ -330,12 +347,9 @@ void AtaDisk::set_features() {
         case Feature::look_ahead_off: state_.look_ahead = false; break;
         case Feature::keep_over_reset: state_.keep_over_reset = true; break;
         case Feature::revert_at_reset: state_.keep_over_reset = false; break;
-        case Feature::set_transfer_mode: {
-            // PIO default, and PIO 0-4 with flow control; there is no DMA.
-            const uint8_t mode = state_.task.count;
-            if (mode > 1 && (mode < 0x08 || mode > 0x0C)) return abort();
+        case Feature::set_transfer_mode:
+            if (!set_transfer_mode()) return abort();
             break;
-        }
         default: return abort();
     }
     finish();
@@ -383,17 +397,19 @@ void AtaDisk::identify() {
     identity.put_text(27, 20, "Vivarium disk");
     words[47] = 0x8000 | max_multiple;
     words[48] = 0x0001;  // 32-bit port accesses
-    words[49] = 0x0E00;  // IORDY, may be disabled; LBA
+    words[49] = 0x0F00;  // IORDY, may be disabled; LBA; DMA
     words[50] = 0x4000;
     words[51] = 0x0200;  // PIO mode 2 without flow control
-    words[53] = 0x0003;  // words 54-58 and 64-70 are valid
+    words[53] = 0x0007;  // words 54-58, 64-70 and 88 are valid
     words[54] = static_cast<uint16_t>(current.cylinders);
     words[55] = static_cast<uint16_t>(current.heads);
     words[56] = static_cast<uint16_t>(current.sectors);
     identity.put_number(57, 2, uint64_t{current.cylinders} * current.heads * current.sectors);
     words[59] = static_cast<uint16_t>(state_.multiple != 0 ? 0x0100 | state_.multiple : 0);
     identity.put_number(60, 2, std::min(sectors_, lba28_limit));
+    words[63] = multiword_modes();
     words[64] = 0x0003;  // PIO modes 3 and 4
+    words[65] = words[66] = 120;
     words[67] = words[68] = 120;
     words[80] = 0x007E;  // ATA-1 to ATA/ATAPI-6
     words[82] = 0x4068;  // NOP, look-ahead, write cache, power management
@@ -402,6 +418,8 @@ void AtaDisk::identify() {
     words[85] = static_cast<uint16_t>(0x4008 | (state_.write_cache ? 0x20 : 0) | (state_.look_ahead ? 0x40 : 0));
     words[86] = 0x3400;
     words[87] = 0x4000;
+    words[88] = ultra_modes();
+    words[93] = 0x6001;  // hardware reset: a cable of 80 wires
     identity.put_number(100, 4, sectors_);
     identity.write_to(state_.buffer);
     state_.remaining = 0;

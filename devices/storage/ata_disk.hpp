@@ -1,5 +1,5 @@
-// Models: an ATA/ATAPI-6 hard disk with programmed I/O: CHS, LBA28, LBA48, MULTIPLE, power modes, write cache
-// Not modelled: DMA, SMART, security, host protected area, seek and spin-up times; see docs/devices/storage.md
+// Models: an ATA/ATAPI-6 hard disk with programmed I/O and DMA: CHS, LBA28, LBA48, MULTIPLE, power modes, write cache
+// Not modelled: queued DMA, SMART, security, host protected area, seek and spin-up times; see docs/devices/storage.md
 // Ignored bits: device register 7 and 5, features of commands that define none, the retry bit of opcodes
 // Reference: ANSI INCITS 361-2002 (ATA/ATAPI-6), sections 6 and 8; ANSI X3.221 (ATA) for the obsolete commands
 #pragma once
@@ -43,8 +43,9 @@ class AtaDisk final : public AtaDevice, public Drive {
   private:
     enum class Addressing { short_form, extended };
 
-    void start_read(Addressing addressing, unsigned sectors_per_block);
-    void start_write(Addressing addressing, unsigned sectors_per_block);
+    enum class Transfer { programmed, dma };
+    void start_read(Addressing addressing, unsigned sectors_per_block, Transfer transfer = Transfer::programmed);
+    void start_write(Addressing addressing, unsigned sectors_per_block, Transfer transfer = Transfer::programmed);
     void verify(Addressing addressing);
     void identify();
     void initialize_parameters();

@@ -22,7 +22,7 @@ TEST_CASE("IDENTIFY tells size, translation, modes and names as a driver reads t
     CHECK(words[6] == 63);
     CHECK(words[10] == ('V' << 8 | 'I'));
     CHECK(words[27] == ('V' << 8 | 'i'));
-    CHECK((words[49] & 0x0300) == 0x0200);  // LBA, no DMA
+    CHECK((words[49] & 0x0300) == 0x0300);  // LBA, DMA
     CHECK((words[60] | words[61] << 16) == 4000);
     CHECK((words[83] & 0xC400) == 0x4400);
     CHECK((words[100] | words[101] << 16) == 4000);
@@ -335,7 +335,7 @@ TEST_CASE("A software reset takes the settings back unless the driver asked to k
 
 TEST_CASE("Commands that this disk does not have are aborted") {
     IdeRig rig(100);
-    for (const unsigned opcode : {0x00u, 0x08u, 0x22u, 0x25u, 0x37u, 0x92u, 0xA0u, 0xA1u, 0xB0u, 0xC8u, 0xCAu, 0xE4u,
+    for (const unsigned opcode : {0x00u, 0x08u, 0x22u, 0x26u, 0x37u, 0x92u, 0xA0u, 0xA1u, 0xB0u, 0xC7u, 0xCCu, 0xE4u,
                                   0xF1u, 0xF2u, 0xF5u, 0xF9u, 0xFFu}) {
         INFO(opcode);
         rig.command28(opcode, 0, 1);
@@ -349,7 +349,7 @@ TEST_CASE("Commands that this disk does not have are aborted") {
         CHECK(rig.in(0x1F1) == 0x04);
     }
     rig.out(0x1F1, 0x03);
-    rig.out(0x1F2, 0x22);  // multiword DMA
+    rig.out(0x1F2, 0x23);  // no such multiword DMA
     rig.out(0x1F7, 0xEF);
     CHECK(rig.in(0x1F1) == 0x04);
     rig.out(0x1F2, 0);

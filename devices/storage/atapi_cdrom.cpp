@@ -107,9 +107,7 @@ void AtapiCdrom::set_features() {
     enum class Feature : uint8_t { set_transfer_mode = 0x03, keep_over_reset = 0x66, revert_at_reset = 0xCC };
     switch (static_cast<Feature>(state_.task.features)) {
         case Feature::set_transfer_mode: {
-            // PIO default, and PIO 0-4 with flow control.
-            const uint8_t mode = state_.task.count;
-            if (mode > 1 && (mode < 0x08 || mode > 0x0C)) return abort();
+            if (!set_transfer_mode()) return abort();
             break;
         }
         case Feature::keep_over_reset: state_.keep_over_reset = true; break;
@@ -127,11 +125,13 @@ void AtapiCdrom::identify() {
     identity.put_text(10, 10, drive_.place().serial);
     identity.put_text(23, 4, "1.0");
     identity.put_text(27, 20, "Vivarium CD-ROM");
-    words[49] = 0x0A00;  // IORDY, LBA
+    words[49] = 0x0B00;  // IORDY, LBA, DMA
     words[50] = 0x4000;
     words[51] = 0x0200;
-    words[53] = 0x0002;  // words 64-70 are valid
+    words[53] = 0x0006;  // words 64-70 and 88 are valid
+    words[63] = multiword_modes();
     words[64] = 0x0003;  // PIO modes 3 and 4
+    words[65] = words[66] = 120;
     words[67] = words[68] = 120;
     words[80] = 0x007E;
     words[82] = 0x4218;  // NOP, DEVICE RESET, PACKET, power management
@@ -139,6 +139,7 @@ void AtapiCdrom::identify() {
     words[84] = 0x4000;
     words[85] = 0x4218;
     words[87] = 0x4000;
+    words[88] = ultra_modes();
     identity.write_to(state_.buffer);
     offer_block();
 }
@@ -146,10 +147,12 @@ void AtapiCdrom::identify() {
 // ---- PACKET (ATA/ATAPI-6, 9.8) -------------------------------------------------------------------------------------
 
 void AtapiCdrom::start_packet() {
-    if ((state_.task.features & (feature_dma | feature_overlap)) != 0) return abort();
+    if ((state_.task.features & feature_overlap) != 0) return abort();
     const auto wanted = static_cast<uint16_t>(state_.task.lba_mid | state_.task.lba_high << 8);
     // An odd limit is the even one below; none is as good as the highest.
     state_.byte_limit = wanted == 0 ? most_bytes : std::max<uint16_t>(wanted & most_bytes, 2);
+    state_.packet_dma = (state_.task.features & feature_dma) != 0;
+    if (state_.packet_dma) state_.byte_limit = most_bytes;
     state_.power = Power::active;
     state_.packet = Packet::command;
     state_.task.count = reason_command;
@@ -195,6 +198,7 @@ void AtapiCdrom::offer_data() {
     state_.packet = Packet::data_in;
     state_.task.count = reason_to_host;
     set_byte_count(bytes);
+    state_.dma = state_.packet_dma;
     offer_block();
 }
 
@@ -203,8 +207,9 @@ void AtapiCdrom::ask_for_data() {
     state_.packet = Packet::data_out;
     state_.task.count = 0;
     set_byte_count(bytes);
+    state_.dma = state_.packet_dma;
     ask_for_block(bytes);
-    state_.interrupt = true;
+    state_.interrupt = !state_.dma;
 }
 
 void AtapiCdrom::finish_packet() {

@@ -78,6 +78,11 @@ void IdeChannel::write_command(uint8_t command) {
         device->write_command(command);
     }
     update_irq();
+    tell_dma();
+}
+
+void IdeChannel::tell_dma() {
+    if (master_ && dma_request() != AtaDevice::DmaRequest::none) master_->dma_requested();
 }
 
 void IdeChannel::write_control(uint8_t value) {
@@ -109,12 +114,39 @@ void IdeChannel::write_data(std::span<const std::byte> in) {
     if (!device) return;
     device->write_data(in);
     update_irq();
+    tell_dma();
 }
 
 /// Only the selected drive drives INTRQ.
-void IdeChannel::update_irq() {
+bool IdeChannel::irq_level() const {
     const AtaDevice* device = selected();
-    irq_.set(device && device->interrupt() && (state_.control & control_interrupt_off) == 0);
+    return device && device->interrupt() && (state_.control & control_interrupt_off) == 0;
+}
+
+void IdeChannel::update_irq() {
+    const bool level = irq_level();
+    const bool rises = level && !irq_.level();
+    irq_.set(level);
+    if (rises && master_) master_->interrupt_rose();
+}
+
+AtaDevice::DmaRequest IdeChannel::dma_request() const {
+    const AtaDevice* device = selected();
+    return device ? device->dma_request() : AtaDevice::DmaRequest::none;
+}
+
+size_t IdeChannel::read_dma(std::span<std::byte> out) {
+    AtaDevice* device = selected();
+    const size_t done = device ? device->read_dma(out) : 0;
+    update_irq();
+    return done;
+}
+
+size_t IdeChannel::write_dma(std::span<const std::byte> in) {
+    AtaDevice* device = selected();
+    const size_t done = device ? device->write_dma(in) : 0;
+    update_irq();
+    return done;
 }
 
 Result<void> IdeChannel::validate(const IdeChannelState& staged) const {
@@ -180,6 +212,8 @@ Result<std::unique_ptr<Device>> make_piix_ide(DeviceContext& context) {
     TRY(context.map(0, channel->command_block()));
     TRY(context.map(1, channel->control_block()));
     const auto base = static_cast<uint16_t>(context.ranges[0].base);
+    if (base == 0x1F0) context.services.provide(*channel, "primary");
+    if (base == 0x170) context.services.provide(*channel, "secondary");
     for (uint8_t unit = 0; unit < 2; ++unit) {
         const TreeNode* node = context.node.child("drive@" + std::to_string(unit));
         if (!node) continue;

@@ -1,5 +1,5 @@
 // Models: one channel of a PIIX IDE controller in legacy mode with up to two drives
-// Not modelled: the bus master and PCI configuration; mode timing
+// Not modelled: mode timing; the bus master is the PCI function's (piix3_ide)
 // Ignored bits: device control 6:3 and 0
 // Reference: ANSI INCITS 361-2002 (ATA/ATAPI-6), sections 5, 7 and 9; Intel 82371SB (PIIX3) data sheet (290550), 2.5
 #pragma once
@@ -28,6 +28,16 @@ struct IdeChannelState {
     bool operator==(const IdeChannelState&) const = default;
 };
 
+/// The bus master's ears on the cable of a channel.
+class IdeBusMaster {
+  public:
+    virtual ~IdeBusMaster() = default;
+    /// The drive asks for a transfer (DMARQ). It is called in the access that starts the command.
+    virtual void dma_requested() = 0;
+    /// INTRQ rises.
+    virtual void interrupt_rose() = 0;
+};
+
 /// A channel and its cable. Without a drive its registers float: 7Fh, for D7 is pulled down, so that no driver waits
 /// for BSY.
 class IdeChannel final : public StatefulDevice<IdeChannelState> {
@@ -44,11 +54,18 @@ class IdeChannel final : public StatefulDevice<IdeChannelState> {
     /// Offset 0 is 3F6h or 376h.
     BusDevice& control_block() { return control_window_; }
 
+    /// The bus master outlives neither the channel nor its use: it disconnects with nullptr.
+    void connect(IdeBusMaster* master) { master_ = master; }
+    /// What the selected drive asks for, and the transfer: as AtaDevice has them.
+    [[nodiscard]] AtaDevice::DmaRequest dma_request() const;
+    size_t read_dma(std::span<std::byte> out);
+    size_t write_dma(std::span<const std::byte> in);
+
     void reset(ResetKind kind) override;
 
   protected:
     Result<void> validate(const IdeChannelState& staged) const override;
-    void after_load() override { update_irq(); }
+    void after_load() override { irq_.set(irq_level()); }
 
   private:
     class CommandWindow final : public BusDevice {
@@ -79,7 +96,9 @@ class IdeChannel final : public StatefulDevice<IdeChannelState> {
     [[nodiscard]] uint8_t alternate_status() const;
     void read_data(std::span<std::byte> out);
     void write_data(std::span<const std::byte> in);
+    [[nodiscard]] bool irq_level() const;
     void update_irq();
+    void tell_dma();
 
     /// The drive that is selected, or nullptr.
     [[nodiscard]] AtaDevice* selected() const { return devices_[state_.selected].get(); }
@@ -87,13 +106,15 @@ class IdeChannel final : public StatefulDevice<IdeChannelState> {
     [[nodiscard]] bool answers_for_absent() const { return !selected() && state_.selected == 1 && devices_[0]; }
 
     IrqLine irq_;
+    IdeBusMaster* master_ = nullptr;
     CommandWindow command_window_{*this};
     ControlWindow control_window_{*this};
     std::array<std::unique_ptr<AtaDevice>, 2> devices_;
 };
 
 /// Makes `intel,piix-ide`: one channel with up to two drives, the children `drive@0` (master) and `drive@1` (slave)
-/// that have viv,image, or viv,drive-type = "cdrom". Needs DriveRegistry.
+/// that have viv,image, or viv,drive-type = "cdrom". Needs DriveRegistry. Provides IdeChannel, named "primary" at 1F0h
+/// and "secondary" at 170h.
 Result<std::unique_ptr<Device>> make_piix_ide(DeviceContext& context);
 
 }  // namespace viv

@@ -17,10 +17,12 @@ constexpr unsigned PAM0 = 0x59;  // F0000h in the upper nibble
 constexpr unsigned PAM1 = 0x5A;  // C0000h, C4000h; and so on
 constexpr unsigned PAM6 = 0x5F;  // E8000h, EC000h
 
-constexpr uint32_t piix3_id = 0x70008086, piix4_pm_id = 0x71138086;
+constexpr uint32_t piix3_id = 0x70008086, piix3_ide_id = 0x70108086, piix4_pm_id = 0x71138086;
 constexpr unsigned PIRQRC = 0x60;                                                    // PIIX3: PIRQA# to PIRQD#
 constexpr unsigned PMBASE = 0x40, PMREGMISC = 0x80, SMBBA = 0x90, SMBHSTCFG = 0xD2;  // PIIX4, function 3
-constexpr uint16_t edge_level_control = 0x4D0;                                       // two ports, a bit an interrupt
+constexpr unsigned IDETIM = 0x40;  // PIIX3, function 1: a word a channel
+constexpr uint16_t ide_decode_enable = 0x8000;
+constexpr uint16_t edge_level_control = 0x4D0;  // two ports, a bit an interrupt
 
 class BusConfig final : public PciConfig {
   public:
@@ -77,6 +79,9 @@ PciSetup set_up_chipset(PciBus& bus, Bus& ports, const PciApertures& apertures) 
             for (const uint8_t irq : pirq_irqs) level = static_cast<uint16_t>(level | 1u << irq);
             ports.write_held(edge_level_control, 1, level & 0xFF);
             ports.write_held(edge_level_control + 1, 1, level >> 8);
+        } else if (id == piix3_ide_id) {
+            for (const unsigned channel : {0u, 2u}) bus.config_write(at, IDETIM + channel, 2, ide_decode_enable);
+            bus.config_write(at, pci::COMMAND, 2, pci::BUS_MASTER);
         } else if (id == piix4_pm_id) {
             bus.config_write(at, PMBASE, 4, pm_ports);
             bus.config_write(at, PMREGMISC, 1, 1);

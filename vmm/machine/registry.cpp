@@ -12,6 +12,7 @@
 #include "devices/serial/ns16550a.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
+#include "devices/storage/piix3_ide.hpp"
 #include "devices/system/debug_console.hpp"
 #include "devices/system/exit_port.hpp"
 #include "devices/system/firmware_disk.hpp"
@@ -32,16 +33,27 @@ struct Entry {
 };
 
 constexpr std::array entries{
-    Entry{"bochs,vga", make_pci_vga},          Entry{"ibm,vga", make_vga},
-    Entry{"intel,82077aa", make_i82077aa},     Entry{"intel,i440fx", make_i440fx},
-    Entry{"intel,i8042", make_i8042},          Entry{"intel,i8237", make_i8237},
-    Entry{"intel,i8254", make_i8254},          Entry{"intel,i8259", make_i8259},
-    Entry{"intel,ioapic", make_ioapic},        Entry{"intel,piix-ide", make_piix_ide},
-    Entry{"intel,piix3", make_piix3},          Entry{"intel,piix4-pm", make_piix4_pm},
-    Entry{"motorola,mc146818", make_mc146818}, Entry{"ns16550a", make_ns16550a},
-    Entry{"qemu,fw-cfg-ioport", make_fw_cfg},  Entry{"viv,debug-console", make_debug_console},
-    Entry{"viv,exit-port", make_exit_port},    Entry{"viv,firmware", make_firmware_disk},
-    Entry{"viv,port92", make_port92},          Entry{"viv,test-device", make_test_device},
+    Entry{"bochs,vga", make_pci_vga},
+    Entry{"ibm,vga", make_vga},
+    Entry{"intel,82077aa", make_i82077aa},
+    Entry{"intel,i440fx", make_i440fx},
+    Entry{"intel,i8042", make_i8042},
+    Entry{"intel,i8237", make_i8237},
+    Entry{"intel,i8254", make_i8254},
+    Entry{"intel,i8259", make_i8259},
+    Entry{"intel,ioapic", make_ioapic},
+    Entry{"intel,piix-ide", make_piix_ide},
+    Entry{"intel,piix3", make_piix3},
+    Entry{"intel,piix3-ide", make_piix3_ide},
+    Entry{"intel,piix4-pm", make_piix4_pm},
+    Entry{"motorola,mc146818", make_mc146818},
+    Entry{"ns16550a", make_ns16550a},
+    Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
+    Entry{"viv,debug-console", make_debug_console},
+    Entry{"viv,exit-port", make_exit_port},
+    Entry{"viv,firmware", make_firmware_disk},
+    Entry{"viv,port92", make_port92},
+    Entry{"viv,test-device", make_test_device},
 };
 
 }  // namespace
