@@ -23,6 +23,7 @@ ELKS = ["--until", "login:", "--type", r"root\n", "--until", "# ", "--type", r"u
 LINUX_24 = ["--until", "Please press Enter to activate this console."]
 OPENBSD = ["--until", "(I)nstall, (U)pgrade or (S)hell?"]
 GRUB = ["--until", "GNU GRUB", "--type", "c", "--until", "grub> ", "--type", r"echo viv-works\n", "--until", "\nviv-works"]
+IPXE = ["--until", "ISOLINUX 6", "--until", "iPXE initialising devices...ok"]
 
 # name, image, engine, options, how many runs
 CASES = [
@@ -31,6 +32,8 @@ CASES = [
     ("Linux 2.4 starts its init", "linux-2.4.img", SOFT, LINUX_24, 2),
     ("OpenBSD 2.8 reaches its installer", "openbsd-2.8.img", SOFT, OPENBSD, 1),
     ("GRUB answers at its command line", "grub/grub-rescue-floppy.img", SOFT, GRUB, 1),
+    ("GRUB's CD answers at its command line", "grub/grub-rescue-cdrom.iso", SOFT, GRUB, 1),
+    ("iPXE's CD starts by ISOLINUX", "ipxe/ipxe.iso", SOFT, IPXE, 1),
     ("FreeDOS answers dir", "freedos722.img", KVM, FREEDOS_DIR, 1),
     ("ELKS logs in", "elks-0.7.img", KVM, ELKS, 1),
 ]
