@@ -182,6 +182,8 @@ struct Cpu {
     uint64_t apic_base = 0xFEE00900;
     std::array<uint64_t, 4> dr{};
     uint64_t dr6 = 0xFFFF0FF0, dr7 = 0x400;
+    /// The causes of a #DB: B0 to B3 tell of this one alone, the others stay until software clears them.
+    void report_debug(uint32_t causes) { dr6 = (dr6 & ~uint64_t{0xF}) | causes; }
     std::array<uint64_t, 4> pdpte{};  // PAE paging loads these with CR3
     Activity activity = Activity::running;
     bool shutdown = false;

@@ -33,7 +33,7 @@ void check_code_breakpoint(Cpu& cpu) {
         if (enabled(cpu, n) && kind_of(cpu, n) == Watch::execute && cpu.dr[n] == linear) hits |= 1u << n;
     }
     if (hits == 0) return;
-    cpu.dr6 |= hits;
+    cpu.report_debug(hits);
     raise(vector_db);
 }
 

@@ -124,3 +124,24 @@ TEST_CASE("A breakpoint that is switched off leaves no trace") {
     m.go({0x66, 0x31, 0xC0, 0x0F, 0x23, 0xF8, 0x88, 0x07, 0xF4}, 0x3000, watch_write1);
     CHECK(!m.trapped());
 }
+
+TEST_CASE("DR6 tells which breakpoints this trap is of, and keeps its other bits") {
+    DebugMachine m;
+    // mov eax, 400Ah (BS, B3, B1); mov dr6, eax; mov [bx], al; hlt
+    m.go({0x66, 0xB8, 0x0A, 0x40, 0, 0, 0x0F, 0x23, 0xF0, 0x88, 0x07, 0xF4}, 0x3000, watch_write1);
+    CHECK(m.trapped());
+    CHECK(m.hits() == 0x4001);
+}
+
+TEST_CASE("A breakpoint that MOV SS has put off and ICEBP are one trap") {
+    DebugMachine m;
+    // The handler counts in CL and returns.
+    m.code(0x2000, {0xFE, 0xC1, 0xCF});
+    m.memory.store(Gpa{0x3000}, uint16_t{0});
+    m.go({0x31, 0xC9, 0x8E, 0x17, 0xF1, 0xF4}, 0x3000, watch_access4);  // xor cx, cx; mov ss, [bx]; icebp; hlt
+    CHECK(m.state().rip == 0x1006);
+    CHECK((m.state().gpr[RCX] & 0xFF) == 1);
+    CHECK(m.hits() == 1);
+    m.go({0x31, 0xC9, 0x8E, 0x17, 0xCD, 0x01, 0xF4}, 0x3000, watch_access4);  // int 1 is another
+    CHECK((m.state().gpr[RCX] & 0xFF) == 2);
+}

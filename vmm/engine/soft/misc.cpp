@@ -255,6 +255,11 @@ void int3(Cpu& cpu, const Insn&) {
     software_interrupt(cpu, vector_bp, IntKind::int3);
 }
 void int1(Cpu& cpu, const Insn&) {
+    // A trap that MOV SS has put off is one with it.
+    if (cpu.debug_pending != 0) {
+        cpu.report_debug(cpu.debug_pending);
+        cpu.debug_pending = 0;
+    }
     software_interrupt(cpu, vector_db, IntKind::int1);
 }
 void into(Cpu& cpu, const Insn&) {

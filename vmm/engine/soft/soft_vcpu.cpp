@@ -155,7 +155,7 @@ void SoftVcpu::step(Block& block) {
 void SoftVcpu::deliver_debug_trap() {
     Cpu& cpu = *cpu_;
     if (cpu.debug_pending == 0) return;
-    cpu.dr6 |= cpu.debug_pending;
+    cpu.report_debug(cpu.debug_pending);
     cpu.debug_pending = 0;
     deliver(cpu, Fault{vector_db, false, 0, 0});
 }
@@ -307,7 +307,8 @@ bool SoftVcpu::serve() {
         cpu.event_pending = false;
         deliver(cpu, cpu.event, cpu.event_is_exception ? Source::exception : Source::external);
     }
-    deliver_debug_trap();
+    // MOV SS puts traps off, too; STI does not.
+    if (!cpu.interrupt_shadow || !cpu.trap_suppressed) deliver_debug_trap();
     if (!cpu.interrupt_shadow) {
         if (cpu.nmi_pending && !cpu.nmi_blocked) {
             cpu.nmi_pending = false;

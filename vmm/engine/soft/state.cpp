@@ -142,7 +142,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     } else if (cpu.debug_pending != 0) {
         s.event_pending = s.event_is_exception = true;
         s.event_vector = vector_db;
-        s.dr6 |= cpu.debug_pending;
+        s.dr6 = (s.dr6 & ~uint64_t{0xF}) | cpu.debug_pending;
     }
     return s;
 }

@@ -194,7 +194,7 @@ unsigned debug_register(Cpu& cpu, unsigned number) {
     }
     need_cpl0(cpu);
     if (cpu.dr7 & 0x2000) {  // GD: accesses are trapped
-        cpu.dr6 |= 0x2000;
+        cpu.report_debug(0x2000);
         cpu.dr7 &= ~uint64_t{0x2000};
         raise(vector_db);
     }
