@@ -145,6 +145,53 @@ Shape inverse(Shape shape, unsigned height) {
     return shape_of(rows);
 }
 
+// How many rows have a dot.
+unsigned rows_of(const Shape& shape) {
+    std::array<uint8_t, GlyphFont::tallest> rows;
+    std::memcpy(rows.data(), shape.data(), sizeof shape);
+    return static_cast<unsigned>(rows.size() - static_cast<size_t>(std::ranges::count(rows, 0)));
+}
+
+// The dots of one colour in a cell of many: text that was written over a picture.
+Shape shape_of_colour(const Dots& dots, unsigned left, unsigned top, unsigned height, Rgb colour) {
+    std::array<uint8_t, GlyphFont::tallest> rows{};
+    for (unsigned y = 0; y < height; ++y) {
+        for (unsigned x = 0; x < cell_width; ++x) {
+            if (dots.at(left + x, top + y) == colour) rows[y] = static_cast<uint8_t>(rows[y] | 0x80u >> x);
+        }
+    }
+    return shape_of(rows);
+}
+
+// A character that all the dots of some colour make; those of few dots or lines may be anything.
+std::optional<TextCell> find_on_picture(const Dots& dots, unsigned left, unsigned top, unsigned height,
+                                        const Alphabet& alphabet) {
+    constexpr unsigned least = 6, least_rows = 3, most_colours = 64;
+    std::array<std::pair<Rgb, unsigned>, most_colours> counts;
+    unsigned colours = 0;
+    for (unsigned y = 0; y < height; ++y) {
+        for (unsigned x = 0; x < cell_width; ++x) {
+            const Rgb dot = dots.at(left + x, top + y);
+            unsigned i = 0;
+            while (i < colours && counts[i].first != dot) ++i;
+            if (i == most_colours) continue;
+            if (i == colours) counts[colours++] = {dot, 0};
+            ++counts[i].second;
+        }
+    }
+    for (unsigned i = 0; i < colours; ++i) {
+        if (counts[i].second < least || counts[i].second > cell_width * height / 2) continue;
+        const auto found = alphabet.find(shape_of_colour(dots, left, top, height, counts[i].first));
+        if (found == alphabet.end() || (found->second >= 0xB0 && found->second <= 0xDF)) continue;
+        if (rows_of(found->first) < least_rows) continue;
+        TextCell cell;
+        cell.character = found->second;
+        cell.foreground = counts[i].first;
+        return cell;
+    }
+    return std::nullopt;
+}
+
 struct Grid {
     unsigned left = 0;
     unsigned top = 0;
@@ -173,7 +220,11 @@ struct Reading {
     [[nodiscard]] uint64_t explained(unsigned height) const { return uint64_t{characters} * height; }
 };
 
-Reading read_grid(const Dots& dots, const Grid& grid, const GlyphFont& font, const Alphabet& alphabet, Rgb background) {
+// Whether cells of more than two colours are looked at, too.
+enum class Depth { plain, pictures };
+
+Reading read_grid(const Dots& dots, const Grid& grid, const GlyphFont& font, const Alphabet& alphabet, Rgb background,
+                  Depth depth) {
     Reading reading;
     reading.screen.kind = ScreenKind::graphics;
     reading.screen.columns = grid.columns;
@@ -181,9 +232,17 @@ Reading read_grid(const Dots& dots, const Grid& grid, const GlyphFont& font, con
     reading.screen.cells.resize(size_t{grid.columns} * grid.rows);
     for (unsigned row = 0; row < grid.rows; ++row) {
         for (unsigned column = 0; column < grid.columns; ++column) {
-            const auto seen = look_at(dots, grid.left + column * cell_width, grid.top + row * font.height, font.height);
-            if (!seen) continue;
+            const unsigned left = grid.left + column * cell_width, top = grid.top + row * font.height;
             TextCell& cell = reading.screen.cells[size_t{row} * grid.columns + column];
+            const auto seen = look_at(dots, left, top, font.height);
+            if (!seen) {
+                if (depth == Depth::plain) continue;
+                if (const auto found = find_on_picture(dots, left, top, font.height, alphabet)) {
+                    cell = *found;
+                    ++reading.characters;
+                }
+                continue;
+            }
             cell.foreground = seen->other;
             cell.background = seen->first;
             if (seen->blank) continue;
@@ -261,14 +320,28 @@ TextScreen recognise_text(const Image& picture, std::span<const GlyphFont> fonts
     uint64_t most = 0;
     const Dots dots(picture);
     const Rgb background = background_of(dots);
+    const GlyphFont* font_of_best = nullptr;
+    Grid grid_of_best;
+    const auto consider = [&](const GlyphFont& font, const Grid& grid, const Alphabet& alphabet, Depth depth) {
+        Reading reading = read_grid(dots, grid, font, alphabet, background, depth);
+        // One alone is as likely a part of a drawing.
+        if (reading.characters < 2 || reading.explained(font.height) <= most) return;
+        most = reading.explained(font.height);
+        best = std::move(reading);
+        font_of_best = &font;
+        grid_of_best = grid;
+    };
     for (const GlyphFont& font : fonts) {
         const Alphabet alphabet = alphabet_of(font);
-        for (const Grid& grid : grids_of(dots, font.height)) {
-            Reading reading = read_grid(dots, grid, font, alphabet, background);
-            // One alone is as likely a part of a drawing.
-            if (reading.characters < 2 || reading.explained(font.height) <= most) continue;
-            most = reading.explained(font.height);
-            best = std::move(reading);
+        for (const Grid& grid : grids_of(dots, font.height)) consider(font, grid, alphabet, Depth::plain);
+    }
+    // Looking at pictures takes long: only where there is text already, or in the plainest places.
+    if (font_of_best) {
+        consider(*font_of_best, grid_of_best, alphabet_of(*font_of_best), Depth::pictures);
+    } else {
+        for (const GlyphFont& font : fonts) {
+            const auto grids = grids_of(dots, font.height);
+            if (!grids.empty()) consider(font, grids[0], alphabet_of(font), Depth::pictures);
         }
     }
     return best.screen;

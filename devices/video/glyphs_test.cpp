@@ -74,7 +74,7 @@ TEST_CASE("text is read from pictures in any two colours, and other cells are bl
         draw(image, font, 0, 0, "Hello", white, blue);
         draw(image, font, 16, height, "inverse \xDB\xDC\xDD", blue, white);
         draw(image, font, 0, 2 * height, "spoilt", white, blue);
-        image.pixels[2 * height * 640 + 9] = {1, 2, 3};
+        image.pixels[2 * height * 640 + 9] = white;
         const TextScreen screen = recognise_text(image, fonts);
         CHECK(screen.kind == ScreenKind::graphics);
         CHECK(screen.columns == 80);
@@ -85,6 +85,18 @@ TEST_CASE("text is read from pictures in any two colours, and other cells are bl
         CHECK(screen.at(0, 0).foreground == white);
         CHECK(screen.at(0, 0).background == blue);
     }
+}
+
+TEST_CASE("text over a picture is read by its colour") {
+    const auto font = make_font(16);
+    Image image = blank(640, 480);
+    for (unsigned i = 0; i < image.pixels.size(); ++i) image.pixels[i].blue = static_cast<uint8_t>(i % 640 / 3);
+    Image text = blank(640, 480);
+    draw(text, font, 80, 160, "over a picture", white, black);
+    for (unsigned i = 0; i < image.pixels.size(); ++i) {
+        if (text.pixels[i] == white) image.pixels[i] = white;
+    }
+    CHECK(recognise_text(image, find_fonts(font)).line(10) == "          over a picture");
 }
 
 TEST_CASE("the font that explains most wins") {
