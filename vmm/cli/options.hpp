@@ -34,7 +34,7 @@ struct MachineOptions {
     std::vector<std::string> boot;  // kinds or names of drives; "menu" asks for the boot menu
     std::optional<uint16_t> exit_port;
     std::optional<std::string> firmware;  // in place of ours
-    std::optional<std::string> kernel;  // booted instead of a drive
+    std::optional<std::string> kernel;    // booted instead of a drive
     std::vector<std::string> initrds;
     std::optional<std::string> kernel_command_line;
     bool read_only = false;
