@@ -1,7 +1,7 @@
 // A CD-ROM drive as master of the second IDE channel, by its registers: the packet protocol, the commands that drivers
-// use to find out about it, reading, sense data, the tray, and a medium that a person changes. The runner puts in a
-// disc of 300 blocks whose block n begins with n; after "ready for another disc" one of 120, after "ready for no disc"
-// none.
+// use to find out about it, reading (also by DMA), sense data, the tray, and a medium that a person changes. The runner
+// puts in a disc of 300 blocks whose block n begins with n; after "ready for another disc" one of 120, after "ready for
+// no disc" none.
 
 #include "guest-tests/runtime/guest.hpp"
 
@@ -215,6 +215,50 @@ void test_interrupts() {
     give_irq(15);
 }
 
+// ---- Bus master DMA ------------------------------------------------------------------------------------------------
+
+uint32_t pci_read(uint8_t device, uint8_t function, uint8_t at) {
+    outl(0xCF8, 0x80000000u | static_cast<uint32_t>(device << 11 | function << 8 | at));
+    return inl(0xCFC);
+}
+
+struct {
+    uint32_t address;
+    uint32_t bytes_and_end;
+} descriptors[2] __attribute__((aligned(8)));
+
+void test_dma() {
+    constexpr uint8_t function_class = 0x08, base_address = 0x20, command_register = 0x04;
+    if (pci_read(1, 1, function_class) >> 16 != 0x0101) return note("no PCI IDE function, no DMA");
+    const auto master = static_cast<uint16_t>((pci_read(1, 1, base_address) & 0xFFF0) + 8);
+    const uint32_t before = pci_read(1, 1, command_register);
+    outl(0xCFC, before | 0x05);
+    // The data of three blocks in two pieces that do not end with a block.
+    descriptors[0] = {reinterpret_cast<uint32_t>(data), 1000};
+    descriptors[1] = {reinterpret_cast<uint32_t>(data) + 1000, 0x80000000u | (3 * 2048 - 1000)};
+    for (uint32_t i = 0; i < 3 * 2048; ++i) data[i] = 0xCC;
+    outl(static_cast<uint16_t>(master + 4), reinterpret_cast<uint32_t>(descriptors));
+    outb(master, 0x08);
+    outb(static_cast<uint16_t>(master + 2), 0x06);
+    out(FEATURES, 0x01);
+    out(COMMAND, 0xA0);
+    check(wait() & DRQ, "a packet with DMA is asked for");
+    take_irq(15);
+    const Packet packet = command(0x28, 200, 3);
+    write_words(packet.bytes, 6);
+    outb(master, 0x09);
+    check(wait_irq(15, 1, 1000), "its end raises IRQ15");
+    check_equal(inb(static_cast<uint16_t>(master + 2)) & 0x07, 0x04,
+                "the bus master has moved all and seen the interrupt");
+    outb(master, 0x00);
+    outb(static_cast<uint16_t>(master + 2), 0x06);
+    check_equal(in(STATUS) & (DRQ | CHK), 0, "the command is done");
+    give_irq(15);
+    check(block_number(0) == 200 && block_number(2048) == 201 && block_number(4096) == 202, "the data are in memory");
+    pci_read(1, 1, command_register);
+    outl(0xCFC, before);
+}
+
 void test_modes() {
     check(succeeds(with(command(0x5A, 0, 64), 2, 0x2A)), "MODE SENSE of the capabilities");
     check_equal(data[8] & 0x3F, 0x2A, "gives that page");
@@ -279,6 +323,7 @@ extern "C" void guest_main() {
     test_disc();
     test_read();
     test_interrupts();
+    test_dma();
     test_modes();
     test_tray();
     test_change();
