@@ -114,7 +114,7 @@ class Rig:
         return str(path)
 
     def file(self, name, content):
-        (self.path / name).write_text(content)
+        (self.path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(self.path / name)
 
     def environment(self, **more):

@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -209,6 +210,42 @@ def kvm_that_one_may_not_use_is_told_apart(rig):
 def the_guest_gives_the_exit_code(rig):
     done = rig.viv_run('--exit-port', '0x501', rig.image(rigs.EXITS_42))
     assert done.code == 42 and done.err == '', done
+
+
+def multiboot_kernel(code):
+    """A Multiboot kernel that is no ELF, loaded to 1 MiB and entered behind its header."""
+    magic, flags, at = 0x1BADB002, 0x10003, 0x100000
+    header = struct.pack('<8I', magic, flags, -(magic + flags) & 0xFFFFFFFF, at, at, 0, 0, at + 32)
+    return header + code
+
+
+@case
+def a_multiboot_kernel_is_entered_with_what_it_was_given(rig):
+    module = rig.file('module', b'%')
+    # EAX must be the magic; then: mov ecx, [ebx+24] (modules); mov ecx, [ecx] (start); mov al, [ecx]; out F4h, al
+    code = bytes.fromhex('3d02b0ad2b' '7509' '8b4b18' '8b09' '8a01' 'e6f4' 'f4')
+    kernel = rig.file('kernel', multiboot_kernel(code))
+    done = rig.viv_run('--kernel', kernel, '--initrd', module, '--exit-port', '0xf4')
+    assert done.code == ord('%'), done
+    # As an image it is recognised; the test device's exit port has odd codes.
+    done = rig.viv_run('--test-device', '--initrd', module, kernel)
+    assert done.code == 2 * ord('%') + 1, done
+
+
+@case
+def another_firmware_runs_from_the_reset_vector(rig):
+    # At FFFF0h: jmp short to FFFA0h, where AL goes from the ROM's first byte to the exit port: mov al, cs:[0]; out F4h, al
+    rom = bytearray(b'\x90' * 0x10000)
+    rom[0] = 77
+    rom[0xFFF0:0xFFF2] = bytes.fromhex('ebae')
+    rom[0xFFA0:0xFFA7] = bytes.fromhex('2ea00000e6f4f4')
+    done = rig.viv_run('--firmware', rig.file('rom', bytes(rom)), '--exit-port', '0xf4')
+    assert done.code == 77, done
+
+
+@case_without_machine
+def a_firmware_of_a_wrong_size_is_refused(rig):
+    refused(rig.viv_run('--firmware', rig.file('rom', bytes(1000))), 2, 'has 1000 bytes', 'whole pages')
 
 
 @case
