@@ -401,6 +401,20 @@ void test_power_and_monitor() {
     check_equal(vbe(0x15, 0x0001, 0, 1, scratch).ax(), 0x014F, "it has one block");
 }
 
+// The runner waits for this text on the screen, which is a picture, and then types a key.
+void test_reading() {
+    vbe(0x02, 0x143);
+    video(0x0200, 0, 0, 0x0A14);
+    for (const char* text = "read me in a picture"; *text; ++text) video(static_cast<uint16_t>(0x0E00 | *text), 0x0B);
+    Registers key;
+    Deadline deadline(20000);
+    do {
+        key.eax = 0x0100;
+        key = interrupt(0x16, key);
+    } while (key.zero() && !deadline.passed());
+    check(!key.zero() && key.al() == 'k', "text in a picture is read by who waits for it");
+}
+
 constexpr uint16_t text_modes[] = {0x103, 0x104, 0x114, 0x115, 0x143};
 
 }  // namespace
@@ -415,6 +429,7 @@ extern "C" void guest_main() {
     test_states();
     test_protected();
     test_power_and_monitor();
+    test_reading();
     vbe(0x02, 0x03);
     finish();
 }

@@ -45,6 +45,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const TextScreen text = vga.text();
     VIV_ASSERT(text.cells.size() == size_t{text.columns} * text.rows);
     VIV_ASSERT(!text.cursor.visible || (text.cursor.column < text.columns && text.cursor.row < text.rows));
+    // Both take far longer than what came before: a part of the inputs is enough.
+    if (size == 0 || data[size - 1] % 8 != 0) return 0;
     const Image image = vga.pixels();
     VIV_ASSERT(image.width > 0 && image.width <= 4608 && image.height > 0 && image.height <= 1600);
     VIV_ASSERT(image.pixels.size() == size_t{image.width} * image.height);
