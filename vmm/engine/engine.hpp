@@ -33,6 +33,9 @@ class VcpuHost {
     virtual uint8_t acknowledge_interrupt() = 0;
     /// The local APIC's EOI broadcast for a level-triggered vector.
     virtual void end_of_interrupt(uint8_t vector) = 0;
+    /// The FERR# wire: whether an x87 exception is pending that is not reported as #MF, since CR0.NE is clear. Returns
+    /// the level of IGNNE#: whether the CPU shall go on in spite of it.
+    virtual bool x87_error(bool /*pending*/) { return true; }
     /// Between these two the regions of the GuestMemory stay as they are; no other call is made meanwhile.
     virtual void hold_memory() {}
     virtual void release_memory() {}

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/pci/pci_bus.hpp"
+#include "devices/system/coprocessor_errors.hpp"
 #include "devices/system/firmware_disk.hpp"
 #include "vmm/boards/board_edit.hpp"
 #include "vmm/firmware/firmware_rom.hpp"
@@ -81,6 +82,7 @@ Result<void> Machine::build(MachineConfig config) {
     if (!nvram_) return fail_usage("the board has no real-time clock (motorola,mc146818), which power-on needs");
     pic_ = services_.find<InterruptController>();
     if (pic_) pic_->connect_intr(*this, 0);
+    coprocessor_errors_ = services_.find<CoprocessorErrors>();
     ioapic_ = services_.find<IoApicControl>();
     if (ioapic_) {
         ioapic_->connect(*engine_);
@@ -350,6 +352,11 @@ uint8_t Machine::acknowledge_interrupt() {
 void Machine::end_of_interrupt(uint8_t vector) {
     const std::lock_guard hold(lock_);
     if (ioapic_) ioapic_->end_of_interrupt(vector);
+}
+
+bool Machine::x87_error(bool pending) {
+    const std::lock_guard hold(lock_);
+    return !coprocessor_errors_ || coprocessor_errors_->set_ferr(pending);
 }
 
 void Machine::set_irq_level(unsigned, bool level) {

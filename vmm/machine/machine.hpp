@@ -29,6 +29,7 @@
 
 namespace viv {
 
+class CoprocessorErrors;
 class PciBus;
 
 /// Created: made, not yet powered on. Stopped is final.
@@ -166,6 +167,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     }
     uint8_t acknowledge_interrupt() override;
     void end_of_interrupt(uint8_t vector) override;
+    bool x87_error(bool pending) override;
     void hold_memory() override { lock_.lock(); }
     void release_memory() override { lock_.unlock(); }
     // IrqSink: INTR of the 8259A pair
@@ -196,6 +198,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     std::vector<BuiltDevice> devices_;
     InterruptController* pic_ = nullptr;
     IoApicControl* ioapic_ = nullptr;
+    CoprocessorErrors* coprocessor_errors_ = nullptr;
     PciBus* pci_ = nullptr;
     Nvram* nvram_ = nullptr;
     bool other_firmware_ = false;           // it powers the board on, not we

@@ -13,6 +13,7 @@
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/piix3_ide.hpp"
+#include "devices/system/coprocessor_errors.hpp"
 #include "devices/system/debug_console.hpp"
 #include "devices/system/exit_port.hpp"
 #include "devices/system/firmware_disk.hpp"
@@ -49,6 +50,7 @@ constexpr std::array entries{
     Entry{"motorola,mc146818", make_mc146818},
     Entry{"ns16550a", make_ns16550a},
     Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
+    Entry{"viv,coprocessor-errors", make_coprocessor_errors},
     Entry{"viv,debug-console", make_debug_console},
     Entry{"viv,exit-port", make_exit_port},
     Entry{"viv,firmware", make_firmware_disk},

@@ -39,7 +39,8 @@ enum Vector : uint8_t {
     vector_pf = 14,
     vector_mf = 16,
     vector_ac = 17,
-    vector_xm = 19
+    vector_xm = 19,
+    vector_none = 255  // no exception: the instruction is to be executed again, after what it waits for
 };
 
 /// A guest's exception on its way to the guest. Thrown by handlers before they changed anything.
@@ -200,6 +201,7 @@ struct Cpu {
 
     FxImage fx;
     std::array<uint8_t, 6> unit_faults{};  // by Unit: 0, or the exception its instructions raise
+    bool ferr = false;                     // FERR# is asserted
     bool fpu_live = false;                 // the x87 registers are in the host's FPU, not in fx
     alignas(32) std::array<Xmm, 16> vector_registers{};
     alignas(64) std::array<uint8_t, 64> scratch{};

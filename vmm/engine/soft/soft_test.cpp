@@ -201,3 +201,33 @@ TEST_CASE("When the code epochs run out they start again without losing the code
     CHECK((m.state().gpr[RAX] & 0xFF) == 9);
     CHECK(static_cast<soft::SoftEngine&>(*m.engine).epoch < 100);
 }
+
+TEST_CASE(
+    "With CR0.NE clear an x87 exception waits for IRQ 13 in front of the next instruction, and IGNNE# lets it go") {
+    TestMachine m;
+    m.memory.store(Gpa{0x2000}, uint16_t{0x37B});  // division unmasked
+    m.memory.store(Gpa{0x75 * 4}, uint32_t{0x00003000});
+    // fninit; fldcw [2000h]; fld1; fldz; fdivp; fld1 (waits); hlt
+    m.code(0x1000, {0xDB, 0xE3, 0xD9, 0x2E, 0x00, 0x20, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8, 0xF4});
+    m.code(0x3000, {0xE6, 0xF0, 0xDB, 0xE2, 0xCF});  // out F0h, al; fnclex; iret
+    std::vector<bool> ferr;
+    bool ignne = false;
+    m.on_x87_error = [&](bool pending) {
+        ferr.push_back(pending);
+        return ignne;
+    };
+    m.on_port_write = [&](uint16_t port, uint64_t) { ignne = ignne || port == 0xF0; };
+    m.start_real(0x1000);
+    CpuState s = m.state();
+    s.rflags |= 0x200;
+    REQUIRE(m.vcpu->set_state(s));
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().rip == 0x100C);
+    CHECK(ferr == std::vector<bool>{false, true});
+    m.pic_vector = 0x75;
+    m.vcpu->set_intr(true);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().rip == 0x100F);
+    CHECK(ferr == std::vector<bool>{false, true, false});
+    CHECK(m.memory.load<uint16_t>(Gpa{0x7FFA}) == 0x100C);
+}

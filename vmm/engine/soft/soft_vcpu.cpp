@@ -108,6 +108,7 @@ void deliver_from_block(Cpu& cpu, const Fault& fault) {
         refund(cpu, cpu.at);
         cpu.rip = cpu.current_rip();
     }
+    if (fault.vector == vector_none) return;
     if (fault.vector == vector_db) cpu.eflags |= flag_rf;
     deliver(cpu, fault);
 }

@@ -207,6 +207,7 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     load_msrs(cpu, s.msrs);
     cpu.activity = s.activity;
     cpu.monitor = {};
+    cpu.ferr = !(s.cr0 & cr0_ne);  // perhaps; the next instruction of the x87 sees to it
     cpu.nmi_pending = s.nmi_pending;
     cpu.event_pending = s.event_pending;
     cpu.event_is_exception = s.event_is_exception;

@@ -63,6 +63,7 @@ class TestMachine : public VcpuHost {
         return pic_vector;
     }
     void end_of_interrupt(uint8_t) override {}
+    bool x87_error(bool pending) override { return !on_x87_error || on_x87_error(pending); }
 
     GuestMemory memory;
     VirtualClock clock{100};
@@ -71,6 +72,7 @@ class TestMachine : public VcpuHost {
     uint8_t pic_vector = 8;
     std::function<uint64_t(uint16_t)> on_port_read;
     std::function<void(uint16_t, uint64_t)> on_port_write;
+    std::function<bool(bool)> on_x87_error;
 };
 
 }  // namespace viv::soft_test

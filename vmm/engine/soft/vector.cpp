@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/host_call.hpp"
 
 namespace viv::soft {
 namespace {
@@ -221,11 +222,34 @@ uint16_t status_word(const Cpu& cpu) {
     return status;
 }
 
+namespace {
+/// FERR# as a PC uses it (SDM 1, appendix D): the processor waits in front of the instruction for the interrupt, unless
+/// IGNNE# lets it go on.
+void report_by_wire(Cpu& cpu) {
+    bool ignored = true;
+    {
+        const HostCall call(cpu);
+        ignored = cpu.host->x87_error(true);
+    }
+    cpu.ferr = true;
+    if (ignored) return;
+    cpu.activity = Activity::halted;
+    throw Fault{.vector = vector_none};
+}
+}  // namespace
+
+void release_ferr(Cpu& cpu) {
+    if (!cpu.ferr || (status_word(cpu) & 0x80)) return;
+    cpu.ferr = false;
+    const HostCall call(cpu);
+    cpu.host->x87_error(false);
+}
+
 void check_x87_exception(Cpu& cpu) {
-    if ((cpu.fx.fcw & 0x3F) == 0x3F) return;
-    if (!(status_word(cpu) & 0x80)) return;
-    // Deviation: with CR0.NE clear a PC reports through FERR# and IRQ 13, a wire that the engines' seam does not have.
+    if ((cpu.fx.fcw & 0x3F) == 0x3F && !cpu.ferr) return;
+    if (!(status_word(cpu) & 0x80)) return release_ferr(cpu);
     if (cpu.cr0 & cr0_ne) raise(vector_mf);
+    report_by_wire(cpu);
 }
 
 }  // namespace viv::soft

@@ -10,8 +10,10 @@ Handler native_handler(const NativeOp& op);
 
 /// #UD or #NM when CR0, CR4 and XCR0 do not let the unit be used, #MF for a pending x87 exception.
 void check_unit(Cpu& cpu, Unit unit);
-/// #MF, or what stands for it, when an unmasked x87 exception is pending.
+/// #MF, or FERR# with CR0.NE clear, when an unmasked x87 exception is pending.
 void check_x87_exception(Cpu& cpu);
+/// Takes FERR# back when nothing is pending any more.
+void release_ferr(Cpu& cpu);
 /// The x87 status word with ES and B.
 uint16_t status_word(const Cpu& cpu);
 

@@ -117,6 +117,7 @@ void fninit(Cpu& cpu, const Insn&) {
     unload_fpu(cpu);
     turn_to_top_zero(cpu);
     initialise(cpu);
+    release_ferr(cpu);
 }
 
 void fnclex(Cpu& cpu, const Insn&) {
@@ -126,6 +127,7 @@ void fnclex(Cpu& cpu, const Insn&) {
     } else {
         cpu.fx.fsw &= 0x7F00;
     }
+    release_ferr(cpu);
 }
 
 void fnstcw(Cpu& cpu, const Insn& i) {
@@ -181,6 +183,7 @@ void fnsave(Cpu& cpu, const Insn& i) {
     store_bytes(cpu, &i, linear, image, head + 80, i.seg);
     turn_to_top_zero(cpu);
     initialise(cpu);
+    release_ferr(cpu);
 }
 
 void frstor(Cpu& cpu, const Insn& i) {

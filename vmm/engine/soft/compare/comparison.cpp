@@ -69,17 +69,23 @@ void Comparison::make_case(Case& c, CodeSize size, unsigned slot) {
     const auto n = static_cast<size_t>(size);
     c.size = size;
     c.slot = slot;
-    while (true) {
-        const bool free = random_() % 8 == 0 && mnemonics_[n].size() > 100;
+    const auto& list = mnemonics_[n];
+    // First all of them in turn, then at random.
+    constexpr size_t rounds = 2;
+    const bool in_turn = turn_[n] < rounds * list.size();
+    ZydisMnemonic wanted = in_turn ? list[turn_[n]++ % list.size()] : list[random_() % list.size()];
+    const bool free = !in_turn && list.size() > 100 && random_() % 8 == 0;
+    for (unsigned tries = 0;; ++tries) {
+        if (tries > 100) wanted = list[random_() % list.size()];
         if (free) {
             c.code = make_random_bytes(size, random_);
         } else {
-            const auto& forms = forms_[n].at(mnemonics_[n][random_() % mnemonics_[n].size()]);
+            const auto& forms = forms_[n].at(wanted);
             c.code = make_instance(forms[random_() % forms.size()], size, random_);
         }
         c.known = decode_for(size, c.code, c.decoded);
         // What the decoder does not know, the host may.
-        if (!c.known) continue;
+        if (!c.known || (in_turn && tries < 100 && c.decoded.z.mnemonic != wanted)) continue;
         // What the model lacks, the host may have.
         if (!soft::has_instruction(soft_->engine().features.set, c.decoded.z)) continue;
         if (left_out(c, size)) continue;

@@ -61,6 +61,7 @@ class Comparison {
     std::vector<uint8_t> initial_;  // the memory that the batch began with
     Forms forms_[2];
     std::vector<ZydisMnemonic> mnemonics_[2];
+    size_t turn_[2] = {};
     std::map<ZydisMnemonic, Count> counts_[2];
     uint64_t compared_ = 0, since_fresh_ = 0;
 };
