@@ -338,6 +338,30 @@ TEST_CASE("An NMI is taken with interrupts off, and a second one only after IRET
     CHECK(m.state().nmi_pending);
 }
 
+TEST_CASE("An NMI that came during another one is taken right after its IRET, also into a loop") {
+    ProtectedMachine m;
+    constexpr uint64_t handler = handlers + 2 * 16;
+    m.code(0x1000, {0x41, 0x90, 0xEB, 0xFC});  // inc ecx; nop; jmp back
+    m.code(handler, {0x43, 0xF4, 0xCF});       // inc ebx; hlt; iretd
+    CpuState s = m.start(0, 0x1000);
+    REQUIRE(m.vcpu->set_state(s));
+    // Often enough for the way from IRET to the loop to be known.
+    for (uint64_t round = 1; round <= 20; ++round) {
+        m.run(100);
+        m.vcpu->inject_nmi();
+        REQUIRE(m.run(100) == Stop::halted);
+        m.vcpu->inject_nmi();
+        s = m.state();
+        s.activity = Activity::running;
+        REQUIRE(m.vcpu->set_state(s));
+        REQUIRE(m.run(50) == Stop::halted);  // the second one, out of the first one's IRET
+        CHECK(m.state().gpr[RBX] == 2 * round);
+        s = m.state();
+        s.activity = Activity::running;
+        REQUIRE(m.vcpu->set_state(s));
+    }
+}
+
 TEST_CASE("Segment limits are checked with SS telling #SS and others #GP") {
     ProtectedMachine m;
     CpuState s = m.start(0, 0x1000);
