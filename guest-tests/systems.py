@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 viv = sys.argv[1]
 project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -25,6 +26,9 @@ OPENBSD = ["--until", "(I)nstall, (U)pgrade or (S)hell?"]
 GRUB = ["--until", "GNU GRUB", "--type", "c", "--until", "grub> ", "--type", r"echo viv-works\n", "--until", "\nviv-works"]
 IPXE = ["--until", "ISOLINUX 6", "--until", "iPXE initialising devices...ok"]
 
+# A kernel, and what else of its folder goes with it; the console is COM1.
+LINUX = ["--append", "console=ttyS0", "--memory", "128M", "--until", "/ # "]
+
 # name, image, engine, options, how many runs
 CASES = [
     ("FreeDOS answers dir", "freedos722.img", SOFT, FREEDOS_DIR, 2),
@@ -34,6 +38,9 @@ CASES = [
     ("GRUB answers at its command line", "grub/grub-rescue-floppy.img", SOFT, GRUB, 1),
     ("GRUB's CD answers at its command line", "grub/grub-rescue-cdrom.iso", SOFT, GRUB, 1),
     ("iPXE's CD starts by ISOLINUX", "ipxe/ipxe.iso", SOFT, IPXE, 1),
+    ("Linux 6.1 reaches its shell", "linux/vmlinuz", SOFT, LINUX, 2),
+    ("Linux 6.1 on 4 CPUs reaches its shell", "linux/vmlinuz", SOFT, [*LINUX, "--cpus", "4"], 2),
+    ("OpenBSD 2.8's loader gets to its prompt", "openbsd-2.8.img", KVM, ["--until", "boot>"], 1),
     ("FreeDOS answers dir", "freedos722.img", KVM, FREEDOS_DIR, 1),
     ("ELKS logs in", "elks-0.7.img", KVM, ELKS, 1),
 ]
@@ -48,12 +55,20 @@ def find(image):
 
 
 def run(path, engine, options):
-    command = [viv, "run", *engine, "--display", "none", "--snapshot", "--json", "--digest", "--timeout", "240", *options, path]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    try:
-        return done.returncode, json.loads(done.stdout), done.stderr
-    except json.JSONDecodeError:
-        return done.returncode, {}, done.stderr
+    """The exit code, the JSON with the bytes of COM1 as "serial", and stderr."""
+    guest = [path]
+    if os.path.basename(path) == "vmlinuz":
+        guest = ["--kernel", path, "--initrd", os.path.join(os.path.dirname(path), "initramfs.gz")]
+    with tempfile.TemporaryDirectory() as folder:
+        serial = os.path.join(folder, "serial")
+        command = [viv, "run", *engine, "--display", "none", "--snapshot", "--json", "--digest", "--timeout", "240",
+                   "--serial", "file:" + serial, *options, *guest]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        try:
+            with open(serial, "rb") as file:
+                return done.returncode, {**json.loads(done.stdout), "serial": file.read()}, done.stderr
+        except (OSError, json.JSONDecodeError):
+            return done.returncode, {}, done.stderr
 
 
 for number, (what, image, engine, options, runs) in enumerate(CASES, 1):
@@ -67,7 +82,7 @@ for number, (what, image, engine, options, runs) in enumerate(CASES, 1):
         continue
     results = [run(path, engine, options) for _ in range(runs)]
     failures = [f"exit code {code}: {result.get('message') or stderr}" for code, result, stderr in results if code != 0]
-    ends = {(result.get("digest"), result.get("instructions")) for _, result, _ in results}
+    ends = {(result.get("digest"), result.get("instructions"), result.get("serial")) for _, result, _ in results}
     if not failures and len(ends) != 1:
         failures.append(f"{runs} equal runs ended differently: {ends}")
     print(f"{'not ok' if failures else 'ok'} {number} - {name}{' twice alike' if runs == 2 else ''}", flush=True)
