@@ -56,7 +56,7 @@ void LimitedHost::prepare(bool window_wanted) {
     }
     window_wanted_ = window_wanted;
     bool step = step_always_ || (window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0) ||
-                (suspicion_ && suspicion_->step);
+                (suspicion_ && suspicion_->step) || unfinished_step_;
     if (step) {
         // A step over HLT comes back before the CPU halts, and it then halts after the interrupt.
         constexpr uint8_t hlt = 0xF4;
@@ -164,6 +164,7 @@ bool LimitedHost::stands_still() {
 
 bool LimitedHost::debug_exit() {
     counters_.steps.add();
+    unfinished_step_ = false;
     if (steps_left_ > 0 && --steps_left_ == 0) free_periods_ = free_share * burst_ / first_burst;
     if (std::exchange(suspicion_, std::nullopt)) trusted_periods_ = trust;
     // KVM drops the interrupt shadow when it steps over STI, and would deliver between the STI and HLT of an idle loop.

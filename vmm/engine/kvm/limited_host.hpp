@@ -40,6 +40,7 @@ class LimitedHost {
     void progressed() {
         set_idle(false);
         suspicion_.reset();
+        unfinished_step_ = stepping_ == Stepping::on;
     }
     /// Why a triple fault is this host's fault, if it is.
     [[nodiscard]] std::optional<std::string> explain_shutdown() const;
@@ -82,6 +83,7 @@ class LimitedHost {
     uint64_t hits_ = 0;
     bool debugging_stale_ = false;  // breakpoints_ are not what KVM has
     Stepping stepping_ = Stepping::off;
+    bool unfinished_step_ = false;  // the next entry ends the instruction; without stepping it would trap the guest
     int steps_left_ = 0;
     int burst_ = 0;           // steps of the last burst
     int free_periods_ = 0;    // of the timer until the next burst
