@@ -62,9 +62,9 @@ class Mover:
         return ["--move", self.where]
 
 
-def dos_session(engine, moves):
+def dos_steps(engine, moves):
     """A hundred moves: between commands, in the middle of what they print, and with a command half typed. Behind a text
-    that was seen, so that on virtual time the session without moves takes the same course."""
+    that was seen, so that on virtual time the run without moves takes the same course."""
     mover = Mover(engine, moves)
     steps = ["--until", r"A:\>"]
     for turn in range(20):
@@ -75,7 +75,7 @@ def dos_session(engine, moves):
     return [*steps, "--type", r"ver\n", "--until", "FreeCom version"]
 
 
-def long_mode_session(engine, moves):
+def long_mode_steps(engine, moves):
     mover = Mover(engine, moves)
     steps = []
     for turn in range(1, 100):
@@ -95,19 +95,19 @@ def dos(engine, clock):
         return skip(name, "no freedos722.img among the guests")
     if engine is HOST and not has_kvm:
         return skip(name, "this host has no /dev/kvm to use")
-    code, result, errors = run(engine, dos_session(engine, True), freedos)
+    code, result, errors = run(engine, dos_steps(engine, True), freedos)
     report(code == 0 and moves_of(result) == 100, name, [f"exit code {code}, {moves_of(result)} moves", result.get("message"), errors])
     if engine is VIRTUAL:
         # Not the digest: blocks that are decoded anew can begin elsewhere, and an interrupt be taken some instructions
         # later.
-        _, still, _ = run(engine, dos_session(engine, False), freedos)
+        _, still, _ = run(engine, dos_steps(engine, False), freedos)
         report(still.get("screen") == result.get("screen"), f"{name}: shows what one shows that stays", [still.get("screen"), result.get("screen")])
 
 
 def long_mode_run(engine, moves):
     with tempfile.TemporaryDirectory() as folder:
         serial = os.path.join(folder, "serial")
-        ended = run(engine, long_mode_session(engine, moves), long_mode, ["--serial", f"file:{serial}"])
+        ended = run(engine, long_mode_steps(engine, moves), long_mode, ["--serial", f"file:{serial}"])
         with open(serial) as file:
             return *ended, file.read()
 
