@@ -166,7 +166,7 @@ Shape shape_of_colour(const Dots& dots, unsigned left, unsigned top, unsigned he
 // A character that all the dots of some colour make; those of few dots or lines may be anything.
 std::optional<TextCell> find_on_picture(const Dots& dots, unsigned left, unsigned top, unsigned height,
                                         const Alphabet& alphabet) {
-    constexpr unsigned least = 6, least_rows = 3, most_colours = 64;
+    constexpr unsigned least = 6, least_rows = 3, most_colours = cell_width * GlyphFont::tallest;
     std::array<std::pair<Rgb, unsigned>, most_colours> counts;
     unsigned colours = 0;
     for (unsigned y = 0; y < height; ++y) {
@@ -174,7 +174,6 @@ std::optional<TextCell> find_on_picture(const Dots& dots, unsigned left, unsigne
             const Rgb dot = dots.at(left + x, top + y);
             unsigned i = 0;
             while (i < colours && counts[i].first != dot) ++i;
-            if (i == most_colours) continue;
             if (i == colours) counts[colours++] = {dot, 0};
             ++counts[i].second;
         }
@@ -335,14 +334,15 @@ TextScreen recognise_text(const Image& picture, std::span<const GlyphFont> fonts
         const Alphabet alphabet = alphabet_of(font);
         for (const Grid& grid : grids_of(dots, font.height)) consider(font, grid, alphabet, Depth::plain);
     }
-    // Looking at pictures takes long: only where there is text already, or in the plainest places.
-    if (font_of_best) {
+    // Looking at pictures takes long: where there is text already, or everywhere when there is next to none.
+    constexpr unsigned enough = 8;
+    if (best.characters >= enough) {
         consider(*font_of_best, grid_of_best, alphabet_of(*font_of_best), Depth::pictures);
-    } else {
-        for (const GlyphFont& font : fonts) {
-            const auto grids = grids_of(dots, font.height);
-            if (!grids.empty()) consider(font, grids[0], alphabet_of(font), Depth::pictures);
-        }
+        return best.screen;
+    }
+    for (const GlyphFont& font : fonts) {
+        const Alphabet alphabet = alphabet_of(font);
+        for (const Grid& grid : grids_of(dots, font.height)) consider(font, grid, alphabet, Depth::pictures);
     }
     return best.screen;
 }
