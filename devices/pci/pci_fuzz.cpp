@@ -6,6 +6,7 @@
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/pci_card_test.hpp"
 #include "devices/pci/piix3.hpp"
+#include "devices/pci/piix4_pm.hpp"
 
 using namespace viv;
 
@@ -21,10 +22,11 @@ struct NoSystem final : SystemControl {
 };
 
 struct Board {
-    std::unique_ptr<Device> make(DeviceMaker maker, uint32_t device, std::vector<DeviceRange> ranges = {}) {
-        node.set_cells("reg", std::array<uint32_t, 2>{device, 0});
-        DeviceContext context{node,  "/fuzz", std::move(ranges), {},     ports, memory_bus, memory,
-                              clock, loop,    services,          system, 0};
+    std::unique_ptr<Device> make(DeviceMaker maker, uint32_t device, std::vector<DeviceRange> ranges = {},
+                                 uint32_t function = 0) {
+        node.set_cells("reg", std::array<uint32_t, 2>{device, function});
+        DeviceContext context{node,  "/fuzz", std::move(ranges), {&isa.pins[9]}, ports, memory_bus, memory,
+                              clock, loop,    services,          system,         0};
         auto made = maker(context);
         VIV_ASSERT(made.has_value());
         return std::move(*made);
@@ -52,6 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<std::unique_ptr<Device>> devices;
     devices.push_back(board.make(make_i440fx, 0, {{DeviceRange::Space::ports, 0xCF8, 8}}));
     devices.push_back(board.make(make_piix3, 1));
+    devices.push_back(board.make(make_piix4_pm, 1, {{DeviceRange::Space::ports, 0xB2, 2}}, 3));
     devices.push_back(board.make(TestCard::make, 2));
     devices.push_back(board.make(TestCard::make, 3));
 
@@ -73,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 2: {
                 // A configuration write, mostly to what is there.
                 const uint32_t where = take(1), offset = take(1);
-                board.ports.write(0xCF8, 4, 0x80000000 | (where & 3) << 11 | offset);
+                board.ports.write(0xCF8, 4, 0x80000000 | (where & 3) << 11 | (where & 0x30) << 4 | offset);
                 board.ports.write(0xCFC + (kind >> 6), width, take(kind & 0x20 ? 4 : 1));
                 break;
             }
@@ -86,7 +89,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 if (window.device) window.device->write({take(1) % 16 * 4, 4}, take(4));
                 break;
             }
-            case 6: board.memory_bus.write(take(4), width, take(4)); break;
+            case 6:
+                board.memory_bus.write(take(4), width, take(4));
+                board.clock.advance(std::chrono::milliseconds(kind));
+                break;
             case 7: {
                 Device& device = *devices[(kind >> 3) % devices.size()];
                 auto commit = device.prepare_load(device.save());
