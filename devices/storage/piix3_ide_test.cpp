@@ -16,8 +16,14 @@ constexpr uint16_t bus_master = 0xC000;
 constexpr uint8_t idle = 0x00, active = 0x01, error = 0x02, interrupt = 0x04;
 constexpr uint64_t table = 0x1000, buffer = 0x10000;
 
+/// Made before the bus master, and gone after it.
+struct Cable {
+    IrqPin irq;
+    IdeChannel channel{IrqLine(irq)};
+};
+
 /// A disk on the first channel, 1 MiB of RAM, the bus master at C000h.
-struct IdeBoard : PciBoard {
+struct IdeBoard : Cable, PciBoard {
     IdeBoard() {
         auto content = std::make_unique<MemoryImage>(numbered_sectors(300));
         image = content.get();
@@ -30,7 +36,6 @@ struct IdeBoard : PciBoard {
         set_config(ide_at, pci::BAR0 + 16, 4, bus_master);
         set_config(ide_at, pci::COMMAND, 2, pci::IO_SPACE | pci::BUS_MASTER);
     }
-    ~IdeBoard() override { channel.connect(nullptr); }
 
     void command(uint8_t opcode, uint8_t lba, uint8_t count) {
         BusDevice& block = channel.command_block();
@@ -57,7 +62,6 @@ struct IdeBoard : PciBoard {
                std::equal(got.begin(), got.end(), image->bytes.begin() + static_cast<ptrdiff_t>(sector * 512));
     }
 
-    IdeChannel channel{IrqLine(isa.pins[14])};
     MemoryImage* image = nullptr;
 };
 
@@ -75,11 +79,11 @@ TEST_CASE("READ DMA goes to memory along the table, whichever side starts first"
         IdeBoard board;
         board.describe({{buffer, 512}, {buffer + 0x8000, 1024}, {buffer + 0x4000, 512}});
         if (drive_first) board.command(0xC8, 7, 4);
-        CHECK_FALSE(board.isa.pins[14].level());
+        CHECK_FALSE(board.irq.level());
         board.start(true);
         if (!drive_first) board.command(0xC8, 7, 4);
         CHECK(board.master_status() == interrupt);
-        CHECK(board.isa.pins[14].level());
+        CHECK(board.irq.level());
         CHECK(board.memory_has(buffer, 7, 512));
         CHECK(board.memory_has(buffer + 0x8000, 8, 1024));
         CHECK(board.memory_has(buffer + 0x4000, 10, 512));
@@ -117,7 +121,7 @@ TEST_CASE("A table that is too long leaves the engine active, one that is too sh
     board.command(0xC8, 0, 2);
     board.start(true);
     CHECK(board.master_status() == idle);
-    CHECK_FALSE(board.isa.pins[14].level());
+    CHECK_FALSE(board.irq.level());
     CHECK((board.status() & 0x08) != 0);
     // The data port has nothing to do with it.
     CHECK(board.channel.command_block().read({0, 2}) == 0xFFFF);
