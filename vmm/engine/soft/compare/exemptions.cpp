@@ -196,6 +196,17 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
                         d.z.mnemonic == ZYDIS_MNEMONIC_VMASKMOVDQU;
     const bool frame = d.z.mnemonic == ZYDIS_MNEMONIC_ENTER || d.z.mnemonic == ZYDIS_MNEMONIC_PUSH;
     if (host.vector == 17 && (large || masked || frame)) e.all = true;
+    // Linux has a data segment with the number of the CPU in it at 78h.
+    if (soft.vector == 13 && soft.error == 0x78) e.all = true;
+    const bool asks = d.z.mnemonic == ZYDIS_MNEMONIC_LSL || d.z.mnemonic == ZYDIS_MNEMONIC_LAR ||
+                      d.z.mnemonic == ZYDIS_MNEMONIC_VERR || d.z.mnemonic == ZYDIS_MNEMONIC_VERW;
+    if (asks && (host.rflags & zf) && !(soft.rflags & zf)) e.all = true;
+    // An area over the end of the canonical addresses; the frame of a far call in either order.
+    if (e.cr2 && page_fault && soft.vector == 13 && operand < 0x800000000000) {
+        e.all = operand + sizeof in.xsave > 0x800000000000;
+    }
+    if (d.z.mnemonic == ZYDIS_MNEMONIC_CALL && is_access_fault(host.vector) && is_access_fault(soft.vector))
+        e.all = true;
     // AMD does not take every address for canonical that becomes so by the base of FS or GS.
     const bool based = d.z.attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS);
     if (based && host.vector == 13 && soft.vector == 14 && soft.cr2 >> 63) e.all = true;
