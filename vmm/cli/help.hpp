@@ -41,6 +41,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --exit-port PORT    a byte written there ends the run with its value
           --test-device  QEMU's     --no-reboot  a triple fault is code 3
           --json  as JSON   --stats  counters   --digest  hash of RAM and state
+          --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60
   viv run --kernel vmlinuz --append console=ttyS0 --serial stdio

@@ -69,6 +69,14 @@ void size_option(CLI::App& app, std::optional<uint64_t>& value) {
     });
 }
 
+void trace_option(CLI::App& app, TraceChoice& value) {
+    app.add_option_function<std::string>("--trace-only", [&value](const std::string& text) {
+        const auto choice = parse_trace_choice(text);
+        if (!choice) refuse("--trace-only", choice.error().message);
+        value = *choice;
+    });
+}
+
 void port_option(CLI::App& app, std::optional<uint16_t>& value) {
     app.add_option_function<std::string>("--exit-port", [&value](const std::string& text) {
         const bool hexadecimal = text.starts_with("0x") || text.starts_with("0X");
@@ -133,6 +141,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     app.add_flag("--json", options.json);
     app.add_flag("--digest", options.digest);
     app.add_flag("--stats", options.stats);
+    app.add_option("--trace", options.trace);
+    trace_option(app, options.trace_choice);
 }
 
 /// In how many places two words differ: letters changed, added, left out, or two swapped.
@@ -260,6 +270,8 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
         return fail_usage(
             "--read-only and --snapshot exclude each other: one refuses writes, the other throws them away");
     }
+    if (run.count("--trace-only") && !command.run.trace)
+        return fail_usage("--trace-only is of no use without --trace FILE");
     return command;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vmm/core/result.hpp"
+#include "vmm/engine/trace.hpp"
 
 namespace viv::cli {
 
@@ -53,8 +54,10 @@ struct RunOptions {
     std::optional<std::string> screenshot;
     bool no_reboot = false;
     bool json = false;
-    bool digest = false;  // print a hash of RAM and state at the end
-    bool stats = false;   // print the counters at the end
+    bool digest = false;               // print a hash of RAM and state at the end
+    std::optional<std::string> trace;  // the file
+    TraceChoice trace_choice;
+    bool stats = false;  // print the counters at the end
 };
 
 struct BoardOptions {

@@ -134,6 +134,7 @@ class Run {
         // A run on virtual time depends on nothing but its inputs: the date is one of them.
         config.wall_time = options_.virtual_time ? virtual_epoch : static_cast<int64_t>(std::time(nullptr));
         config.on_triple_fault = options_.no_reboot || !options_.steps.empty() ? TripleFault::stop : TripleFault::reset;
+        if (options_.trace) config.trace = TRY(Trace::open(*options_.trace, options_.trace_choice));
         machine_ = TRY(Machine::create(std::move(config)));
         if (!machine_->engine_reason().empty()) {
             log_line(fmt::format("running on the {} engine: {}", machine_->engine().name(), machine_->engine_reason()));

@@ -122,6 +122,8 @@ class Engine : public MsiSink {
     [[nodiscard]] virtual EngineCounters counters() const = 0;
 };
 
+class Trace;
+
 /// What a machine asks of an engine when it is made.
 struct EngineConfig {
     GuestMemory& memory;
@@ -130,6 +132,7 @@ struct EngineConfig {
     /// A machine's counter keeps its rate for life, on whatever engine: that of another engine, or else the engine
     /// chooses.
     TimeStampCounter tsc = {};
+    Trace* trace = nullptr;  // what to tell of instructions and interrupts to; may be null
 };
 
 }  // namespace viv

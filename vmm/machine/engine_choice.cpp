@@ -40,7 +40,8 @@ Result<ChosenEngine> make_engine(EngineKind kind, const EngineConfig& config, En
     if (!kvm) return make_soft(config, clock, kvm.error().message);
     if (std::string drawback = kvm->engine->drawback(); !drawback.empty()) {
         // With KVM's time stamp counter, so that the machine could move there.
-        const EngineConfig movable{config.memory, config.cpus, config.cpu_model, kvm->engine->time_stamp_counter()};
+        const EngineConfig movable{config.memory, config.cpus, config.cpu_model, kvm->engine->time_stamp_counter(),
+                                   config.trace};
         return make_soft(movable, clock, std::move(drawback));
     }
     return kvm;

@@ -60,7 +60,7 @@ void pass_time(std::vector<Moment>& cpus, VirtualTime now, uint64_t hertz) {
 Result<void> Machine::move_to_engine(EngineKind kind) {
     // The counter's rate is part of the machine; what it shows, of each CPU's state.
     const TimeStampCounter tsc{engine_->time_stamp_counter().hertz, std::nullopt};
-    const EngineConfig config{memory_, static_cast<uint32_t>(cpus_.size()), cpu_model_, tsc};
+    const EngineConfig config{memory_, static_cast<uint32_t>(cpus_.size()), cpu_model_, tsc, trace_.get()};
     ChosenEngine made = TRY(viv::make_engine(kind, config, engine_clock_));
     std::vector<std::unique_ptr<Vcpu>> fresh;
     for (uint32_t i = 0; i < cpus_.size(); ++i) fresh.push_back(TRY(made.engine->create_vcpu(VcpuId{i})));

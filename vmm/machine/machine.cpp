@@ -39,6 +39,7 @@ Result<void> Machine::add_ram(uint64_t size) {
 
 Result<void> Machine::build(MachineConfig config) {
     board_ = std::move(config.board);
+    trace_ = std::move(config.trace);
     on_triple_fault_ = config.on_triple_fault;
     count_instructions_ = config.count_instructions;
     memory_size_ = TRY(memory_size(board_));
@@ -62,10 +63,12 @@ Result<void> Machine::build(MachineConfig config) {
         clock_ = host_clock_.get();
         engine_clock_ = host_clock_.get();
     }
-    chosen_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = cpu_model_}, engine_clock_));
+    chosen_ = TRY(config.make_engine({.memory = memory_, .cpus = cpus, .cpu_model = cpu_model_, .trace = trace_.get()},
+                                     engine_clock_));
     engine_ = chosen_.engine.get();
     memory_.on_sync([this](Gpa base) { engine_->sync_dirty(base); });
     for (uint32_t i = 0; i < cpus; ++i) cpus_.push_back(TRY(engine_->create_vcpu(VcpuId{i})));
+    if (trace_) trace_exits();
 
     services_.provide(isa_irqs_);
     services_.provide(drives_);
@@ -271,6 +274,13 @@ void Machine::carry_out_requests() {
     cpus_may_run_.notify_all();
 }
 
+void Machine::trace_exits() {
+    for (uint32_t i = 0; i < cpus_.size(); ++i) {
+        tracing_hosts_.push_back(std::make_unique<TracingHost>(static_cast<VcpuHost&>(*this), *trace_, VcpuId{i},
+                                                               [this, i] { return cpus_[i]->instructions(); }));
+    }
+}
+
 /// Runs a CPU until the run ends or the engine is another kind.
 void Machine::run_cpu(size_t index, std::unique_lock<std::mutex>& hold) {
     const uint64_t budget = count_instructions_ ? ~uint64_t{0} - 1 : ~uint64_t{0};
@@ -285,7 +295,7 @@ void Machine::run_cpu(size_t index, std::unique_lock<std::mutex>& hold) {
         if (phase_ == Phase::stopped || chosen_.one_loop) return;
         Vcpu& cpu = *cpus_[index];
         hold.unlock();
-        const Stop reason = cpu.run(*this, budget);
+        const Stop reason = cpu.run(host_of(index), budget);
         hold.lock();
         handle_stop(cpu, reason);
     }

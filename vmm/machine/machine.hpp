@@ -24,6 +24,7 @@
 #include "vmm/core/services.hpp"
 #include "vmm/core/system_control.hpp"
 #include "vmm/engine/engine.hpp"
+#include "vmm/engine/trace.hpp"
 #include "vmm/machine/builder.hpp"
 #include "vmm/machine/engine_choice.hpp"
 
@@ -62,6 +63,7 @@ struct MachineConfig {
     ClockChoice clock;
     int64_t wall_time = 0;  // Unix time at power-on, seconds
     TripleFault on_triple_fault = TripleFault::reset;
+    std::unique_ptr<Trace> trace;  // may be null
     /// Makes KVM count instructions, too, which it does a thousand times slower than it runs.
     bool count_instructions = false;
 };
@@ -140,6 +142,11 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void run_cpu(size_t index, std::unique_lock<std::mutex>& hold);
     void run_one_loop(std::unique_lock<std::mutex>& hold);
     bool run_round(std::unique_lock<std::mutex>& hold);
+    void trace_exits();
+    /// What CPU `index` calls: the machine, or what traces on the way to it.
+    VcpuHost& host_of(size_t index) {
+        return tracing_hosts_.empty() ? static_cast<VcpuHost&>(*this) : *tracing_hosts_[index];
+    }
     void pause_clock();
     void resume_clock();
     void handle_stop(Vcpu& cpu, Stop reason);
@@ -192,9 +199,11 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     bool count_instructions_ = false;
     std::string cpu_model_ = "max";
     EngineClock engine_clock_;
+    std::unique_ptr<Trace> trace_;  // outlives the engine
     ChosenEngine chosen_;
     Engine* engine_ = nullptr;  // of chosen_
     std::vector<std::unique_ptr<Vcpu>> cpus_;
+    std::vector<std::unique_ptr<TracingHost>> tracing_hosts_;  // a CPU each, or none
     std::vector<BuiltDevice> devices_;
     InterruptController* pic_ = nullptr;
     IoApicControl* ioapic_ = nullptr;

@@ -15,7 +15,8 @@ constexpr uint64_t slice = 20'000;
 /// Gives each CPU one turn. Returns whether all of them are halted.
 bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
     bool all_halted = true;
-    for (auto& cpu : cpus_) {
+    for (size_t index = 0; index < cpus_.size(); ++index) {
+        Vcpu& cpu = *cpus_[index];
         uint64_t budget = slice;
         if (virtual_clock_) {
             virtual_clock_->run_due();
@@ -25,10 +26,10 @@ bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
         }
         parked_ = 0;
         hold.unlock();
-        const Stop reason = cpu->run(*this, budget);
+        const Stop reason = cpu.run(host_of(index), budget);
         hold.lock();
         parked_ = cpus_.size();
-        handle_stop(*cpu, reason);
+        handle_stop(cpu, reason);
         all_halted = all_halted && reason == Stop::halted;
         if (is_busy() || phase_ != Phase::running) return false;
     }

@@ -67,6 +67,7 @@ class SoftEngine final : public Engine {
     /// Set by the memory's listener, which may outlive the engine.
     std::shared_ptr<std::atomic<bool>> memory_changed = std::make_shared<std::atomic<bool>>(false);
     uint32_t epoch = 1;
+    Trace* trace = nullptr;  // null: nothing is traced
     uint64_t faults = 0, interrupts = 0;
 };
 

@@ -1,8 +1,10 @@
 // Interrupt and exception delivery, INT n and IRET in every mode (SDM 3A, 6 and 20.3; 3B, 20).
 #include "vmm/engine/soft/interrupts.hpp"
 
+#include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/memory.hpp"
 #include "vmm/engine/soft/segments.hpp"
+#include "vmm/engine/soft/tracing.hpp"
 
 namespace viv::soft {
 namespace {
@@ -161,6 +163,8 @@ bool is_contributory(uint8_t vector) {
 }  // namespace
 
 void interrupt(Cpu& cpu, uint8_t vector, Source source, bool has_error, uint32_t error) {
+    if (cpu.engine->trace) [[unlikely]]
+        trace_interrupt(cpu, vector, source, has_error, error);
     Transaction transaction(cpu);
     if (cpu.protected_mode()) {
         protected_interrupt(cpu, vector, source, has_error, error);

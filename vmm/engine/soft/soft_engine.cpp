@@ -9,7 +9,11 @@ namespace viv {
 namespace soft {
 
 SoftEngine::SoftEngine(const EngineConfig& config, Clock& guest_clock, VirtualClock* retired_clock)
-    : memory(config.memory), clock(guest_clock), retired(retired_clock), blocks(config.memory, *this) {
+    : memory(config.memory),
+      clock(guest_clock),
+      retired(retired_clock),
+      blocks(config.memory, *this),
+      trace(config.trace) {
     memory.on_change([changed = memory_changed] { *changed = true; });
     if (retired) {
         retired->on_earlier_deadline([this] {

@@ -11,6 +11,8 @@
 #include "vmm/engine/soft/interrupts.hpp"
 #include "vmm/engine/soft/run.hpp"
 #include "vmm/engine/soft/system.hpp"
+#include "vmm/engine/soft/tracing.hpp"
+#include "vmm/engine/trace.hpp"
 
 namespace viv::soft {
 namespace {
@@ -81,12 +83,15 @@ Stop SoftVcpu::run(VcpuHost& host, uint64_t budget) {
     cpu.remaining = static_cast<int64_t>(std::min<uint64_t>(budget, std::numeric_limits<int64_t>::max() / 2));
     cpu.slice_start = cpu.remaining;
     engine_.native.enter_guest(cpu);
+    const bool traced = engine_.trace && engine_.trace->choice().instructions;
     while (serve()) {
         engine_.blocks.collect();
         cpu.block = nullptr;
         try {
-            const bool singly = cpu.interrupt_shadow || (cpu.eflags & (flag_tf | flag_rf)) || (cpu.dr7 & 0xFF);
+            const bool singly =
+                traced || cpu.interrupt_shadow || (cpu.eflags & (flag_tf | flag_rf)) || (cpu.dr7 & 0xFF);
             if (singly) {
+                if (traced) trace_instruction(cpu);
                 step();
             } else {
                 run_blocks();
