@@ -343,12 +343,36 @@ class Run {
         return all;
     }
 
+    /// What follows from the counters, where the engine counts what it needs.
+    [[nodiscard]] std::vector<std::pair<std::string, double>> rates(const EngineCounters& all) const {
+        const auto count = [&all](std::string_view name) {
+            const auto found = std::ranges::find(all, name, &EngineCounters::value_type::first);
+            return found == all.end() ? 0.0 : static_cast<double>(found->second);
+        };
+        timespec used{};
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+        const double seconds = static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
+        const auto instructions = static_cast<double>(machine_->instructions());
+        std::vector<std::pair<std::string, double>> out{{"host CPU seconds", seconds}};
+        if (instructions > 0) {
+            out.emplace_back("million instructions per CPU second", instructions / seconds / 1e6);
+            out.emplace_back("TLB misses per 1000 instructions", count("tlb.slow-accesses") * 1000 / instructions);
+            out.emplace_back("page walks per 1000 instructions", count("tlb.walks") * 1000 / instructions);
+        }
+        if (count("blocks.lookups") > 0) {
+            out.emplace_back("block cache hits, %", 100 - count("blocks.decoded") * 100 / count("blocks.lookups"));
+        }
+        return out;
+    }
+
     /// What --digest and --stats ask for, as text.
     void print_details() const {
         if (options_.digest)
             print_to(stdout, fmt::format("sha256 {}  instructions {}\n", digest_, machine_->instructions()));
         if (!options_.stats) return;
-        for (const auto& [name, value] : counters()) print_to(stderr, fmt::format("{:<40} {:>16}\n", name, value));
+        const EngineCounters all = counters();
+        for (const auto& [name, value] : all) print_to(stderr, fmt::format("{:<40} {:>16}\n", name, value));
+        for (const auto& [name, value] : rates(all)) print_to(stderr, fmt::format("{:<40} {:>16.2f}\n", name, value));
     }
 
     void print_json(const Report& report) const {

@@ -196,6 +196,7 @@ ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& ou
 }
 
 Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
+    ++cpu.engine->block_lookups;
     if (!cpu.code64 && rip > cpu.seg[CS].limit) raise_gp();
     const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
     const TlbEntry entry = fetch_entry(cpu, linear);

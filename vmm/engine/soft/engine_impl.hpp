@@ -69,6 +69,8 @@ class SoftEngine final : public Engine {
     uint32_t epoch = 1;
     Trace* trace = nullptr;  // null: nothing is traced
     uint64_t faults = 0, interrupts = 0;
+    uint64_t slow_accesses = 0, walks = 0, flushes = 0;  // of the TLB
+    uint64_t block_lookups = 0;
 };
 
 }  // namespace viv::soft

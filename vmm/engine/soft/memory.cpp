@@ -46,6 +46,7 @@ void note_access(Cpu& cpu, uint64_t linear, unsigned size, Access access) {
 
 /// The TLB entry for `access`, from the TLB when it allows it.
 TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    ++cpu.engine->slow_accesses;
     TlbEntry& entry = tlb.at(linear);
     if (entry.page == (linear & page_mask) && (access != Access::write || entry.may_write) &&
         (access != Access::execute || entry.may_execute)) {
@@ -57,6 +58,7 @@ TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 
 /// The same; null with Cpu::fault set for a page fault.
 TlbEntry* try_entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    ++cpu.engine->slow_accesses;
     TlbEntry& entry = tlb.at(linear);
     if (entry.page == (linear & page_mask) && (access != Access::write || entry.may_write)) {
         if (access == Access::write) open_for_writing(cpu, tlb, entry);

@@ -172,6 +172,7 @@ void clear(TlbEntry& entry) {
 }
 
 void flush(Cpu& cpu, bool keep_global) {
+    ++cpu.engine->flushes;
     for (Tlb& tlb : cpu.tlbs) {
         unsigned kept = 0;
         for (unsigned i = 0; i < tlb.used_count; ++i) {
@@ -196,6 +197,7 @@ TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 }
 
 TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
+    ++cpu.engine->walks;
     Walk walk(cpu, linear, access, user);
     if (!walk.run()) return nullptr;
     const Leaf leaf = walk.leaf();

@@ -91,6 +91,11 @@ EngineCounters SoftEngine::counters() const {
     return {{"instructions", instructions},
             {"faults", faults},
             {"interrupts", interrupts},
+            {"tlb.slow-accesses", slow_accesses},
+            {"tlb.walks", walks},
+            {"tlb.flushes", flushes},
+            {"blocks.lookups", block_lookups},
+            {"blocks.epochs", epoch},
             {"blocks.decoded", blocks.decoded},
             {"blocks.invalidated", blocks.invalidated}};
 }
