@@ -206,6 +206,10 @@ struct Cpu {
     alignas(32) std::array<Xmm, 16> vector_registers{};
     alignas(64) std::array<uint8_t, 64> scratch{};
 
+    uint32_t supervisor_epoch = 0, user_epoch = 0;  // what code_tag is made of
+    bool ran_local_supervisor_code = false;         // in this epoch, from pages that are not global
+    std::array<uint64_t, 64> executed_pages{};      // a bit each by page number: what code may be linked to
+
     uint64_t physical_mask = ~uint64_t{0};  // A20
     uint32_t id = 0;
     int64_t slice_start = 0;  // `remaining` at the last time account
@@ -236,6 +240,11 @@ struct Cpu {
         } else {
             std::memcpy(at_slot, &value, sizeof(T));
         }
+    }
+    /// Notes that code of the page at `linear` runs, and asks for it; pages that share a bit answer alike.
+    void note_executed(uint64_t linear) { executed_pages[(linear >> 18) % 64] |= uint64_t{1} << ((linear >> 12) % 64); }
+    [[nodiscard]] bool may_have_executed(uint64_t linear) const {
+        return executed_pages[(linear >> 18) % 64] & (uint64_t{1} << ((linear >> 12) % 64));
     }
     [[nodiscard]] uint32_t arithmetic_flags() const {
         return (static_cast<uint32_t>(arith >> 8) & 0xD5u) | (static_cast<uint32_t>(arith & 1) << 11);
@@ -279,6 +288,8 @@ void update_segment(Cpu& cpu, Seg which);
 void update_units(Cpu& cpu);
 /// Voids all links between blocks and the jump cache.
 void new_code_epoch(Cpu& cpu);
+/// The same for code that is not in global pages.
+void new_local_code_epoch(Cpu& cpu);
 
 /// All registers that a far transfer may have changed before it faults; puts them back unless commit() was called.
 class Transaction {

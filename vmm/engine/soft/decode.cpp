@@ -200,6 +200,8 @@ Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
     if (!cpu.code64 && rip > cpu.seg[CS].limit) raise_gp();
     const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
     const TlbEntry entry = fetch_entry(cpu, linear);
+    cpu.note_executed(linear);
+    if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
     if (!entry.host) return fetch_single(cpu, rip, linear, entry, flavour);
     const std::byte* host = entry.host + (linear & 0xFFF);
     Block* block = cpu.engine->blocks.find(host, flavour, nullptr);

@@ -184,9 +184,10 @@ struct MsrRow {
     CpuFeature needs;
     uint32_t index;
 };
-const std::vector<MsrRow> msr_rows = {{tsc, 0x10},          {mtrr, 0xFE},    {mtrr, 0x250},         {sep, 0x174},
-                                      {mca, 0x179},         {pat, 0x277},    {syscall, 0xC0000081}, {lm, 0xC0000100},
-                                      {rdtscp, 0xC0000103}, {xsaves, 0xDA0}, {tsc_adjust, 0x3B}};
+const std::vector<MsrRow> msr_rows = {{tsc, 0x10},           {mtrr, 0xFE},       {mtrr, 0x250},
+                                      {sep, 0x174},          {mca, 0x179},       {pat, 0x277},
+                                      {syscall, 0xC0000081}, {lm, 0xC0000100},   {rdtscp, 0xC0000103},
+                                      {xsaves, 0xDA0},       {tsc_adjust, 0x3B}, {arch_capabilities, 0x10A}};
 /// Bits of CR4; setting them is #GP without.
 struct Cr4Row {
     CpuFeature needs;

@@ -47,6 +47,7 @@ bool has_msr(const Features& f, uint32_t index) {
         case 0x10: return f.has(tsc);
         case 0x1B: return f.has(apic) && p6;
         case 0x3B: return f.has(tsc_adjust);
+        case 0x10A: return f.has(arch_capabilities);
         case 0x17:
         case 0x79:
         case 0x8B: return p6;
@@ -107,6 +108,10 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0xE7:
         case 0xE8: return read_tsc(cpu);  // MPERF, APERF
         case 0xFE: return 0x508;          // MTRRcap: write combining, fixed ranges, 8 variable ones
+        case 0x10A:
+            // ARCH_CAPABILITIES: none of the known ways around protection works here, so guests need no defence
+            // (PSCHANGE, MDS, L1TF, SSB, TAA, MMIO, GDS, RFDS; SDM 4, table 2-2).
+            return 0x0C00E179;
         case 0x174: return cpu.sysenter_cs;
         case 0x175: return cpu.sysenter_esp;
         case 0x176: return cpu.sysenter_eip;

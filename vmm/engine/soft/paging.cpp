@@ -185,7 +185,7 @@ void flush(Cpu& cpu, bool keep_global) {
         }
         tlb.used_count = kept;
     }
-    new_code_epoch(cpu);
+    keep_global ? new_local_code_epoch(cpu) : new_code_epoch(cpu);
 }
 
 }  // namespace
@@ -255,7 +255,7 @@ void flush_tlb_page(Cpu& cpu, uint64_t linear) {
         TlbEntry& entry = tlb.at(linear);
         if (entry.page == (linear & page_mask)) clear(entry);
     }
-    new_code_epoch(cpu);
+    if (cpu.may_have_executed(linear)) new_code_epoch(cpu);
 }
 
 void protect_code_page(Cpu& cpu, const std::byte* host_page) {

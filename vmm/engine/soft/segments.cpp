@@ -53,6 +53,18 @@ void update_segment(Cpu& cpu, Seg which) {
     }
 }
 
+namespace {
+void update_code_tag(Cpu& cpu) {
+    const uint32_t epoch = cpu.cpl == 3 ? cpu.user_epoch : cpu.supervisor_epoch;
+    cpu.code_tag = uint64_t{epoch} << 32 | (cpu.seg_base[CS] & 0xFFFFFFFF);
+}
+
+uint32_t next_epoch(SoftEngine& engine) {
+    if (engine.epoch == std::numeric_limits<uint32_t>::max()) engine.restart_epochs();
+    return ++engine.epoch;
+}
+}  // namespace
+
 void update_mode(Cpu& cpu) {
     cpu.long_active = cpu.efer & efer_lma;
     cpu.code64 = cpu.long_active && cpu.seg[CS].long_mode && !cpu.vm86();
@@ -84,12 +96,20 @@ void update_mode(Cpu& cpu) {
     }
     cpu.tlb = &cpu.tlbs[kind];
     update_units(cpu);
-    cpu.code_tag = (cpu.code_tag & ~uint64_t{0xFFFFFFFF}) | (cpu.seg_base[CS] & 0xFFFFFFFF);
+    update_code_tag(cpu);
 }
 
 void new_code_epoch(Cpu& cpu) {
-    if (cpu.engine->epoch == std::numeric_limits<uint32_t>::max()) cpu.engine->restart_epochs();
-    cpu.code_tag = uint64_t{++cpu.engine->epoch} << 32 | (cpu.seg_base[CS] & 0xFFFFFFFF);
+    cpu.supervisor_epoch = cpu.user_epoch = next_epoch(*cpu.engine);
+    cpu.ran_local_supervisor_code = false;
+    cpu.executed_pages = {};
+    update_code_tag(cpu);
+}
+
+void new_local_code_epoch(Cpu& cpu) {
+    if (cpu.ran_local_supervisor_code) return new_code_epoch(cpu);
+    cpu.user_epoch = next_epoch(*cpu.engine);
+    update_code_tag(cpu);
 }
 
 bool try_descriptor(Cpu& cpu, uint16_t selector, Descriptor& out) {

@@ -346,7 +346,8 @@ void invpcid(Cpu& cpu, const Insn& i) {
     if (type < 2 && (low & 0xFFF) && !(cpu.cr4 & cr4_pcide)) raise_gp();
     if (type == 0 && !is_canonical(address)) raise_gp();
     if (type == 0) return flush_tlb_page(cpu, address);
-    flush_tlb(cpu);
+    // Types 1 and 3 keep global translations (SDM 2A, INVPCID).
+    type == 2 ? flush_tlb(cpu) : flush_tlb_non_global(cpu);
 }
 void wbinvd(Cpu& cpu, const Insn&) {
     need_cpl0(cpu);
