@@ -66,12 +66,12 @@ constexpr uint64_t cr4_vme = 1, cr4_pvi = 2, cr4_tsd = 4, cr4_de = 8, cr4_pse = 
                    cr4_smap = 0x200000;
 constexpr uint64_t efer_sce = 1, efer_lme = 0x100, efer_lma = 0x400, efer_nxe = 0x800;
 
-/// One page translation. A tag is the linear page when the access may go straight to host memory, else `no_tag`.
-struct TlbEntry {
+/// One page translation, in a cache line of the host. A tag is the linear page when the access may go straight to host
+/// memory, else `no_tag`.
+struct alignas(64) TlbEntry {
     static constexpr uint64_t no_tag = 1;
     uint64_t read = no_tag;
     uint64_t write = no_tag;
-    uint64_t execute = no_tag;
     uint64_t addend = 0;     // host address minus linear address
     uint64_t page = no_tag;  // the linear page this entry translates
     uint64_t physical = 0;
@@ -84,7 +84,7 @@ struct TlbEntry {
 
 /// Translations for one kind of access.
 struct Tlb {
-    static constexpr unsigned size = 1024;
+    static constexpr unsigned size = 4096;
     std::array<TlbEntry, size> entries;
     std::array<uint16_t, size> used;  // the entries that hold something
     unsigned used_count = 0;

@@ -229,7 +229,6 @@ TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool
     if (&tlb == &cpu.tlbs[tlb_user_aligned]) return &entry;  // every access is checked
     if (watches_data(cpu, entry.page)) return &entry;
     entry.read = entry.page;
-    if (entry.may_execute) entry.execute = entry.page;
     if (access == Access::write) open_for_writing(cpu, tlb, entry);
     return &entry;
 }
