@@ -185,23 +185,8 @@ void drop_false_base(Decoded& d) {
     }
 }
 
-}  // namespace
-
-ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& out) {
-    static const Decoders decoders;
-    const ZyanStatus status =
-        ZydisDecoderDecodeFull(&decoders.by_size[code_size], bytes.data(), bytes.size(), &out.z, out.operands);
-    if (ZYAN_SUCCESS(status)) drop_false_base(out);
-    return status;
-}
-
-Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
-    ++cpu.engine->block_lookups;
-    if (!cpu.code64 && rip > cpu.seg[CS].limit) raise_gp();
-    const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
-    const TlbEntry entry = fetch_entry(cpu, linear);
-    cpu.note_executed(linear);
-    if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
+/// The block of code that `entry` translates.
+Block* block_at(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& entry, uint8_t flavour) {
     if (!entry.host) return fetch_single(cpu, rip, linear, entry, flavour);
     const std::byte* host = entry.host + (linear & 0xFFF);
     Block* block = cpu.engine->blocks.find(host, flavour, nullptr);
@@ -217,6 +202,28 @@ Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
     if (block && (cpu.code64 || rip + block->bytes - 1 <= cpu.seg[CS].limit)) return block;
     if (block) return fetch_single(cpu, rip, linear, entry, flavour);  // the limit cuts it
     return decode_block(cpu, rip, linear, entry, flavour);
+}
+
+}  // namespace
+
+ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& out) {
+    static const Decoders decoders;
+    const ZyanStatus status =
+        ZydisDecoderDecodeFull(&decoders.by_size[code_size], bytes.data(), bytes.size(), &out.z, out.operands);
+    if (ZYAN_SUCCESS(status)) drop_false_base(out);
+    return status;
+}
+
+Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
+    ++cpu.engine->block_lookups;
+    if (!cpu.code64 && rip > cpu.seg[CS].limit) raise_gp();
+    const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
+    const TlbEntry entry = fetch_entry(cpu, linear);
+    Block* const block = block_at(cpu, rip, linear, entry, flavour);
+    // Afterwards, since looking for a block may void others and begin a new epoch.
+    cpu.note_executed(linear);
+    if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
+    return block;
 }
 
 Block* make_single_block(SoftEngine& engine, std::span<const uint8_t> bytes, uint8_t flavour, Decoded& decoded) {

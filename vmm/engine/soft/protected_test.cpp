@@ -473,3 +473,23 @@ TEST_CASE("LTR and LLDT refuse a 64-bit base that is not canonical") {
     CHECK(loads(lldt, ldt, 0xFFFF8000));
     CHECK_FALSE(loads(lldt, ldt, 0xFFAAAAAA));
 }
+
+TEST_CASE("Code that another page took the place of runs as soon as its translation is forgotten") {
+    const std::array<std::array<uint8_t, 7>, 2> ways{{
+        {0x0F, 0x01, 0x3D, 0x00, 0x00, 0x03, 0x00},  // invlpg [30000h]
+        {0x0F, 0x20, 0xD8, 0x0F, 0x22, 0xD8, 0x90},  // mov eax, cr3; mov cr3, eax; nop
+    }};
+    for (const auto& way : ways) {
+        ProtectedMachine m;
+        // mov ecx, 3; again: call 30000h; dec ecx; jnz again; mov ebx, eax; mov dword [the page's entry], 31007h
+        m.code(0x20000, {0xB9, 3,    0,    0,    0,    0xE8, 0xF6, 0xFF, 0,    0,    0x49, 0x75, 0xF8,
+                         0x89, 0xC3, 0xC7, 0x05, 0xC0, 0x10, 0x01, 0x00, 0x07, 0x10, 0x03, 0x00});
+        for (size_t n = 0; n < way.size(); ++n) m.memory.store(Gpa{0x20019 + n}, way[n]);
+        m.code(0x20020, {0xE8, 0xDB, 0xFF, 0, 0, 0xF4});  // call 30000h; hlt
+        m.code(0x30000, {0xB8, 1, 0, 0, 0, 0xC3});        // mov eax, 1; ret
+        m.code(0x31000, {0xB8, 2, 0, 0, 0, 0xC3});        // mov eax, 2; ret
+        m.go(m.start_paged(0, 0x20000));
+        CHECK(m.state().gpr[RBX] == 1);
+        CHECK(m.state().gpr[RAX] == 2);
+    }
+}
