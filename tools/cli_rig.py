@@ -81,6 +81,9 @@ WRITES = disk_loop(3, 0x0002, 0)  # the second sector
 LAST = (79 << 8) | 18  # of 80 cylinders, 2 heads and 18 sectors
 WRITES_LAST = disk_loop(3, LAST, 1)
 READS_LAST = disk_loop(2, LAST, 1)
+# On a disk of 16 heads and 63 sectors: behind DISK_LIMIT, which is more than any piece of the machine's memory.
+DISK_SIZE, DISK_LIMIT = 20 << 20, 18_000_000
+WRITES_BEHIND_LIMIT = disk_loop(3, (36 << 8) | 18, 1)
 
 
 class Finished:

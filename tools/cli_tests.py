@@ -429,9 +429,9 @@ def a_snapshot_changes_nothing(rig):
 @case
 def a_file_that_may_not_grow_is_an_error_of_the_guests_disk(rig):
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (FLOPPY - 512, FLOPPY - 512))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (rigs.DISK_LIMIT, rigs.DISK_LIMIT))
 
-    path = rig.image(rigs.WRITES_LAST)
+    path = rig.image(rigs.WRITES_BEHIND_LIMIT, rigs.DISK_SIZE)
     for more in ([], ['--snapshot']):
         done = rig.viv_run('--memory', '2M', '--until', 'E', *more, path, preexec_fn=limit)
         assert done.code == 0 and f"disk image '{path}': cannot write" in done.err and 'File too large' in done.err, done
