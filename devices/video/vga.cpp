@@ -65,7 +65,7 @@ uint64_t Vga::Memory::read(Access access) {
     if (vga_.state_.dispi.shows_bank()) {
         uint64_t value = ~uint64_t{0};
         const auto bytes = vga_.banked(access);
-        std::memcpy(&value, bytes.data(), bytes.size());
+        if (!bytes.empty()) std::memcpy(&value, bytes.data(), bytes.size());
         return value;
     }
     uint64_t value = 0;
@@ -82,7 +82,7 @@ void Vga::Memory::write(Access access, uint64_t value) {
         changed = vga_fast_write(vga_.state_, vga_.fast_path_, access.offset, access.size, value);
     } else if (vga_.state_.dispi.shows_bank()) {
         const auto bytes = vga_.banked(access);
-        std::memcpy(bytes.data(), &value, bytes.size());
+        if (!bytes.empty()) std::memcpy(bytes.data(), &value, bytes.size());
     } else {
         for (unsigned i = 0; i < access.size; ++i) {
             changed |= vga_write_memory(vga_.state_, vga_.cells(), static_cast<uint32_t>(access.offset + i),

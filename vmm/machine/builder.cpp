@@ -63,6 +63,12 @@ Result<std::vector<IrqPin*>> parse_interrupts(const TreeNode& node, const std::s
 class Builder {
   public:
     explicit Builder(const BuildEnvironment& environment) : env_(environment) {}
+    Builder(const Builder&) = delete;
+    Builder& operator=(const Builder&) = delete;
+    /// When a device cannot be made, the others go in the reverse order: they hold on to those before them.
+    ~Builder() {
+        while (!built_.empty()) built_.pop_back();
+    }
 
     Result<void> walk(const TreeNode& parent, const std::string& prefix, BusKind bus) {
         for (const TreeNode& node : parent.children) {
