@@ -1,4 +1,5 @@
 #include "vmm/machine/screen_reader.hpp"
+#include "devices/video/test_font.hpp"
 
 #include "devices/video/vga_test_rig.hpp"
 #include "vmm/core/catch.hpp"
@@ -6,24 +7,6 @@
 namespace viv {
 namespace {
 using namespace testing;
-
-/// A font whose letters are all different and whose blocks are the usual ones. `seed` makes another one.
-std::vector<std::byte> make_font(unsigned height, unsigned seed = 1) {
-    std::vector<std::byte> font(256 * size_t{height});
-    for (unsigned character = 0; character < 256; ++character) {
-        for (unsigned y = 0; y < height; ++y) {
-            unsigned row = character == ' ' || y == 0 ? 0 : (character * 37 + y * y * seed * 11) >> (y % 3) & 0x7E;
-            if (y == 1 && character != ' ') row = character;
-            if (character == 0xDB) row = 0xFF;
-            if (character == 0xDC) row = y < height / 2 ? 0x00 : 0xFF;
-            if (character == 0xDD) row = 0xF0;
-            if (character == 0xDE) row = 0x0F;
-            if (character == 0xDF) row = y < height / 2 ? 0xFF : 0x00;
-            font[size_t{character} * height + y] = std::byte{static_cast<uint8_t>(row)};
-        }
-    }
-    return font;
-}
 
 // What a BIOS does in mode 13h: characters of 8 by 8 dots, which the monitor shows doubled.
 TEST_CASE("the reader reads graphics with a font in the guest's memory") {
