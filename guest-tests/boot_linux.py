@@ -19,6 +19,8 @@ COMMANDS = [
     ("calculates in the shell", b"echo $((6 * 7))$?\n", b"420"),
     ("has an ACPI soft-off", b"dmesg | grep -c 'supports S0 S5'\n", b"1"),
     ("sees the PM timer", b"cat /sys/devices/system/clocksource/*/available_clocksource\n", b"acpi_pm"),
+    ("sees the HPET", b"dmesg | grep -c 'hpet0: 3 comparators, 64-bit 100.000000 MHz counter'\n", b"1"),
+    ("keeps time by the HPET", b"cat /sys/devices/system/clocksource/clocksource0/current_clocksource\n", b"hpet"),
     ("interrupts come through the IOAPIC", b"grep -c 'IO-APIC.*ttyS0' /proc/interrupts\n", b"1"),
     ("complains of no table and no firmware", b"dmesg | grep -cE 'ACPI (BIOS )?(Error|Warning)|ACPI Exception'\n", b"0"),
 ]
@@ -33,7 +35,7 @@ def report(passed, what):
 
 
 print(f"1..{COUNT}")
-command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1", "--memory", "128M",
+command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 clocksource=hpet", "--memory", "128M",
            "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json", *options]
 machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 output = b""

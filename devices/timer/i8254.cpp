@@ -11,6 +11,7 @@
 
 #include "devices/byte_ports.hpp"
 #include "devices/interrupt/interrupt_controller.hpp"
+#include "devices/timer/hpet.hpp"
 #include "devices/timer/i8254_counter.hpp"
 #include "devices/timer/speaker.hpp"
 
@@ -89,6 +90,7 @@ class I8254 final : public StatefulDevice<State>, public Speaker {
         TRY(context.map(0, counter_ports_));
         TRY(context.map(1, port_b_ports_));
         irq_ = TRY(context.irq(0));
+        if (auto* inputs = context.services.find<LegacyTimerInputs>()) irq_ = IrqLine(inputs->timer);
         context.services.provide<Speaker>(*this);
         controller_ = context.services.find<InterruptController>();
         return {};

@@ -14,6 +14,7 @@
 
 #include "devices/byte_ports.hpp"
 #include "devices/system/nvram.hpp"
+#include "devices/timer/hpet.hpp"
 
 namespace viv {
 namespace {
@@ -231,6 +232,7 @@ class Mc146818 final : public StatefulDevice<State>, public Nvram {
     Result<void> attach(const DeviceContext& context) {
         TRY(context.map(0, ports_));
         irq_ = TRY(context.irq(0));
+        if (auto* inputs = context.services.find<LegacyTimerInputs>()) irq_ = IrqLine(inputs->rtc);
         context.services.provide<Nvram>(*this);
         return {};
     }

@@ -21,6 +21,7 @@
 #include "devices/system/i8237.hpp"
 #include "devices/system/port92.hpp"
 #include "devices/system/test_device.hpp"
+#include "devices/timer/hpet.hpp"
 #include "devices/timer/i8254.hpp"
 #include "devices/timer/mc146818.hpp"
 #include "devices/video/vga.hpp"
@@ -37,6 +38,7 @@ constexpr std::array entries{
     Entry{"bochs,vga", make_pci_vga},
     Entry{"ibm,vga", make_vga},
     Entry{"intel,82077aa", make_i82077aa},
+    Entry{"intel,hpet", make_hpet},
     Entry{"intel,i440fx", make_i440fx},
     Entry{"intel,i8042", make_i8042},
     Entry{"intel,i8237", make_i8237},

@@ -124,6 +124,11 @@ Code io_ports(uint16_t base, uint8_t count) {
            bytes(count, 1);
 }
 
+Code memory(uint32_t base, uint32_t size) {
+    constexpr uint8_t descriptor = 0x86, content = 9, writable = 1;
+    return bytes(descriptor, 1) + bytes(content, 2) + bytes(writable, 1) + bytes(base, 4) + bytes(size, 4);
+}
+
 Code irq(uint8_t number) {
     constexpr uint8_t descriptor = 0x22;  // edge triggered, active high
     return bytes(descriptor, 1) + bytes(uint64_t{1} << number, 2);

@@ -30,6 +30,8 @@ Code name_eisa_id(std::string_view name, std::string_view id);
 Code name_resources(std::string_view name, const Code& resources);
 
 Code io_ports(uint16_t base, uint8_t count);
+/// Memory that is read and written, at a fixed address.
+Code memory(uint32_t base, uint32_t size);
 Code irq(uint8_t number);
 /// 8-bit, compatible timing.
 Code dma(uint8_t channel);

@@ -70,6 +70,18 @@ aml::Code isa_devices(const TreeNode& board) {
                                          aml::name_resources("_CRS", aml::io_ports(0xF0, 1) + aml::irq(13)));
 }
 
+aml::Code event_timers(const TreeNode& board) {
+    aml::Code code;
+    for (const TreeNode* node : board_devices(board, "intel,hpet")) {
+        const auto reg = node->cells("reg");
+        if (reg.size() < 4) continue;
+        const aml::Code body =
+            aml::name_eisa_id("_HID", "PNP0103") + aml::name_resources("_CRS", aml::memory(reg[1], reg[3]));
+        code += aml::scope("_SB", aml::device("HPET", body));
+    }
+    return code;
+}
+
 }  // namespace
 
 Table ssdt(const TreeNode& board, uint32_t cpus, const PciSetup& pci) {
@@ -79,6 +91,7 @@ Table ssdt(const TreeNode& board, uint32_t cpus, const PciSetup& pci) {
     Table table("SSDT", 2);
     table.add_text(aml::scope("_PR", processors))
         .add_text(pci_root(pci))
+        .add_text(event_timers(board))
         .add_text(aml::scope("_SB.PCI0.ISA", isa_devices(board)));
     table.finish();
     return table;

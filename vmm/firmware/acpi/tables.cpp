@@ -97,6 +97,22 @@ Table madt(const TreeNode& board, uint32_t cpus, const PowerManagement& pm) {
     return table;
 }
 
+/// IA-PC HPET Specification 1.0a, 3.2.4
+std::optional<Table> hpet(const TreeNode& board) {
+    constexpr uint32_t hardware_id = 0x8086A201;  // the low half of GCAP_ID
+    constexpr uint8_t system_memory = 0, register_bits = 64, number = 0;
+    constexpr uint16_t minimum_tick = 100;  // a microsecond
+    const auto nodes = board_devices(board, "intel,hpet");
+    if (nodes.empty()) return std::nullopt;
+    const auto reg = nodes.front()->cells("reg");
+    if (reg.size() < 4) return std::nullopt;
+    Table table("HPET", 1);
+    table.add(hardware_id, 4).add(system_memory, 1).add(register_bits, 1).add(0, 2).add(reg[1], 8);
+    table.add(number, 1).add(minimum_tick, 2).add(0, 1);
+    table.finish();
+    return table;
+}
+
 /// 5.2.5.3
 Table rsdp(uint64_t rsdt_at, uint64_t xsdt_at) {
     Table table;
@@ -132,8 +148,10 @@ void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t
     if (!pm || !pci) return;
     const uint64_t dsdt_at = area.place(dsdt());
     const uint64_t facs_at = area.place(facs().bytes());
-    const uint64_t tables[] = {area.place(fadt(*pm, facs_at, dsdt_at).bytes()),
-                               area.place(madt(board, cpus, *pm).bytes()), area.place(ssdt(board, cpus, *pci).bytes())};
+    std::vector<uint64_t> tables{area.place(fadt(*pm, facs_at, dsdt_at).bytes()),
+                                 area.place(madt(board, cpus, *pm).bytes()),
+                                 area.place(ssdt(board, cpus, *pci).bytes())};
+    if (const auto timers = hpet(board)) tables.push_back(area.place(timers->bytes()));
     Table rsdt("RSDT", 1), xsdt("XSDT", 1);
     for (const uint64_t at : tables) {
         rsdt.add(at, 4);

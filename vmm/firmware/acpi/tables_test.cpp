@@ -134,6 +134,30 @@ TEST_CASE("MADT lists every CPU, the IOAPIC, and how IRQ 0, the SCI and PCI inte
     CHECK(entries[9] == bytes({4, 6, 0xFF, 0, 0, 1}));
 }
 
+TEST_CASE("HPET table and device tell of the event timer, where there is one") {
+    TreeNode tree = default_board();
+    const auto device = aml::device(
+        "HPET", aml::name_eisa_id("_HID", "PNP0103") + aml::name_resources("_CRS", aml::memory(0xFED00000, 0x400)));
+    const auto ssdt_of = [](const Written& board) {
+        const uint64_t ssdt = board.find("SSDT");
+        return board.text(ssdt, board.get<uint32_t>(ssdt + 4));
+    };
+    const Written whole(tree);
+    const uint64_t hpet = whole.find("HPET");
+    REQUIRE(hpet != 0);
+    CHECK(whole.get<uint32_t>(hpet + 4) == 56);
+    CHECK(whole.sum(hpet, 56) == 0);
+    CHECK(whole.get<uint32_t>(hpet + 36) == 0x8086A201);
+    CHECK(whole.text(hpet + 40, 2) == bytes({0, 64}));
+    CHECK(whole.get<uint64_t>(hpet + 44) == 0xFED00000);
+    CHECK(ssdt_of(whole).find(device) != std::string::npos);
+
+    tree.find("/hpet@fed00000")->set_string("status", "disabled");
+    const Written less(tree);
+    CHECK(less.find("HPET") == 0);
+    CHECK(ssdt_of(less).find(device) == std::string::npos);
+}
+
 TEST_CASE("SSDT names the devices that the board has, and only those") {
     TreeNode tree = default_board();
     const Written whole(tree, 2);
