@@ -81,6 +81,7 @@ constexpr std::array<CpuFeatureBit, cpu_feature_count> feature_bits = {{
     {avx512vl, "avx512vl", 7, 0, ebx, 31},
     {avx512vbmi, "avx512vbmi", 7, 0, ecx, 1},
     {umip, "umip", 7, 0, ecx, 2},
+    {pku, "pku", 7, 0, ecx, 3},
     {avx512vbmi2, "avx512vbmi2", 7, 0, ecx, 6},
     {gfni, "gfni", 7, 0, ecx, 8},
     {vaes, "vaes", 7, 0, ecx, 9},
@@ -89,6 +90,7 @@ constexpr std::array<CpuFeatureBit, cpu_feature_count> feature_bits = {{
     {avx512bitalg, "avx512bitalg", 7, 0, ecx, 12},
     {avx512vpopcntdq, "avx512vpopcntdq", 7, 0, ecx, 14},
     {rdpid, "rdpid", 7, 0, ecx, 22},
+    {pks, "pks", 7, 0, ecx, 31},
     {fsrm, "fsrm", 7, 0, edx, 4},
     {md_clear, "md_clear", 7, 0, edx, 10},
     {spec_ctrl, "spec_ctrl", 7, 0, edx, 26},
@@ -163,6 +165,9 @@ constexpr Dependence dependences[] = {
     {pdpe1gb, lm},
     {fsgsbase, lm},
     {pcid, lm},
+    {pku, lm},
+    {pku, xsave},
+    {pks, lm},
     {syscall, lm},
     {x2apic, apic},
     {tsc_deadline, apic},
@@ -311,13 +316,15 @@ std::vector<CpuidLeaf> xsave_leaves(const CpuFeatureSet& features, const CpuidBa
     constexpr uint32_t legacy_size = 576;
     std::vector<CpuidLeaf> host = base.xsave;
     if (host.empty()) {
-        host = {{.leaf = 0xD, .subleaf = 0, .indexed = true, .eax = 7, .ebx = 832, .ecx = 832},
+        host = {{.leaf = 0xD, .subleaf = 0, .indexed = true, .eax = 0x207, .ebx = 832, .ecx = 832},
                 {.leaf = 0xD, .subleaf = 1, .indexed = true},
-                {.leaf = 0xD, .subleaf = 2, .indexed = true, .eax = 256, .ebx = legacy_size}};
+                {.leaf = 0xD, .subleaf = 2, .indexed = true, .eax = 256, .ebx = legacy_size},
+                {.leaf = 0xD, .subleaf = 9, .indexed = true, .eax = 8, .ebx = base.pkru_offset}};
     }
     uint32_t components = 3;
     if (features.has(avx)) components |= 4;
     if (features.has(avx512f)) components |= 0xE0;
+    if (features.has(pku)) components |= 0x200;
     if (!features.has(xsave)) components = 0;
     std::vector<CpuidLeaf> leaves;
     uint32_t size = components ? legacy_size : 0;

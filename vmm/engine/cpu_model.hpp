@@ -83,6 +83,7 @@ enum class CpuFeature : uint8_t {
     avx512vl,
     avx512vbmi,
     umip,
+    pku,
     avx512vbmi2,
     gfni,
     vaes,
@@ -91,6 +92,7 @@ enum class CpuFeature : uint8_t {
     avx512bitalg,
     avx512vpopcntdq,
     rdpid,
+    pks,
     fsrm,
     md_clear,
     spec_ctrl,
@@ -212,8 +214,10 @@ struct CpuidBase {
     CpuFeatureSet supported = CpuFeatureSet::all();
     /// Shown for models with host_identity, when it has a vendor.
     CpuIdentity identity{.vendor = "", .brand = ""};
-    /// Leaf 0Dh of the engine, all components; empty: x87, SSE and AVX at their architectural places.
+    /// Leaf 0Dh of the engine, all components; empty: x87, SSE and AVX at their architectural places, and PKRU at
+    /// `pkru_offset` (Intel's processors have it there).
     std::vector<CpuidLeaf> xsave;
+    uint32_t pkru_offset = 0xA80;
     uint32_t physical_address_bits = 40;
     uint32_t linear_address_bits = 48;
 };

@@ -63,7 +63,7 @@ constexpr uint64_t cr0_pe = 1, cr0_mp = 2, cr0_em = 4, cr0_ts = 8, cr0_et = 0x10
 constexpr uint64_t cr4_vme = 1, cr4_pvi = 2, cr4_tsd = 4, cr4_de = 8, cr4_pse = 0x10, cr4_pae = 0x20, cr4_mce = 0x40,
                    cr4_pge = 0x80, cr4_pce = 0x100, cr4_osfxsr = 0x200, cr4_osxmmexcpt = 0x400, cr4_umip = 0x800,
                    cr4_fsgsbase = 0x10000, cr4_pcide = 0x20000, cr4_osxsave = 0x40000, cr4_smep = 0x100000,
-                   cr4_smap = 0x200000;
+                   cr4_smap = 0x200000, cr4_pke = 0x400000, cr4_pks = 0x1000000;
 constexpr uint64_t efer_sce = 1, efer_lme = 0x100, efer_lma = 0x400, efer_nxe = 0x800;
 
 /// One page translation, in a cache line of the host. A tag is the linear page when the access may go straight to host
@@ -75,10 +75,13 @@ struct alignas(64) TlbEntry {
     uint64_t addend = 0;     // host address minus linear address
     uint64_t page = no_tag;  // the linear page this entry translates
     uint64_t physical = 0;
+    bool may_read = false;
     bool may_write = false;  // by the page tables, with the dirty bit set
     bool may_execute = false;
     bool global = false;
     bool listed = false;  // in Tlb::used
+    bool user = false;    // a user page
+    uint8_t key = 0;      // its protection key
     std::byte* host = nullptr;
 };
 
@@ -180,6 +183,7 @@ struct Cpu {
     DescriptorTableRegister gdtr, idtr;
     uint64_t cr0 = 0x60000010, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
     uint64_t xcr0 = 1;
+    uint32_t pkru = 0, pkrs = 0;  // access and write disable bits of each protection key
     uint64_t apic_base = 0xFEE00900;
     std::array<uint64_t, 4> dr{};
     uint64_t dr6 = 0xFFFF0FF0, dr7 = 0x400;

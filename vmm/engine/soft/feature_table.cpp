@@ -114,6 +114,7 @@ bool has_instruction(const CpuFeatureSet& features, const ZydisDecodedInstructio
         case ZYDIS_ISA_SET_SMAP: return has(smap);
         case ZYDIS_ISA_SET_CLFLUSHOPT: return has(clflushopt);
         case ZYDIS_ISA_SET_SHA: return has(sha);
+        case ZYDIS_ISA_SET_PKU: return has(pku);
         case ZYDIS_ISA_SET_RDPID: return has(rdpid);
         case ZYDIS_ISA_SET_RDTSCP: return has(rdtscp);
         default: return false;

@@ -54,6 +54,8 @@ CpuFeatureSet own_features() {
             smap,
             clflushopt,
             umip,
+            pku,
+            pks,
             rdpid,
             fsrm,
             syscall,
@@ -91,6 +93,12 @@ CpuFeatureSet host_features() {
     return found;
 }
 
+/// Where the host has PKRU in its XSAVE areas, so that states can be exchanged with its KVM.
+uint32_t host_pkru_offset(uint32_t otherwise) {
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(0xD, 9, &eax, &ebx, &ecx, &edx) && eax == 8 ? ebx : otherwise;
+}
+
 /// Leaves 15h and 16h: a guest need not measure the time stamp counter.
 void add_frequencies(std::vector<CpuidLeaf>& table, uint64_t hertz) {
     const auto megahertz = static_cast<uint32_t>(hertz / 1'000'000);
@@ -110,6 +118,7 @@ Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t ts
     const CpuSelection selection = TRY(parse_cpu(text));
     CpuidBase base;
     base.supported = own_features() | (borrowed_features() & host_features());
+    base.pkru_offset = host_pkru_offset(base.pkru_offset);
     const CpuFeatureSet missing = selection.required - base.supported;
     if (!missing.empty()) {
         return fail_usage(fmt::format("--cpu {}: the software CPU cannot offer {} here", text, missing.names()));
@@ -117,6 +126,7 @@ Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t ts
     Features f;
     if (tsc_hertz != 0) f.tsc_hertz = tsc_hertz;
     f.physical_bits = base.physical_address_bits;
+    f.pkru_offset = base.pkru_offset;
     for (uint32_t number = 0; number < cpus; ++number) {
         f.tables.push_back(make_cpuid(selection, base, number, cpus));
     }
@@ -149,9 +159,10 @@ CpuidResult cpuid(const Cpu& cpu, uint32_t leaf, uint32_t subleaf) {
         if (cpu.cr4 & cr4_osxsave) r.ecx |= 1u << 27;
         if (!(cpu.apic_base & 0x800)) r.edx &= ~(1u << 9);
     }
-    if (leaf == 0xD && subleaf == 0 && r.ecx != 0) r.ebx = (cpu.xcr0 & 4) ? 832 : 576;
+    if (leaf == 7 && subleaf == 0 && (cpu.cr4 & cr4_pke)) r.ecx |= 1u << 4;
+    if (leaf == 0xD && subleaf == 0 && r.ecx != 0) r.ebx = cpu.features->xsave_size(cpu.xcr0);
     const bool compact = cpu.features->has(CpuFeature::xsavec) || cpu.features->has(CpuFeature::xsaves);
-    if (leaf == 0xD && subleaf == 1 && compact) r.ebx = (cpu.xcr0 & 4) ? 832 : 576;
+    if (leaf == 0xD && subleaf == 1 && compact) r.ebx = Features::compact_xsave_size(cpu.xcr0);
     // SYSCALL is for 64-bit code only, as Intel has it.
     if (leaf == 0x80000001 && !cpu.code64) r.edx &= ~(1u << 11);
     return r;

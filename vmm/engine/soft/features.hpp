@@ -16,13 +16,22 @@ struct Features {
     CpuFeatureSet set;
     std::vector<std::vector<CpuidLeaf>> tables;  // one a CPU
     unsigned physical_bits = 40;
+    uint32_t pkru_offset = 0;  // in the standard format of XSAVE
     uint64_t tsc_hertz = 1'000'000'000;
 
     [[nodiscard]] bool has(CpuFeature feature) const { return set.has(feature); }
     /// XCR0 bits that XSETBV takes.
     [[nodiscard]] uint64_t xcr0_mask() const {
         if (!has(CpuFeature::xsave)) return 1;
-        return has(CpuFeature::avx) ? 7 : 3;
+        return 3 | (has(CpuFeature::avx) ? 4u : 0u) | (has(CpuFeature::pku) ? 0x200u : 0u);
+    }
+    /// How long an XSAVE area for these components is.
+    [[nodiscard]] uint32_t xsave_size(uint64_t components) const {
+        if (components & 0x200) return pkru_offset + 8;
+        return components & 4 ? 832 : 576;
+    }
+    [[nodiscard]] static uint32_t compact_xsave_size(uint64_t components) {
+        return 576 + (components & 4 ? 256u : 0u) + (components & 0x200 ? 8u : 0u);
     }
 };
 

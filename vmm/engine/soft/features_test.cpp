@@ -68,7 +68,7 @@ class ModelMachine : public TestMachine {
         // All that lets instructions run.
         s.cr4 = (features.has(CpuFeature::fxsr) ? 0x200u : 0u) | (features.has(CpuFeature::sse) ? 0x400u : 0u) |
                 (features.has(CpuFeature::fsgsbase) ? 0x10000u : 0u) |
-                (features.has(CpuFeature::xsave) ? 0x40000u : 0u);
+                (features.has(CpuFeature::xsave) ? 0x40000u : 0u) | (features.has(CpuFeature::pku) ? 0x400000u : 0u);
         s.xcr0 = !features.has(CpuFeature::xsave) ? 1 : features.has(CpuFeature::avx) ? 7 : 3;
         s.cs = {.selector = static_cast<uint16_t>(bits64 ? 24 : 8),
                 .limit = 0xFFFFFFFF,
@@ -172,6 +172,7 @@ const std::vector<Row> rows = {
     {{clflushopt}, {0x66, 0x0F, 0xAE, 0x3B}},                  // clflushopt [ebx]
     {{clwb}, {0x66, 0x0F, 0xAE, 0x33}},                        // clwb [ebx]
     {{sha}, {0x0F, 0x38, 0xC9, 0xC1}},                         // sha1msg1 xmm0, xmm1
+    {{pku}, {0x0F, 0x01, 0xEE}},                               // rdpkru
     {{rdpid}, {0xF3, 0x0F, 0xC7, 0xF8}},                       // rdpid eax
     {{rdtscp}, {0x0F, 0x01, 0xF9}},                            // rdtscp
     {{lahf_lm}, {0x9F}, true},                                 // lahf
@@ -187,15 +188,16 @@ struct MsrRow {
 const std::vector<MsrRow> msr_rows = {{tsc, 0x10},           {mtrr, 0xFE},       {mtrr, 0x250},
                                       {sep, 0x174},          {mca, 0x179},       {pat, 0x277},
                                       {syscall, 0xC0000081}, {lm, 0xC0000100},   {rdtscp, 0xC0000103},
-                                      {xsaves, 0xDA0},       {tsc_adjust, 0x3B}, {arch_capabilities, 0x10A}};
+                                      {xsaves, 0xDA0},       {tsc_adjust, 0x3B}, {arch_capabilities, 0x10A},
+                                      {pks, 0x6E1}};
 /// Bits of CR4; setting them is #GP without.
 struct Cr4Row {
     CpuFeature needs;
     unsigned bit;
 };
-const std::vector<Cr4Row> cr4_rows = {{vme, 0},       {tsc, 2},    {de, 3},    {pse, 4},  {pae, 5},
-                                      {mce, 6},       {pge, 7},    {fxsr, 9},  {sse, 10}, {umip, 11},
-                                      {fsgsbase, 16}, {xsave, 18}, {smep, 20}, {smap, 21}};
+const std::vector<Cr4Row> cr4_rows = {{vme, 0},   {tsc, 2},   {de, 3},   {pse, 4},   {pae, 5},       {mce, 6},
+                                      {pge, 7},   {fxsr, 9},  {sse, 10}, {umip, 11}, {fsgsbase, 16}, {xsave, 18},
+                                      {smep, 20}, {smap, 21}, {pku, 22}, {pks, 24}};
 
 bool needs_xcr0(const Row& row) {
     return row.needs[0] != bmi1 && row.needs[0] != bmi2;

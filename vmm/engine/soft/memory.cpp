@@ -44,12 +44,19 @@ void note_access(Cpu& cpu, uint64_t linear, unsigned size, Access access) {
     if (cpu.dr7 & 0xFF) check_data_breakpoint(cpu, linear, size, access);
 }
 
+bool allows(const TlbEntry& entry, Access access) {
+    switch (access) {
+        case Access::read: return entry.may_read;
+        case Access::write: return entry.may_write;
+        default: return entry.may_execute;
+    }
+}
+
 /// The TLB entry for `access`, from the TLB when it allows it.
 TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
     ++cpu.engine->slow_accesses;
     TlbEntry& entry = tlb.at(linear);
-    if (entry.page == (linear & page_mask) && (access != Access::write || entry.may_write) &&
-        (access != Access::execute || entry.may_execute)) {
+    if (entry.page == (linear & page_mask) && allows(entry, access)) {
         if (access == Access::write) open_for_writing(cpu, tlb, entry);
         return entry;
     }
@@ -60,7 +67,7 @@ TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 TlbEntry* try_entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
     ++cpu.engine->slow_accesses;
     TlbEntry& entry = tlb.at(linear);
-    if (entry.page == (linear & page_mask) && (access != Access::write || entry.may_write)) {
+    if (entry.page == (linear & page_mask) && allows(entry, access)) {
         if (access == Access::write) open_for_writing(cpu, tlb, entry);
         return &entry;
     }

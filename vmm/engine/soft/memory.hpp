@@ -41,6 +41,8 @@ void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry);
 void flush_tlb(Cpu& cpu);
 void flush_tlb_non_global(Cpu& cpu);
 void flush_tlb_page(Cpu& cpu, uint64_t linear);
+/// The rights of protection keys for user pages, or for the others, changed: two bits a key (SDM 3A, 4.6.2).
+void flush_tlb_keys(Cpu& cpu, uint32_t changed, bool user_pages);
 /// Takes the direct way to write `host_page` out of the TLB, so that writes to code are seen.
 void protect_code_page(Cpu& cpu, const std::byte* host_page);
 

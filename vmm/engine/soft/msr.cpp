@@ -67,6 +67,7 @@ bool has_msr(const Features& f, uint32_t index) {
         case 0x1A0: return f.has(lm);  // of about the same age
         case 0x1D9: return p6;
         case 0x6E0: return f.has(tsc_deadline);
+        case 0x6E1: return f.has(pks);
         case 0xDA0: return f.has(xsaves);
         case 0xC0000080: return f.has(syscall) || f.has(lm) || f.has(nx);
         case 0xC0000081:
@@ -125,6 +126,7 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0x6E0:
             if (!cpu.apic) raise_gp();
             return cpu.apic->tsc_deadline();
+        case 0x6E1: return cpu.pkrs;
         case 0xDA0:  // XSS: no supervisor components
             return 0;
         case 0xC0000080: return cpu.efer;
@@ -188,6 +190,9 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
         case 0x6E0:
             if (!cpu.apic) raise_gp();
             return cpu.apic->set_tsc_deadline(cpu, value);
+        case 0x6E1:
+            if (value >> 32) raise_gp();
+            return set_pkrs(cpu, static_cast<uint32_t>(value));
         case 0xDA0:
             if (value != 0) raise_gp();
             return;

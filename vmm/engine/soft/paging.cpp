@@ -13,30 +13,36 @@ constexpr uint64_t address_bits = 0x000FFFFFFFFFF000;  // 52 bits; those above M
 struct Leaf {
     uint64_t physical = 0;  // of the 4 KiB page
     bool write = true, user = true, execute = true, global = false, dirty = false;
+    uint8_t key = 0;
     uint64_t entry_address = 0;  // of the last entry, for the dirty bit
     unsigned entry_size = 0;
 };
 
 /// Error code bits of #PF (SDM 3A, 4.7).
-constexpr uint32_t error_present = 1, error_write = 2, error_user = 4, error_reserved = 8, error_fetch = 0x10;
+constexpr uint32_t error_present = 1, error_write = 2, error_user = 4, error_reserved = 8, error_fetch = 0x10,
+                   error_key = 0x20;
 
 class Walk {
   public:
-    Walk(Cpu& cpu, uint64_t linear, Access access, bool user)
-        : cpu_(cpu), linear_(linear), access_(access), user_(user) {}
+    Walk(Cpu& cpu, uint64_t linear, Access access, bool user, bool smap)
+        : cpu_(cpu), linear_(linear), access_(access), user_(user), smap_(smap) {}
 
     /// False: it faults, and Cpu::fault says how.
     bool run() {
         if (!(cpu_.cr0 & cr0_pg)) {
             leaf_ = {.physical = linear_ & 0xFFFFF000, .dirty = true};
+            rights_ = {true, true, true};
             return true;
         }
         const bool found = !(cpu_.cr4 & cr4_pae) ? legacy() : !(cpu_.efer & efer_lma) ? pae() : long_mode();
         return found && judge();
     }
     [[nodiscard]] const Leaf& leaf() const { return leaf_; }
-    /// A supervisor's data access to a user page while SMAP forbids it.
-    bool refuse_smap() { return fault(error_present); }
+    /// What the CPU may do with the page, in this mode.
+    struct Rights {
+        bool read = false, write = false, execute = false;
+    };
+    [[nodiscard]] const Rights& rights() const { return rights_; }
     void set_dirty() {
         const uint64_t value = physical_load(cpu_, leaf_.entry_address, leaf_.entry_size);
         physical_store(cpu_, leaf_.entry_address, leaf_.entry_size, value | pte_dirty | pte_accessed);
@@ -68,7 +74,9 @@ class Walk {
                 if (!(cpu_.efer & efer_nxe)) return fault(error_present | error_reserved);
                 leaf_.execute = false;
             }
-            const uint64_t reserved = address_bits & ~((uint64_t{1} << cpu_.engine->features.physical_bits) - 1);
+            // PAE paging outside of long mode reserves all above, too.
+            const uint64_t checked = cpu_.efer & efer_lma ? address_bits : ~pte_nx & page_mask;
+            const uint64_t reserved = checked & ~((uint64_t{1} << cpu_.engine->features.physical_bits) - 1);
             if (value & reserved) return fault(error_present | error_reserved);
         }
         pending_[pending_count_++] = {address, size, value};
@@ -131,22 +139,30 @@ class Walk {
         leaf_.physical = physical;
         leaf_.global = (last & pte_global) && (cpu_.cr4 & cr4_pge);
         leaf_.dirty = last & pte_dirty;
+        leaf_.key = (last >> 59) & 15;
         return true;
+    }
+
+    /// Whether the page's protection key forbids what its other rights may allow (SDM 3A, 4.6.2).
+    Rights key_rights() const {
+        const bool keys = cpu_.long_active && (cpu_.cr4 & (leaf_.user ? cr4_pke : cr4_pks));
+        const uint32_t bits = keys ? (leaf_.user ? cpu_.pkru : cpu_.pkrs) >> (2 * leaf_.key) : 0;
+        const bool access_disable = bits & 1;
+        const bool write_disable = (bits & 2) && (user_ || (cpu_.cr0 & cr0_wp));
+        return {!access_disable, !access_disable && !write_disable, true};
     }
 
     /// SDM 3A, 4.6.1.
     bool judge() {
-        bool allowed = true;
-        if (access_ == Access::execute) {
-            allowed = leaf_.execute && (user_ ? leaf_.user : !(leaf_.user && (cpu_.cr4 & cr4_smep)));
-        } else {
-            if (user_) {
-                allowed = leaf_.user && (access_ == Access::read || leaf_.write);
-            } else {
-                allowed = access_ == Access::read || leaf_.write || !(cpu_.cr0 & cr0_wp);
-            }
-        }
-        if (!allowed) return fault(error_present);
+        const Rights key = key_rights();
+        const bool hidden = user_ ? !leaf_.user : leaf_.user && smap_;
+        rights_.read = !hidden && key.read;
+        rights_.write = !hidden && key.write && (leaf_.write || (!user_ && !(cpu_.cr0 & cr0_wp)));
+        rights_.execute = leaf_.execute && (user_ ? leaf_.user : !(leaf_.user && (cpu_.cr4 & cr4_smep)));
+        const auto of_access = [this](const Rights& rights) {
+            return access_ == Access::read ? rights.read : access_ == Access::write ? rights.write : rights.execute;
+        };
+        if (!of_access(rights_)) return fault(error_present | (of_access(key) ? 0 : error_key));
         set_accessed();
         return true;
     }
@@ -160,7 +176,9 @@ class Walk {
     uint64_t linear_;
     Access access_;
     bool user_;
+    bool smap_;
     Leaf leaf_;
+    Rights rights_;
     Pending pending_[4];
     unsigned pending_count_ = 0;
 };
@@ -198,28 +216,24 @@ TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 
 TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
     ++cpu.engine->walks;
-    Walk walk(cpu, linear, access, user);
+    Walk walk(cpu, linear, access, user, &tlb == &cpu.tlbs[tlb_supervisor_smap]);
     if (!walk.run()) return nullptr;
     const Leaf leaf = walk.leaf();
-    if (&tlb == &cpu.tlbs[tlb_supervisor_smap] && (cpu.cr0 & cr0_pg) && leaf.user && access != Access::execute) {
-        walk.refuse_smap();
-        return nullptr;
-    }
     const bool sets_dirty = access == Access::write && !leaf.dirty;
     if (sets_dirty) walk.set_dirty();
 
     TlbEntry& entry = tlb.at(linear);
     if (!entry.listed) tlb.used[tlb.used_count++] = static_cast<uint16_t>((linear >> 12) % Tlb::size);
-    const bool writable = user ? leaf.write : (leaf.write || !(cpu.cr0 & cr0_wp));
-    // A supervisor page that user code may not touch never gets here for user; execute rights are those of the mode.
-    const bool executable = !(cpu.cr0 & cr0_pg) || (leaf.execute && (user || !(leaf.user && (cpu.cr4 & cr4_smep))));
     entry = {};
     entry.listed = true;
     entry.page = linear & page_mask;
     entry.physical = leaf.physical & cpu.physical_mask;
-    entry.may_write = writable && (leaf.dirty || sets_dirty);
-    entry.may_execute = executable;
+    entry.may_read = walk.rights().read;
+    entry.may_write = walk.rights().write && (leaf.dirty || sets_dirty);
+    entry.may_execute = walk.rights().execute;
     entry.global = leaf.global;
+    entry.user = leaf.user;
+    entry.key = leaf.key;
     const bool apic = cpu.apic && (cpu.apic_base & 0xC00) == 0x800 && entry.physical == (cpu.apic_base & 0xFFFFFF000);
     const auto window = apic ? std::span<std::byte>{}
                              : cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::read);
@@ -228,7 +242,7 @@ TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool
     entry.addend = reinterpret_cast<uint64_t>(window.data()) - entry.page;
     if (&tlb == &cpu.tlbs[tlb_user_aligned]) return &entry;  // every access is checked
     if (watches_data(cpu, entry.page)) return &entry;
-    entry.read = entry.page;
+    if (entry.may_read) entry.read = entry.page;
     if (access == Access::write) open_for_writing(cpu, tlb, entry);
     return &entry;
 }
@@ -255,6 +269,15 @@ void flush_tlb_page(Cpu& cpu, uint64_t linear) {
         if (entry.page == (linear & page_mask)) clear(entry);
     }
     if (cpu.may_have_executed(linear)) new_code_epoch(cpu);
+}
+
+void flush_tlb_keys(Cpu& cpu, uint32_t changed, bool user_pages) {
+    for (Tlb& tlb : cpu.tlbs) {
+        for (unsigned i = 0; i < tlb.used_count; ++i) {
+            TlbEntry& entry = tlb.entries[tlb.used[i]];
+            if (entry.user == user_pages && (changed >> (2 * entry.key) & 3)) clear(entry);
+        }
+    }
 }
 
 void protect_code_page(Cpu& cpu, const std::byte* host_page) {

@@ -142,6 +142,8 @@ Kind kind_of(const Decoded& d) {
         case ZYDIS_MNEMONIC_SFENCE:
         case ZYDIS_MNEMONIC_PAUSE:
         case ZYDIS_MNEMONIC_CLFLUSH: return kind;
+        case ZYDIS_MNEMONIC_RDPKRU:
+        case ZYDIS_MNEMONIC_WRPKRU: kind.vectors = true; return kind;
         case ZYDIS_MNEMONIC_XGETBV: kind.xcr0 = true; return kind;
         case ZYDIS_MNEMONIC_RDTSC:
         case ZYDIS_MNEMONIC_RDTSCP:
@@ -245,6 +247,7 @@ class SoftRescuer final : public Rescuer {
     std::array<Prepared, 256> prepared_;
     FxImage fx_before_;  // as loaded
     std::array<Xmm, 16> registers_before_;
+    uint32_t pkru_before_ = 0;
     bool has_vectors_ = false, has_xcr0_ = false, has_msrs_ = false;  // in this rescue
 };
 
@@ -279,11 +282,13 @@ Result<void> SoftRescuer::load_parts(StrandedCpu& stranded, const Kind& kind) {
         cpu.xcr0 = stranded.state.xcr0;
         update_mode(cpu);
     }
-    if (kind.vectors && !std::exchange(has_vectors_, true)) {
+    const bool vectors = kind.vectors || (cpu.cr4 & cr4_pke);  // PKRU is among them
+    if (vectors && !std::exchange(has_vectors_, true)) {
         TRY(stranded.load(StrandedCpu::Part::vectors));
         load_vectors(cpu, stranded.state.xsave);
         fx_before_ = cpu.fx;
         registers_before_ = cpu.vector_registers;
+        pkru_before_ = cpu.pkru;
     }
     if (has_vectors_ && has_xcr0_ && components_of(stranded.state.xsave) & avx512_components) {
         return fail("AVX-512 registers are in use");
@@ -299,7 +304,8 @@ Result<void> SoftRescuer::load_parts(StrandedCpu& stranded, const Kind& kind) {
 void SoftRescuer::take_vectors(StrandedCpu& stranded) {
     Cpu& cpu = vcpu_.cpu();
     if (std::memcmp(&cpu.fx, &fx_before_, sizeof cpu.fx) == 0 &&
-        std::memcmp(&cpu.vector_registers, &registers_before_, sizeof cpu.vector_registers) == 0)
+        std::memcmp(&cpu.vector_registers, &registers_before_, sizeof cpu.vector_registers) == 0 &&
+        cpu.pkru == pkru_before_)
         return;
     constexpr size_t legacy_end = 416, avx = 576, avx_end = 832;
     auto& image = stranded.state.xsave;
@@ -311,6 +317,11 @@ void SoftRescuer::take_vectors(StrandedCpu& stranded) {
         if (std::any_of(now.begin() + avx, now.begin() + avx_end, [](uint8_t byte) { return byte != 0; })) {
             components |= 4;
         }
+    }
+    const size_t pkru_at = engine_.features.pkru_offset;
+    if (cpu.pkru != pkru_before_ && image.size() >= pkru_at + sizeof cpu.pkru) {
+        std::memcpy(image.data() + pkru_at, &cpu.pkru, sizeof cpu.pkru);
+        components |= 0x200;
     }
     std::memcpy(image.data() + components_at, &components, sizeof components);
     stranded.vectors_changed = true;

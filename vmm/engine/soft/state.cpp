@@ -30,19 +30,22 @@ constexpr NamedMsr stored_msrs[] = {{0x174, &Cpu::sysenter_cs},
                                     {0xC0000103, &Cpu::tsc_aux}};
 constexpr uint32_t fixed_mtrrs[11] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F};
 
-constexpr size_t xsave_header = 512, xsave_avx = 576, xsave_size = 832;
+constexpr size_t xsave_header = 512, xsave_avx = 576, avx_end = 832;
+constexpr uint64_t component_pkru = 0x200;
 
 }  // namespace
 
 std::vector<uint8_t> save_vectors(Cpu& cpu) {
-    std::vector<uint8_t> area(xsave_size);
+    const Features& features = cpu.engine->features;
+    const uint64_t components = features.xcr0_mask() | 3;  // also without XSAVE
+    std::vector<uint8_t> area(std::max<size_t>(avx_end, features.xsave_size(components)));
     FxImage image = cpu.fx;
     for (unsigned n = 0; n < 16; ++n) {
         std::memcpy(image.xmm.data() + 16 * n, cpu.vector_registers[n].bytes.data(), 16);
         std::memcpy(area.data() + xsave_avx + 16 * n, cpu.vector_registers[n].bytes.data() + 16, 16);
     }
     std::memcpy(area.data(), &image, sizeof image);
-    const uint64_t components = cpu.engine->features.xcr0_mask() | 3;  // also without XSAVE
+    if (components & component_pkru) std::memcpy(area.data() + features.pkru_offset, &cpu.pkru, sizeof cpu.pkru);
     std::memcpy(area.data() + xsave_header, &components, 8);
     return area;
 }
@@ -50,6 +53,7 @@ std::vector<uint8_t> save_vectors(Cpu& cpu) {
 void load_vectors(Cpu& cpu, const std::vector<uint8_t>& area) {
     cpu.fx = {};
     cpu.vector_registers = {};
+    set_pkru(cpu, 0);
     if (area.size() < 576) return;
     uint64_t components = 0;
     std::memcpy(&components, area.data() + xsave_header, 8);
@@ -64,11 +68,18 @@ void load_vectors(Cpu& cpu, const std::vector<uint8_t>& area) {
     cpu.fx.mxcsr_mask = 0xFFFF;
     for (unsigned n = 0; n < 16; ++n) {
         if (components & 2) std::memcpy(cpu.vector_registers[n].bytes.data(), image.xmm.data() + 16 * n, 16);
-        if ((components & 4) && area.size() >= xsave_size) {
+        if ((components & 4) && area.size() >= avx_end) {
             std::memcpy(cpu.vector_registers[n].bytes.data() + 16, area.data() + xsave_avx + 16 * n, 16);
         }
     }
     cpu.fx.xmm = {};
+    const Features& features = cpu.engine->features;
+    const bool has_pkru = features.has(CpuFeature::pku) && area.size() >= features.pkru_offset + sizeof cpu.pkru;
+    if ((components & component_pkru) && has_pkru) {
+        uint32_t pkru = 0;
+        std::memcpy(&pkru, area.data() + features.pkru_offset, sizeof pkru);
+        set_pkru(cpu, pkru);
+    }
 }
 
 void save_registers(Cpu& cpu, CpuState& s) {
@@ -130,6 +141,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     for (unsigned n = 0; n < 16; ++n) s.msrs.push_back({0x200 + n, cpu.mtrr_variable[n]});
     for (unsigned n = 0; n < 11; ++n) s.msrs.push_back({fixed_mtrrs[n], cpu.mtrr_fixed[n]});
     if (cpu.apic && cpu.apic->tsc_deadline() != 0) s.msrs.push_back({0x6E0, cpu.apic->tsc_deadline()});
+    if (cpu.pkrs != 0) s.msrs.push_back({0x6E1, cpu.pkrs});
     std::ranges::sort(s.msrs, {}, &Msr::index);
     s.activity = cpu.monitor.waits ? Activity::running : cpu.activity;  // MWAIT may end at any time
     s.nmi_pending = cpu.nmi_pending;
@@ -188,6 +200,7 @@ void load_msrs(Cpu& cpu, const std::vector<Msr>& msrs) {
         for (unsigned n = 0; n < 11; ++n) {
             if (fixed_mtrrs[n] == msr.index) cpu.mtrr_fixed[n] = msr.value;
         }
+        if (msr.index == 0x6E1) set_pkrs(cpu, static_cast<uint32_t>(msr.value));
         if (msr.index == 0x3B) cpu.tsc_adjust = msr.value;
         if (msr.index == 0x10) {
             cpu.tsc_offset = msr.value - ticks_in(cpu.engine->clock.now().ns, cpu.engine->features.tsc_hertz);
@@ -204,6 +217,7 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     cpu.pat = 0x0007040600070406;
     cpu.mtrr_variable = {};
     cpu.mtrr_fixed = {};
+    set_pkrs(cpu, 0);
     load_msrs(cpu, s.msrs);
     cpu.activity = s.activity;
     cpu.monitor = {};

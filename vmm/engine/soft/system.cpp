@@ -109,6 +109,8 @@ uint64_t known_cr4(const Features& f) {
     if (f.has(CpuFeature::xsave)) known |= cr4_osxsave;
     if (f.has(CpuFeature::smep)) known |= cr4_smep;
     if (f.has(CpuFeature::smap)) known |= cr4_smap;
+    if (f.has(CpuFeature::pku)) known |= cr4_pke;
+    if (f.has(CpuFeature::pks)) known |= cr4_pks;
     return known;
 }
 
@@ -121,7 +123,9 @@ void set_cr4(Cpu& cpu, uint64_t value) {
         load_pdptes(cpu, cpu.cr3);
     }
     cpu.cr4 = value;
-    if (changed & (cr4_pse | cr4_pae | cr4_pge | cr4_pcide | cr4_smep | cr4_smap)) flush_tlb(cpu);
+    constexpr uint64_t of_translations =
+        cr4_pse | cr4_pae | cr4_pge | cr4_pcide | cr4_smep | cr4_smap | cr4_pke | cr4_pks;
+    if (changed & of_translations) flush_tlb(cpu);
     update_mode(cpu);
 }
 

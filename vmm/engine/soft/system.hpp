@@ -9,6 +9,9 @@ void set_cr0(Cpu& cpu, uint64_t value);
 void set_cr3(Cpu& cpu, uint64_t value);
 void set_cr4(Cpu& cpu, uint64_t value);
 void set_efer(Cpu& cpu, uint64_t value);
+/// The protection keys' registers.
+void set_pkru(Cpu& cpu, uint32_t value);
+void set_pkrs(Cpu& cpu, uint32_t value);
 /// The bits of CR4 that a CPU with these features has.
 uint64_t known_cr4(const Features& features);
 /// Throws #GP(0) when the port is not allowed at this privilege level (SDM 1, 19.5).
@@ -44,6 +47,8 @@ void rdpmc(Cpu& cpu, const Insn& i);
 void rdpid(Cpu& cpu, const Insn& i);
 void rdrand(Cpu& cpu, const Insn& i);
 void cpuid_instruction(Cpu& cpu, const Insn& i);
+void rdpkru(Cpu& cpu, const Insn& i);
+void wrpkru(Cpu& cpu, const Insn& i);
 void hlt(Cpu& cpu, const Insn& i);
 void cli(Cpu& cpu, const Insn& i);
 void sti(Cpu& cpu, const Insn& i);

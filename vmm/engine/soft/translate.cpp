@@ -550,6 +550,8 @@ class Translator {
             case ZYDIS_MNEMONIC_RDRAND:
             case ZYDIS_MNEMONIC_RDSEED: operand1(); return set(simple<rdrand>);
             case ZYDIS_MNEMONIC_CPUID: return set(simple<cpuid_instruction>);
+            case ZYDIS_MNEMONIC_RDPKRU: return set(simple<rdpkru>);
+            case ZYDIS_MNEMONIC_WRPKRU: return set(simple<wrpkru>);
             case ZYDIS_MNEMONIC_SWAPGS: return set(simple<swapgs>);
             case ZYDIS_MNEMONIC_RDFSBASE: return base(simple<rdfsbase>, FS);
             case ZYDIS_MNEMONIC_RDGSBASE: return base(simple<rdfsbase>, GS);

@@ -3,17 +3,18 @@
 #include <algorithm>
 
 #include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/system.hpp"
 #include "vmm/engine/soft/vector.hpp"
 
 namespace viv::soft {
 namespace {
 
 constexpr unsigned legacy_size = 512, header_size = 64, avx_offset = 576, avx_size = 256;
-constexpr uint64_t component_x87 = 1, component_sse = 2, component_avx = 4;
+constexpr uint64_t component_x87 = 1, component_sse = 2, component_avx = 4, component_pkru = 0x200;
 constexpr uint64_t compact_format = uint64_t{1} << 63;
 constexpr uint32_t mxcsr_initial = 0x1F80;
 
-/// The largest area there is. AVX comes first after the header in the compact format too.
+/// The area without PKRU. AVX comes first after the header in the compact format too.
 using Area = std::array<uint8_t, avx_offset + avx_size>;
 
 void check_xsave(Cpu& cpu) {
@@ -30,16 +31,24 @@ uint64_t requested(const Cpu& cpu) {
 unsigned area_size(uint64_t components) {
     return components & component_avx ? avx_offset + avx_size : legacy_size + header_size;
 }
+/// Where PKRU is from the start of an area in the compact format with these components, or in the standard format.
+unsigned pkru_offset(const Cpu& cpu, bool compact, uint64_t format) {
+    return compact ? area_size(format) : cpu.engine->features.pkru_offset;
+}
 
 enum class Save : uint8_t { all, in_use, compact };
 
 void save(Cpu& cpu, const Insn& i, Save kind) {
     const uint64_t components = requested(cpu);
     const unsigned size = area_size(components);
-    const uint64_t linear = operand_address<Access::write>(cpu, &i, size);
+    const unsigned pkru_at = pkru_offset(cpu, kind == Save::compact, components);
+    const unsigned whole = components & component_pkru ? pkru_at + 8 : size;
+    const uint64_t linear = operand_address<Access::write>(cpu, &i, whole);
     check_aligned(linear, 64);
     alignas(64) Area area;
     probe_write(cpu, &i, linear, size, i.seg);
+    const uint64_t pkru_linear = (linear + pkru_at) & cpu.linear_mask;
+    if (components & component_pkru) probe_write(cpu, &i, pkru_linear, 8, i.seg);
     load_bytes(cpu, &i, linear, area.data(), size, i.seg);
     FxImage image;
     std::memcpy(&image, area.data(), legacy_size);
@@ -66,6 +75,7 @@ void save(Cpu& cpu, const Insn& i, Save kind) {
     poke<uint64_t>(area.data() + legacy_size, present);
     if (kind == Save::compact) poke<uint64_t>(area.data() + legacy_size + 8, components | compact_format);
     store_bytes(cpu, &i, linear, area.data(), size, i.seg);
+    if (written & component_pkru) store<uint64_t>(cpu, &i, pkru_linear, cpu.pkru, i.seg);
 }
 
 /// What the header may say (SDM 1, 13.8 and 13.12).
@@ -99,6 +109,13 @@ void restore(Cpu& cpu, const Insn& i, bool only_compact) {
         const uint64_t end = operand_address<Access::read>(cpu, &i, sizeof area) + head_size;
         load_bytes(cpu, &i, end & cpu.linear_mask, area.data() + avx_offset, avx_size, i.seg);
     }
+    uint32_t pkru = 0;
+    if (components & present & component_pkru) {
+        const auto format = peek<uint64_t>(area.data() + legacy_size + 8);
+        const unsigned at = pkru_offset(cpu, compact, format);
+        const uint64_t base = operand_address<Access::read>(cpu, &i, at + 8);
+        pkru = load<uint32_t>(cpu, &i, (base + at) & cpu.linear_mask, i.seg);
+    }
     FxImage image;
     std::memcpy(&image, area.data(), legacy_size);
     // The standard format has MXCSR in any case, the compact one with the SSE component.
@@ -116,6 +133,7 @@ void restore(Cpu& cpu, const Insn& i, bool only_compact) {
             std::memcpy(reg + 16, has_avx ? area.data() + avx_offset + 16 * n : zero.data(), 16);
         }
     }
+    if (components & component_pkru) set_pkru(cpu, pkru);
 }
 
 }  // namespace
@@ -128,6 +146,7 @@ uint64_t components_in_use(Cpu& cpu) {
     const bool x87_initial = fx.fcw == initial.fcw && fx.fsw == 0 && fx.ftw == 0 && fx.fop == 0 && fx.fip == 0 &&
                              fx.fdp == 0 && fx.st == initial.st;
     if (!x87_initial) in_use |= component_x87;
+    if (cpu.pkru != 0) in_use |= component_pkru;
     for (const Xmm& reg : cpu.vector_registers) {
         if (std::any_of(reg.bytes.begin(), reg.bytes.begin() + 16, [](uint8_t b) { return b != 0; })) {
             in_use |= component_sse;
