@@ -110,6 +110,10 @@ struct SystemRomHeader {
 };
 static_assert(sizeof(SystemRomHeader) == 16);
 
+// 64 bytes of the system ROM's segment that the ROM leaves empty: the host writes SMBIOS's entry points into the
+// shadow.
+inline constexpr uint16_t smbios_anchors = 0xDFC0;
+
 // At video_header_offset of the video ROM.
 struct VideoRomHeader {
     uint32_t magic;

@@ -21,6 +21,8 @@ COMMANDS = [
     ("sees the PM timer", b"cat /sys/devices/system/clocksource/*/available_clocksource\n", b"acpi_pm"),
     ("sees the HPET", b"dmesg | grep -c 'hpet0: 3 comparators, 64-bit 100.000000 MHz counter'\n", b"1"),
     ("keeps time by the HPET", b"cat /sys/devices/system/clocksource/clocksource0/current_clocksource\n", b"hpet"),
+    ("knows the machine by SMBIOS", b"cd /sys/class/dmi/id; cat sys_vendor product_serial product_uuid chassis_asset_tag; cd\n",
+     b"ACME", b"A-4711", b"00112233-4455-6677-8899-aabbccddeeff", b"shelf,9"),
     ("interrupts come through the IOAPIC", b"grep -c 'IO-APIC.*ttyS0' /proc/interrupts\n", b"1"),
     ("complains of no table and no firmware", b"dmesg | grep -cE 'ACPI (BIOS )?(Error|Warning)|ACPI Exception'\n", b"0"),
 ]
@@ -36,7 +38,8 @@ def report(passed, what):
 
 print(f"1..{COUNT}")
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 clocksource=hpet", "--memory", "128M",
-           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json", *options]
+           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json",
+           "--smbios", "manufacturer=ACME,serial=A-4711,uuid=00112233-4455-6677-8899-aabbccddeeff", "--smbios", "asset=shelf,,9", *options]
 machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 output = b""
 
@@ -55,14 +58,15 @@ def read_until(text):
 
 alive = read_until(PROMPT) is not None
 report(alive, "reaches a shell on the serial line")
-for what, line, answer in COMMANDS:
+for what, line, *answers in COMMANDS:
     if alive:
         machine.stdin.write(line)
         machine.stdin.flush()
     said = read_until(PROMPT) if alive else None
     alive = said is not None
     # Between the echo of the command and the next prompt.
-    passed = alive and answer in said[len(line) : -len(PROMPT)].split()
+    words = said[len(line) : -len(PROMPT)].split() if alive else []
+    passed = alive and all(answer in words for answer in answers)
     report(passed, what)
     if not passed:
         print(f"# {line!r} was answered by {said!r}")

@@ -174,6 +174,10 @@ void set_firmware(TreeNode& board, std::string_view path) {
     board.ensure_child("chosen").set_string("viv,firmware", path);
 }
 
+void set_smbios_strings(TreeNode& board, std::span<const std::string> pairs) {
+    set_chosen_strings(board, "viv,smbios", pairs);
+}
+
 Result<void> add_exit_port(TreeNode& board, uint16_t port, ExitCodes codes) {
     TreeNode* isa = board.child("isa");
     if (!isa) return fail_usage("the board has no /isa bus for an exit port");

@@ -46,6 +46,9 @@ void set_kernel_command_line(TreeNode& board, std::string_view text);
 /// The ROM image of another firmware that takes the place of ours: /chosen viv,firmware.
 void set_firmware(TreeNode& board, std::string_view path);
 
+/// What SMBIOS says of the machine: "KEY=VALUE" each, /chosen viv,smbios.
+void set_smbios_strings(TreeNode& board, std::span<const std::string> pairs);
+
 /// Adds a `viv,exit-port` at an I/O port. Odd: the exit code is 2n+1.
 enum class ExitCodes { as_written, odd };
 Result<void> add_exit_port(TreeNode& board, uint16_t port, ExitCodes codes = ExitCodes::as_written);

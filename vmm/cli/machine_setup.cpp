@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "devices/storage/image/probe.hpp"
 #include "vmm/boards/board.hpp"
 #include "vmm/boards/board_edit.hpp"
+#include "vmm/firmware/smbios.hpp"
 
 namespace viv::cli {
 namespace {
@@ -52,6 +54,29 @@ Result<void> set_boot(TreeNode& board, const std::vector<std::string>& boot) {
     return {};
 }
 
+/// "KEY=VALUE,KEY=VALUE": two commas are one of a value.
+Result<void> set_smbios(TreeNode& board, const std::vector<std::string>& options) {
+    if (options.empty()) return {};
+    std::vector<std::string> pairs = board.ensure_child("chosen").strings("viv,smbios");
+    for (const std::string& option : options) {
+        std::string pair;
+        for (size_t i = 0; i < option.size(); ++i) {
+            if (option[i] != ',') {
+                pair += option[i];
+            } else if (option.substr(i, 2) == ",,") {
+                pair += option[i++];
+            } else {
+                pairs.push_back(std::exchange(pair, {}));
+            }
+        }
+        pairs.push_back(std::move(pair));
+    }
+    set_smbios_strings(board, pairs);
+    const auto checked = firmware::smbios_identity(board);
+    if (!checked) return std::unexpected(checked.error());
+    return {};
+}
+
 }  // namespace
 
 Result<TreeNode> make_board(const MachineOptions& options) {
@@ -70,6 +95,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
         TRY(attach_cdrom(board, path));
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
+    TRY(set_smbios(board, options.smbios));
     if (options.firmware) set_firmware(board, *options.firmware);
     if (options.kernel) {
         // What --board names is replaced, what the command line names besides is a mistake.

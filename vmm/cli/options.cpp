@@ -102,6 +102,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     cpus_option(app, options.cpus);
     app.add_option("--cpu", options.cpu_model);
     app.add_option("--boot", options.boot)->delimiter(',')->allow_extra_args(false);
+    app.add_option("--smbios", options.smbios)->allow_extra_args(false);
     app.add_option("--firmware", options.firmware);
     app.add_option("--kernel", options.kernel);
     app.add_option("--initrd", options.initrds)->allow_extra_args(false);

@@ -34,6 +34,7 @@ struct MachineOptions {
     std::optional<std::string> cpu_model;
     std::vector<std::string> boot;  // kinds or names of drives; "menu" asks for the boot menu
     std::optional<uint16_t> exit_port;
+    std::vector<std::string> smbios;      // KEY=VALUE,...
     std::optional<std::string> firmware;  // in place of ours
     std::optional<std::string> kernel;    // booted instead of a drive
     std::vector<std::string> initrds;

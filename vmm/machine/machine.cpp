@@ -91,7 +91,7 @@ Result<void> Machine::build(MachineConfig config) {
         ioapic_->connect(*engine_);
         ioapic_->on_route_change([this] { forward_ioapic_routes(); });
     }
-    firmware::fill_fw_cfg(services_, memory_size_, cpus);
+    TRY(firmware::fill_fw_cfg(services_, board_));
     set_boot_choices();
     return open_kernel();
 }

@@ -9,6 +9,7 @@
 #include "vmm/firmware/acpi/mp_table.hpp"
 #include "vmm/firmware/acpi/ssdt.hpp"
 #include "vmm/firmware/acpi/table.hpp"
+#include "vmm/firmware/smbios.hpp"
 
 namespace viv::firmware {
 namespace {
@@ -163,6 +164,18 @@ void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t
     memory.write(ebda + rsdp_offset, rsdp(rsdt_at, area.place(xsdt.bytes())).bytes());
 }
 
+/// Structures among the tables, and both entry points where systems look for them.
+void write_smbios(GuestMemory& memory, Area& area, const TreeNode& board) {
+    const auto identity = smbios_identity(board);
+    VIV_ASSERT(identity.has_value());  // the machine has looked
+    const SmbiosTables tables = smbios_tables(board, *identity, SmbiosBios::ours);
+    const uint64_t at = area.place(tables.structures);
+    const Gpa anchors{uint64_t{rom::system_rom_segment} * 16 + rom::smbios_anchors};
+    const auto entry = smbios_entry_point(tables, static_cast<uint32_t>(at));
+    memory.write_rom(anchors, entry);
+    memory.write_rom(anchors + 32, smbios_entry_point_64(tables, at));
+}
+
 }  // namespace
 
 bool has_acpi(const TreeNode& board) {
@@ -172,6 +185,7 @@ bool has_acpi(const TreeNode& board) {
 void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci) {
     Area area(memory);
     write_acpi(memory, area, board, cpus, ebda, pci);
+    write_smbios(memory, area, board);
     if (const auto configuration = mp_configuration(board, cpus, pci)) {
         memory.write(ebda + mp_pointer_offset, mp_floating_pointer(area.place(configuration->bytes())).bytes());
     }

@@ -21,7 +21,8 @@ inline constexpr uint64_t mp_pointer_offset = offsetof(rom::Ebda, mp_floating_po
 bool has_acpi(const TreeNode& board);
 
 /// Writes RSDP, RSDT, XSDT, FADT, FACS, MADT, DSDT and SSDT (ACPI Specification 6.4, chapter 5), as far as the board
-/// has ACPI, and MP tables (MultiProcessor Specification 1.4), if it has an IOAPIC. `ebda` is the EBDA's address;
+/// has ACPI, MP tables (MultiProcessor Specification 1.4), if it has an IOAPIC, and SMBIOS structures with their entry
+/// points in the system ROM's segment. `ebda` is the EBDA's address;
 /// `pci` is nullptr on a board without PCI, which has no ACPI either.
 void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci);
 
