@@ -187,6 +187,23 @@ uint32_t& register_of(CpuidLeaf& leaf, CpuidRegister where) {
     return leaf.eax;
 }
 
+struct Vendor {
+    std::string_view name;
+    VendorRules rules;
+};
+/// Performance counters, which do not count; SYSCFG; HWCR; the microcode loader.
+constexpr MsrRange amd_msrs[] = {
+    {0xC0010000, 0xC0010007}, {0xC0010010, 0xC0010010}, {0xC0010015, 0xC0010015}, {0xC0010020, 0xC0010020}};
+// SDM 2, SYSCALL, SYSRET, SYSENTER; AMD APM 3, the same and appendix E.
+constexpr Vendor vendors[] = {{"GenuineIntel", {}},
+                              {"AuthenticAMD",
+                               {.syscall_outside_64_bit = true,
+                                .sysenter_in_long_mode = false,
+                                .sysret_checks_target = false,
+                                .sysret_loads_stack_segment = false,
+                                .repeats_basic_features = true,
+                                .silent_msrs = amd_msrs}}};
+
 std::vector<CpuModel> make_models() {
     using Type = CpuCache::Type;
     using Sharing = CpuCache::Sharing;
@@ -195,6 +212,7 @@ std::vector<CpuModel> make_models() {
     const CpuFeatureSet f_pentium3 = f_pentium | CpuFeatureSet{pae, sep, mtrr, pge, mca, cmov, pat, pse36, fxsr, sse};
     const CpuFeatureSet f_core2 =
         f_pentium3 | CpuFeatureSet{clflush, sse2, sse3, ssse3, cx16, syscall, nx, lm, lahf_lm, arat};
+    const CpuFeatureSet f_opteron = f_pentium3 | CpuFeatureSet{clflush, sse2, sse3, syscall, nx, lm, prefetchw};
     const CpuFeatureSet f_v2 = f_core2 | CpuFeatureSet{sse4_1, sse4_2, popcnt, x2apic, tsc_deadline, rdtscp};
     const CpuFeatureSet f_v3 =
         f_v2 | CpuFeatureSet{xsave, xsaveopt, avx,    avx2, f16c,      fma,  bmi1,     bmi2, abm,
@@ -207,6 +225,8 @@ std::vector<CpuModel> make_models() {
         {1, Type::data, 16, 4}, {1, Type::instruction, 16, 4}, {2, Type::unified, 256, 8}};
     const std::vector<CpuCache> core2_caches = {
         {1, Type::data, 32, 8}, {1, Type::instruction, 32, 8}, {2, Type::unified, 4096, 16, Sharing::package}};
+    const std::vector<CpuCache> opteron_caches = {
+        {1, Type::data, 64, 2}, {1, Type::instruction, 64, 2}, {2, Type::unified, 1024, 16}};
     const std::vector<CpuCache> modern = {{1, Type::data, 32, 8},
                                           {1, Type::instruction, 32, 8},
                                           {2, Type::unified, 1024, 16},
@@ -221,6 +241,12 @@ std::vector<CpuModel> make_models() {
          0x80000008,
          f_core2,
          core2_caches},
+        {"opteron",
+         {.vendor = "AuthenticAMD", .family = 15, .model = 37, .stepping = 1, .brand = "AMD Opteron(tm) Processor 252"},
+         1,
+         0x80000008,
+         f_opteron,
+         opteron_caches},
         {"x86-64-v2",
          {.family = 6, .model = 44, .stepping = 2, .brand = "Vivarium x86-64-v2"},
          0xB,
@@ -430,10 +456,19 @@ Result<CpuSelection> parse_cpu(std::string_view text) {
     return selection;
 }
 
+const VendorRules& vendor_rules(std::string_view vendor) {
+    const auto* found = std::ranges::find(vendors, vendor, &Vendor::name);
+    return found == std::end(vendors) ? vendors[0].rules : found->rules;
+}
+
+const CpuIdentity& shown_identity(const CpuSelection& selection, const CpuidBase& base) {
+    return selection.model->host_identity && !base.identity.vendor.empty() ? base.identity : selection.model->identity;
+}
+
 std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase& base, uint32_t number,
                                   uint32_t cpus) {
     const CpuModel& model = *selection.model;
-    const CpuIdentity& identity = model.host_identity && !base.identity.vendor.empty() ? base.identity : model.identity;
+    const CpuIdentity& identity = shown_identity(selection, base);
     CpuFeatureSet features = selection.features & base.supported;
     features.set(ht, cpus > 1);
     for (const Dependence& d : dependences) {
@@ -477,6 +512,11 @@ std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase
                 register_of(leaf, bit.where) |= 1u << bit.bit;
             }
         }
+    }
+    const auto extended = std::ranges::find(table, 0x80000001u, &CpuidLeaf::leaf);
+    if (extended != table.end() && vendor_rules(identity.vendor).repeats_basic_features) {
+        constexpr uint32_t repeated = 0x0183F3FF;
+        extended->edx |= std::ranges::find(table, 1u, &CpuidLeaf::leaf)->edx & repeated;
     }
     return table;
 }

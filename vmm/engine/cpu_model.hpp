@@ -177,6 +177,25 @@ struct CpuIdentity {
     bool operator==(const CpuIdentity&) const = default;
 };
 
+struct MsrRange {
+    uint32_t first = 0;
+    uint32_t last = 0;
+    bool operator==(const MsrRange&) const = default;
+};
+
+/// What processors of one vendor do differently from those of others, where software sees it.
+struct VendorRules {
+    bool syscall_outside_64_bit = false;  // SYSCALL and SYSRET in compatibility and legacy mode
+    bool sysenter_in_long_mode = true;
+    bool sysret_checks_target = true;        // #GP at ring 0 for an RCX that is not canonical
+    bool sysret_loads_stack_segment = true;  // with base, limit and attributes
+    bool repeats_basic_features = false;     // CPUID 8000_0001h EDX shows those of leaf 1, too
+    /// MSRs that are always there; they read as 0, and writes to them do nothing.
+    std::span<const MsrRange> silent_msrs;
+};
+/// Those of GenuineIntel for a vendor that is not known.
+const VendorRules& vendor_rules(std::string_view vendor);
+
 struct CpuCache {
     enum class Type : uint8_t { data = 1, instruction = 2, unified = 3 };
     uint8_t level;
@@ -197,7 +216,7 @@ struct CpuModel {
     /// The identity above is only for engines that have no processor of their own to show.
     bool host_identity = false;
 };
-/// 486, pentium, pentium3, core2, x86-64-v2, x86-64-v3, max.
+/// 486, pentium, pentium3, core2, opteron, x86-64-v2, x86-64-v3, max.
 std::span<const CpuModel> cpu_models();
 
 /// A model with features added and taken away.
@@ -221,6 +240,8 @@ struct CpuidBase {
     uint32_t physical_address_bits = 40;
     uint32_t linear_address_bits = 48;
 };
+/// What the table shows as vendor, signature and name.
+const CpuIdentity& shown_identity(const CpuSelection& selection, const CpuidBase& base);
 /// The CPUID table of CPU `number` of `cpus` (1 to 16 cores of one package; the number is the APIC ID), ascending by
 /// leaf.
 std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase& base, uint32_t number, uint32_t cpus);

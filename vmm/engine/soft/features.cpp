@@ -130,6 +130,7 @@ Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t ts
     for (uint32_t number = 0; number < cpus; ++number) {
         f.tables.push_back(make_cpuid(selection, base, number, cpus));
     }
+    f.rules = vendor_rules(shown_identity(selection, base).vendor);
     f.set = features_of(f.tables.front());
     if (selection.model->host_identity) {
         for (auto& table : f.tables) add_frequencies(table, f.tsc_hertz);
@@ -163,8 +164,7 @@ CpuidResult cpuid(const Cpu& cpu, uint32_t leaf, uint32_t subleaf) {
     if (leaf == 0xD && subleaf == 0 && r.ecx != 0) r.ebx = cpu.features->xsave_size(cpu.xcr0);
     const bool compact = cpu.features->has(CpuFeature::xsavec) || cpu.features->has(CpuFeature::xsaves);
     if (leaf == 0xD && subleaf == 1 && compact) r.ebx = Features::compact_xsave_size(cpu.xcr0);
-    // SYSCALL is for 64-bit code only, as Intel has it.
-    if (leaf == 0x80000001 && !cpu.code64) r.edx &= ~(1u << 11);
+    if (leaf == 0x80000001 && !cpu.code64 && !cpu.features->rules.syscall_outside_64_bit) r.edx &= ~(1u << 11);
     return r;
 }
 

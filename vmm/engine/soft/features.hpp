@@ -14,6 +14,7 @@ struct Cpu;
 /// What the CPU model offers. CPUID reports it, and the decoder refuses what it lacks.
 struct Features {
     CpuFeatureSet set;
+    VendorRules rules;
     std::vector<std::vector<CpuidLeaf>> tables;  // one a CPU
     unsigned physical_bits = 40;
     uint32_t pkru_offset = 0;  // in the standard format of XSAVE

@@ -1,5 +1,8 @@
 // Model-specific registers, the time stamp counter, fast system calls, FS and GS bases, XCR0.
+
+#include <algorithm>
 #include <utility>
+
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/flags.hpp"
 #include "vmm/engine/soft/lapic.hpp"
@@ -82,6 +85,11 @@ bool has_msr(const Features& f, uint32_t index) {
     }
 }
 
+bool is_silent(const Features& f, uint32_t index) {
+    return std::ranges::any_of(f.rules.silent_msrs,
+                               [=](const MsrRange& r) { return index >= r.first && index <= r.last; });
+}
+
 }  // namespace
 
 uint64_t read_tsc(Cpu& cpu) {
@@ -138,7 +146,9 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0xC0000101: return cpu.seg[GS].base;
         case 0xC0000102: return cpu.kernel_gs_base;
         case 0xC0000103: return cpu.tsc_aux;
-        default: raise_gp();
+        default:
+            if (!is_silent(f, index)) raise_gp();
+            return 0;
     }
 }
 
@@ -220,7 +230,8 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
             cpu.kernel_gs_base = value;
             return;
         case 0xC0000103: cpu.tsc_aux = value & 0xFFFFFFFF; return;
-        default: raise_gp();
+        default:
+            if (!is_silent(cpu.engine->features, index)) raise_gp();
     }
 }
 
@@ -294,40 +305,74 @@ SegmentRegister flat_data(uint16_t selector, unsigned dpl) {
 }
 }  // namespace
 
+namespace {
+void check_syscall(const Cpu& cpu) {
+    const bool right_mode = cpu.code64 || (cpu.features->rules.syscall_outside_64_bit && !cpu.real_or_vm86());
+    if (!(cpu.efer & efer_sce) || !right_mode) raise_ud();
+}
+void check_sysenter(const Cpu& cpu) {
+    if (cpu.long_active && !cpu.features->rules.sysenter_in_long_mode) raise_ud();
+    if (!cpu.protected_mode() || (cpu.sysenter_cs & 0xFFFC) == 0) raise_gp();
+}
+/// SYSCALL and SYSRET look at TF when they are done, and not before.
+void trap_by_new_flags(Cpu& cpu) {
+    cpu.trap_suppressed = true;
+    if (cpu.eflags & flag_tf) cpu.debug_pending |= 0x4000;
+}
+}  // namespace
+
 void syscall(Cpu& cpu, const Insn&) {
-    // Intel knows SYSCALL in 64-bit code only.
-    if (!(cpu.efer & efer_sce) || !cpu.code64) raise_ud();
-    cpu.gpr[RCX] = cpu.rip;
-    cpu.gpr[R11] = cpu.flags() & ~flag_rf;
-    cpu.set_flags(cpu.flags() & ~static_cast<uint32_t>(cpu.sfmask) & ~flag_rf);
-    cpu.rip = cpu.lstar;
+    check_syscall(cpu);
+    if (cpu.long_active) {
+        cpu.gpr[RCX] = cpu.rip;
+        cpu.gpr[R11] = cpu.flags() & ~flag_rf;
+        cpu.set_flags(cpu.flags() & ~static_cast<uint32_t>(cpu.sfmask) & ~flag_rf);
+        cpu.rip = cpu.code64 ? cpu.lstar : cpu.cstar;
+    } else {
+        cpu.set_reg<uint32_t>(RCX * 8, static_cast<uint32_t>(cpu.rip));
+        cpu.eflags &= ~(flag_vm | flag_if | flag_rf);
+        cpu.rip = cpu.star & 0xFFFFFFFF;
+    }
     const auto selector = static_cast<uint16_t>(cpu.star >> 32);
-    cpu.seg[CS] = flat_code(selector & 0xFFFC, 0, true);
+    cpu.seg[CS] = flat_code(selector & 0xFFFC, 0, cpu.long_active);
     cpu.seg[SS] = flat_data(static_cast<uint16_t>((selector & 0xFFFC) + 8), 0);
     cpu.cpl = 0;
     update_mode(cpu);
+    trap_by_new_flags(cpu);
 }
 
 void sysret(Cpu& cpu, const Insn& i) {
-    if (!(cpu.efer & efer_sce) || !cpu.code64) raise_ud();
+    check_syscall(cpu);
     need_cpl0(cpu);
+    const VendorRules& rules = cpu.features->rules;
     const auto selector = static_cast<uint16_t>(cpu.star >> 48);
     if (i.size == 8) {
-        need_canonical(cpu.gpr[RCX]);
+        if (rules.sysret_checks_target) need_canonical(cpu.gpr[RCX]);
         cpu.rip = cpu.gpr[RCX];
         cpu.seg[CS] = flat_code(static_cast<uint16_t>((selector + 16) | 3), 3, true);
     } else {
         cpu.rip = cpu.reg<uint32_t>(RCX * 8);
         cpu.seg[CS] = flat_code(static_cast<uint16_t>(selector | 3), 3, false);
     }
-    cpu.seg[SS] = flat_data(static_cast<uint16_t>((selector + 8) | 3), 3);
-    cpu.set_flags(static_cast<uint32_t>(cpu.gpr[R11] & 0x3C7FD7) | 2);
+    const auto stack = static_cast<uint16_t>((selector + 8) | 3);
+    if (rules.sysret_loads_stack_segment) {
+        cpu.seg[SS] = flat_data(stack, 3);
+    } else {
+        cpu.seg[SS].selector = stack;
+        cpu.seg[SS].dpl = 3;
+    }
+    if (cpu.long_active) {
+        cpu.set_flags(static_cast<uint32_t>(cpu.gpr[R11] & 0x3C7FD7) | 2);
+    } else {
+        cpu.eflags |= flag_if;
+    }
     cpu.cpl = 3;
     update_mode(cpu);
+    trap_by_new_flags(cpu);
 }
 
 void sysenter(Cpu& cpu, const Insn&) {
-    if (!cpu.protected_mode() || (cpu.sysenter_cs & 0xFFFC) == 0) raise_gp();
+    check_sysenter(cpu);
     cpu.eflags &= ~(flag_vm | flag_if | flag_rf);
     const auto selector = static_cast<uint16_t>(cpu.sysenter_cs & 0xFFFC);
     cpu.cpl = 0;
@@ -339,7 +384,8 @@ void sysenter(Cpu& cpu, const Insn&) {
 }
 
 void sysexit(Cpu& cpu, const Insn& i) {
-    if (!cpu.protected_mode() || (cpu.sysenter_cs & 0xFFFC) == 0 || cpu.cpl != 0) raise_gp();
+    check_sysenter(cpu);
+    need_cpl0(cpu);
     const auto base = static_cast<uint16_t>(cpu.sysenter_cs & 0xFFFC);
     const bool wide = i.size == 8;
     if (wide) {
