@@ -36,7 +36,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
           --insert [DRIVE=]FILE   --eject DRIVE   floppy0, cdrom0
-          --move kvm|soft   to the other engine  (steps run in this order)
+          --power-button  --move kvm|soft  press it; to the other engine
           --timeout SECONDS   give up: exit code 124
           --exit-port PORT    a byte written there ends the run with its value
           --test-device  QEMU's     --no-reboot  a triple fault is code 3

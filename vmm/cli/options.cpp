@@ -125,6 +125,15 @@ void add_step(CLI::App& app, const char* name, Step::Kind kind, std::vector<Step
         ->allow_extra_args(false);
 }
 
+void add_plain_step(CLI::App& app, const char* name, Step::Kind kind, std::vector<Step>& steps) {
+    app.add_flag_callback(name,
+                          [kind, &steps] {
+                              steps.push_back({kind, {}});
+                          })
+        ->trigger_on_parse()
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 void add_run_options(CLI::App& app, RunOptions& options) {
     add_machine_options(app, options.machine);
     choice_option(app, "--engine", engines, options.engine);
@@ -136,6 +145,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     add_step(app, "--insert", Step::Kind::insert, options.steps);
     add_step(app, "--eject", Step::Kind::eject, options.steps);
     add_step(app, "--move", Step::Kind::move, options.steps);
+    add_plain_step(app, "--power-button", Step::Kind::power_button, options.steps);
     timeout_option(app, options.timeout);
     app.add_option("--screenshot", options.screenshot);
     app.add_flag("--no-reboot", options.no_reboot);

@@ -15,7 +15,7 @@ enum class DisplayChoice { automatic, terminal, none };
 
 /// One step of a scripted run, in the order of the command line.
 struct Step {
-    enum class Kind { until, type, move, insert, eject };
+    enum class Kind { until, type, move, insert, eject, power_button };
     Kind kind = Kind::until;
     std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE"
     bool operator==(const Step&) const = default;

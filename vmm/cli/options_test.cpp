@@ -33,6 +33,14 @@ TEST_CASE("Machine options are read, repeated ones in order") {
     CHECK(machine.snapshot);
 }
 
+TEST_CASE("A step without a value keeps its place, also when it comes twice") {
+    const auto command = parse_command_line({"run", "--power-button", "--until", "x", "--power-button", "x.img"});
+    REQUIRE(command);
+    CHECK(command->run.steps ==
+          std::vector<Step>{{Step::Kind::power_button, ""}, {Step::Kind::until, "x"}, {Step::Kind::power_button, ""}});
+    CHECK(command->run.machine.images == std::vector<std::string>{"x.img"});
+}
+
 TEST_CASE("Steps keep the order of the command line") {
     const auto command = parse_command_line({"run", "--until", "login:", "--type", "root\\n", "x.img", "--until", "#"});
     REQUIRE(command);

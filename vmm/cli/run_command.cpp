@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "devices/input/keyboard_port.hpp"
+#include "devices/pci/power_button.hpp"
 #include "devices/video/screen.hpp"
 #include "vmm/cli/display/terminal_display.hpp"
 #include "vmm/cli/machine_setup.hpp"
@@ -250,6 +251,11 @@ class Run {
             return machine_->phase() == Phase::paused;
         };
         actions.move = [this] { move_to_other_engine(); };
+        actions.press_power_button = [button = services.find<PowerButton>()]() -> Result<std::string> {
+            if (!button) return fail_usage("This board has no power button");
+            button->press();
+            return std::string("Pressed the power button");
+        };
         actions.quit = [this] { machine_->stop({}); };
         actions.output_failed = [this](int errno_value) {
             output_errno_ = errno_value;
@@ -291,7 +297,7 @@ class Run {
                     return report;
                 case Outcome::Kind::powered_off:
                     report.ending = Ending::powered_off;
-                    if (unfinished) {
+                    if (unfinished && !script_->awaits_power_off()) {
                         report.exit_code = exit_guest_died;
                         report.message = "the guest powered off" + waiting;
                     }

@@ -20,6 +20,10 @@ std::string padded(const TextScreen& screen) {
     for (unsigned row = 0; row < screen.rows; ++row) text += screen.line(row) + std::string(screen.columns, ' ') + '\n';
     return text;
 }
+bool is_instant(const Step& step) {
+    return step.kind == Step::Kind::insert || step.kind == Step::Kind::eject || step.kind == Step::Kind::power_button;
+}
+
 }  // namespace
 
 Script::Script(Clock& clock, MediaChanger media, std::vector<Step> steps)
@@ -33,6 +37,7 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
     std::unique_ptr<Script> script(new Script(clock, media, std::move(steps)));
     script->screen_ = services.find<Screen>();
     script->reader_ = services.find<ScreenReader>();
+    script->power_button_ = services.find<PowerButton>();
     if (script->screen_) script->screen_->on_changes(glance_changes, [self = script.get()] { self->glance(); });
     KeyboardPort* keyboard = services.find<KeyboardPort>();
     for (const Step& step : script->steps_) {
@@ -46,6 +51,8 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
         if (step.kind == Step::Kind::eject) {
             if (auto good = media.check_eject(step.text); !good) return add_context(good.error(), "--eject");
         }
+        if (step.kind == Step::Kind::power_button && !script->power_button_)
+            return fail_usage("--power-button: this board has no power management");
         if (step.kind != Step::Kind::type) continue;
         if (!keyboard) return fail_usage("--type: this board has no keyboard");
         if (auto keys = parse_typing(step.text); !keys) return add_context(keys.error(), "--type");
@@ -83,9 +90,17 @@ bool Script::change_medium(const Step& step) {
     return false;
 }
 
+/// Does a step that takes no time; false when the script cannot go on.
+bool Script::do_at_once(const Step& step) {
+    if (step.kind != Step::Kind::power_button) return change_medium(step);
+    power_button_->press();
+    return true;
+}
+
 void Script::begin_step() {
-    while (!done() && (steps_[position_].kind == Step::Kind::insert || steps_[position_].kind == Step::Kind::eject)) {
-        if (!change_medium(steps_[position_])) return;
+    while (!done() && is_instant(steps_[position_])) {
+        begun_ = true;
+        if (!do_at_once(steps_[position_]) || awaits_power_off()) return;
         ++position_;
     }
     if (done()) {
@@ -188,6 +203,7 @@ std::string Script::waiting_for() const {
         case Step::Kind::type: return fmt::format("the guest to take the keys '{}'", step.text);
         case Step::Kind::insert: return fmt::format("'{}' to be put in", step.text);
         case Step::Kind::eject: return fmt::format("'{}' to be emptied", step.text);
+        case Step::Kind::power_button: return "the guest to power off";
         case Step::Kind::move: break;
     }
     return fmt::format("the move to the {} engine", step.text);

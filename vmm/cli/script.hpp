@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "devices/input/typist.hpp"
+#include "devices/pci/power_button.hpp"
 #include "devices/video/screen.hpp"
 #include "vmm/cli/media_changer.hpp"
 #include "vmm/cli/options.hpp"
@@ -30,6 +31,10 @@ class Script {
     /// `on_failure` is called when a medium cannot be changed; no further step follows.
     void start(std::move_only_function<void()> on_done, std::move_only_function<void(Error)> on_failure);
     [[nodiscard]] bool done() const { return position_ == steps_.size(); }
+    /// The last step pressed the power button: the run ends when the guest powers off.
+    [[nodiscard]] bool awaits_power_off() const {
+        return position_ + 1 == steps_.size() && steps_[position_].kind == Step::Kind::power_button && begun_;
+    }
     /// What it waits for, in words: "text 'A:\>'", for messages.
     [[nodiscard]] std::string waiting_for() const;
     /// `move` is called for a step that names an engine ("kvm" or "soft"); moved() ends the step. To be set before
@@ -43,6 +48,7 @@ class Script {
     Script(Clock& clock, MediaChanger media, std::vector<Step> steps);
     void begin_step();
     bool change_medium(const Step& step);
+    bool do_at_once(const Step& step);
     void typed();
     void look(VirtualTime deadline);
     void glance();
@@ -57,6 +63,7 @@ class Script {
     size_t position_ = 0;
     Screen* screen_ = nullptr;
     ScreenReader* reader_ = nullptr;  // of that screen
+    PowerButton* power_button_ = nullptr;
     std::unique_ptr<Typist> typist_;
     std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded
     bool begun_ = false;                 // the first step

@@ -115,6 +115,35 @@ TEST_CASE("Text on the screen ends a wait, also when it was there before") {
     CHECK(rig.script->waiting_for() == "nothing");
 }
 
+TEST_CASE("The power button is pressed in its turn; as the last step it waits for the power-off") {
+    struct Button final : PowerButton {
+        void press() override { ++presses; }
+        int presses = 0;
+    } button;
+    ManualClock clock;
+    Services services;
+    CHECK(Script::create(clock, services, media, {{Step::Kind::power_button, ""}}).error().kind == ErrorKind::usage);
+    services.provide<PowerButton>(button);
+    FakeSerial com1;
+    services.provide<SerialTap>(com1, "serial0");
+    auto script = Script::create(clock, services, media,
+                                 {{Step::Kind::power_button, ""}, {until, "bye"}, {Step::Kind::power_button, ""}});
+    REQUIRE(script);
+    int done = 0;
+    (*script)->start([&] { ++done; }, [](const Error&) {});
+    clock.advance(1s);
+    CHECK(button.presses == 1);
+    CHECK_FALSE((*script)->awaits_power_off());
+    com1.send("bye");
+    clock.advance(1s);
+    CHECK(button.presses == 2);
+    CHECK((*script)->awaits_power_off());
+    CHECK((*script)->waiting_for() == "the guest to power off");
+    clock.advance(10s);
+    CHECK(button.presses == 2);
+    CHECK(done == 0);
+}
+
 TEST_CASE("Text that scrolls away between two looks is not missed") {
     Rig rig({{until, "booting"}, {until, "booting"}});
     rig.clock.advance(1s);

@@ -8,7 +8,7 @@
 namespace viv {
 namespace {
 
-constexpr const char* menu_text = " c Ctrl-Alt-Del r reset p pause s save i insert o out e engine q quit ] ^] 1..= F1";
+constexpr const char* menu_text = " c Ctrl-Alt-Del r reset b power p pause s save i in o out e engine q quit ] 1..=";
 
 constexpr size_t longest_line = 4096;
 
@@ -56,6 +56,7 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
     switch (key) {
         case Key::c: return sink_.stroke({stroke_ctrl | stroke_alt, {Key::del}});
         case Key::r: return sink_.command(MenuCommand::reset);
+        case Key::b: return sink_.command(MenuCommand::power_button);
         case Key::p: return sink_.command(MenuCommand::pause);
         case Key::s: return sink_.command(MenuCommand::screenshot);
         case Key::e: return sink_.command(MenuCommand::move);

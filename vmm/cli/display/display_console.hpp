@@ -11,7 +11,7 @@
 
 namespace viv {
 
-enum class MenuCommand { reset, pause, screenshot, move, quit };
+enum class MenuCommand { reset, power_button, pause, screenshot, move, quit };
 enum class MediumChange { insert, eject };
 
 /// Where the console's decisions go.

@@ -104,6 +104,12 @@ class MachineSide {
             case MenuCommand::move:
                 if (actions_.move) actions_.move();
                 break;
+            case MenuCommand::power_button:
+                if (actions_.press_power_button) {
+                    const auto pressed = actions_.press_power_button();
+                    notices_.push_back(" " + (pressed ? *pressed : pressed.error().message));
+                }
+                break;
             case MenuCommand::quit:
                 if (actions_.quit) actions_.quit();
                 break;

@@ -22,6 +22,8 @@ struct DisplayActions {
     std::move_only_function<bool()> toggle_pause;
     /// To the other engine.
     std::move_only_function<void()> move;
+    /// The answer is for the person.
+    std::move_only_function<Result<std::string>()> press_power_button;
     std::move_only_function<void()> quit;
     /// Plain lines cannot be written any more: the reader has gone, or a disk is full. Called once; without the machine
     /// lock when the display is destroyed.
