@@ -170,6 +170,10 @@ void set_kernel_command_line(TreeNode& board, std::string_view text) {
     board.ensure_child("chosen").set_string("bootargs", text);
 }
 
+void set_load_address(TreeNode& board, uint32_t address) {
+    board.ensure_child("chosen").set_u32("viv,load-address", address);
+}
+
 void set_firmware(TreeNode& board, std::string_view path) {
     board.ensure_child("chosen").set_string("viv,firmware", path);
 }

@@ -37,11 +37,12 @@ Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);
 /// The order of /chosen viv,boot-order.
 void set_boot_order(TreeNode& board, std::span<const std::string> order);
 
-/// The kernel that is booted instead of a boot sector, its initrd or modules, and its command line: /chosen viv,kernel,
-/// viv,initrd, bootargs.
+/// The kernel that is booted instead of a boot sector, its initrd or modules, its command line, and where it goes if it
+/// has no header: /chosen viv,kernel, viv,initrd, bootargs, viv,load-address.
 Result<void> set_kernel(TreeNode& board, std::string_view path);
 void set_initrd(TreeNode& board, std::span<const std::string> paths);
 void set_kernel_command_line(TreeNode& board, std::string_view text);
+void set_load_address(TreeNode& board, uint32_t address);
 
 /// The ROM image of another firmware that takes the place of ours: /chosen viv,firmware.
 void set_firmware(TreeNode& board, std::string_view path);

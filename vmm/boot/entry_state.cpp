@@ -1,5 +1,6 @@
 #include "vmm/boot/entry_state.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -42,6 +43,22 @@ CpuState flat_entry(GuestMemory& memory, Gpa gdt_at, uint64_t code_descriptor, u
 
 CpuState protected_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip) {
     return flat_entry(memory, gdt_at, code_32, rip);
+}
+
+CpuState real_mode_entry(uint32_t address) {
+    constexpr uint32_t segment_size = 0x10000, RFLAGS_IF = 0x200;
+    const uint32_t paragraph = address < segment_size ? 0 : address / 16;
+    CpuState state = reset_state(true);
+    state.cr0 = 0x10;
+    for (SegmentRegister* segment : {&state.cs, &state.ds, &state.es}) {
+        segment->selector = static_cast<uint16_t>(paragraph);
+        segment->base = uint64_t{paragraph} * 16;
+    }
+    state.rip = address - paragraph * 16;
+    state.rflags |= RFLAGS_IF;
+    state.gpr = {};
+    state.gpr[RSP] = std::min(address, segment_size) % segment_size & ~uint32_t{1};
+    return state;
 }
 
 CpuState long_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip, uint64_t page_table) {

@@ -14,6 +14,10 @@ inline constexpr uint64_t gdt_size = 32;
 /// table that is written to `gdt_at`. All general registers are 0.
 CpuState protected_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip);
 
+/// Real mode at `address`, below 1 MiB: CS, DS and ES are 0 below 64 KiB, else its paragraph; the stack is below it in
+/// segment 0, or below 64 KiB; interrupts on, as for a boot sector.
+CpuState real_mode_entry(uint32_t address);
+
 /// 64-bit mode in the same way; `page_table` is CR3.
 CpuState long_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip, uint64_t page_table);
 

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
 
 #include "vmm/boot/elf_image.hpp"
+#include "vmm/boot/flat_program.hpp"
 #include "vmm/boot/linux_kernel.hpp"
 #include "vmm/boot/multiboot.hpp"
 #include "vmm/boot/multiboot2.hpp"
@@ -15,7 +17,9 @@ namespace {
 
 constexpr size_t most_map_entries = 128;
 
-Result<std::unique_ptr<Kernel>> make_kernel(KernelFiles files, KernelMachine machine) {
+Result<std::unique_ptr<Kernel>> make_kernel(KernelFiles files, KernelMachine machine,
+                                            std::optional<uint32_t> load_address) {
+    if (load_address) return make_flat_program(std::move(files), machine, *load_address);
     const std::span<const std::byte> file = files.kernel.content;
     if (is_elf(file)) {
         const ElfImage image = TRY(parse_elf(file));
@@ -43,7 +47,7 @@ Result<std::unique_ptr<Kernel>> open_kernel(const TreeNode& chosen, KernelMachin
         if (files.modules.back().content.empty()) return fail_usage(fmt::format("initrd '{}' is empty", initrd));
     }
     files.command_line = chosen.string("bootargs").value_or("");
-    auto kernel = make_kernel(std::move(files), std::move(machine));
+    auto kernel = make_kernel(std::move(files), std::move(machine), chosen.u32("viv,load-address"));
     if (!kernel) return add_context(kernel.error(), fmt::format("kernel '{}'", path));
     return kernel;
 }

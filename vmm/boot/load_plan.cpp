@@ -24,12 +24,13 @@ class PlannedKernel final : public Kernel {
             memory.write(Gpa{part.at}, part.content);
             fill_with_zeros(memory, part.at + part.content.size(), part.size - part.content.size());
         }
-        memory.write(Gpa{plan_.info_at}, plan_.info);
+        if (!plan_.info.empty()) memory.write(Gpa{plan_.info_at}, plan_.info);
         for (const LoadPlan::Copy& copy : plan_.copies) {
             std::vector<std::byte> bytes(copy.size);
             memory.read(Gpa{copy.from}, bytes);
             memory.write(Gpa{copy.to}, bytes);
         }
+        if (plan_.mode == LoadPlan::Mode::real) return real_mode_entry(static_cast<uint32_t>(plan_.entry));
         CpuState state = protected_mode_entry(memory, Gpa{plan_.gdt_at}, plan_.entry);
         state.gpr[RAX] = plan_.eax;
         state.gpr[RBX] = plan_.ebx;
@@ -109,12 +110,18 @@ Result<void> LoadPlan::add_modules() {
 
 Result<uint32_t> LoadPlan::add_info(const std::function<std::vector<std::byte>(uint32_t at)>& build) {
     const auto at = room.take_any(build(0).size(), page, low_memory);
-    const auto table = room.take_any(gdt_size, 8, low_memory);
-    if (!at || !table) return fail_usage("there is no room for its command line and memory map");
+    if (!at) return fail_usage("there is no room for its command line and memory map");
+    TRY(add_descriptor_table());
     info_at = *at;
-    gdt_at = *table;
     info = build(static_cast<uint32_t>(*at));
     return static_cast<uint32_t>(*at);
+}
+
+Result<void> LoadPlan::add_descriptor_table() {
+    const auto table = room.take_any(gdt_size, 8, low_memory);
+    if (!table) return fail_usage("there is no room for its descriptor table");
+    gdt_at = *table;
+    return {};
 }
 
 std::unique_ptr<Kernel> kernel_of(LoadPlan plan) {

@@ -23,7 +23,7 @@ struct LoadAddresses {
     uint32_t bss_end = 0;   // 0: none
 };
 
-/// A kernel that is entered in 32-bit protected mode, and what goes where for it.
+/// A kernel that is entered in 32-bit protected mode (or a program in real mode), and what goes where for it.
 struct LoadPlan {
     /// `content`, and zeros behind it up to `size`.
     struct Part {
@@ -56,6 +56,10 @@ struct LoadPlan {
     /// What the loader tells the kernel, and the descriptor table: in low memory where that is free. `build` makes it
     /// for an address; its size does not depend on that. Returns the address.
     Result<uint32_t> add_info(const std::function<std::vector<std::byte>(uint32_t at)>& build);
+    /// The descriptor table alone.
+    Result<void> add_descriptor_table();
+
+    enum class Mode : uint8_t { protected_32, real };
 
     KernelFiles files;  // `parts` refer to them
     Room room;
@@ -66,6 +70,7 @@ struct LoadPlan {
     uint64_t info_at = 0;
     uint64_t gdt_at = 0;
     uint64_t entry = 0;
+    Mode mode = Mode::protected_32;
     uint32_t eax = 0;
     uint32_t ebx = 0;
     bool with_task = false;  // TR has a busy 32-bit TSS at 0

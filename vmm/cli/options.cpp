@@ -77,17 +77,19 @@ void trace_option(CLI::App& app, TraceChoice& value) {
     });
 }
 
-void port_option(CLI::App& app, std::optional<uint16_t>& value) {
-    app.add_option_function<std::string>("--exit-port", [&value](const std::string& text) {
+/// A number, hexadecimal with 0x before it. `kind` is what to call it, `example` one that is right.
+template <class T>
+void number_option(CLI::App& app, const char* name, std::optional<T>& value, const char* kind, const char* example) {
+    app.add_option_function<std::string>(name, [=, &value](const std::string& text) {
         const bool hexadecimal = text.starts_with("0x") || text.starts_with("0X");
         const char* first = text.data() + (hexadecimal ? 2 : 0);
         const char* last = text.data() + text.size();
-        uint16_t port = 0;
-        const auto [end, error] = std::from_chars(first, last, port, hexadecimal ? 16 : 10);
+        T number = 0;
+        const auto [end, error] = std::from_chars(first, last, number, hexadecimal ? 16 : 10);
         if (error != std::errc() || end != last || first == last) {
-            refuse("--exit-port", fmt::format("'{}' is not an I/O port (try 0x501)", text));
+            refuse(name, fmt::format("'{}' is not {} (try {})", text, kind, example));
         }
-        value = port;
+        value = number;
     });
 }
 
@@ -107,7 +109,8 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--kernel", options.kernel);
     app.add_option("--initrd", options.initrds)->allow_extra_args(false);
     app.add_option("--append", options.kernel_command_line);
-    port_option(app, options.exit_port);
+    number_option(app, "--load-address", options.load_address, "an address below 4 GiB", "0x7c00");
+    number_option(app, "--exit-port", options.exit_port, "an I/O port", "0x501");
     app.add_flag("--read-only", options.read_only);
     app.add_flag("--snapshot", options.snapshot);
     app.add_flag("--test-device", options.test_device);

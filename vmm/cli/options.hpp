@@ -38,6 +38,7 @@ struct MachineOptions {
     std::optional<std::string> firmware;  // in place of ours
     std::optional<std::string> kernel;    // booted instead of a drive
     std::vector<std::string> initrds;
+    std::optional<uint32_t> load_address;  // of a kernel without a header
     std::optional<std::string> kernel_command_line;
     bool read_only = false;
     bool snapshot = false;

@@ -112,7 +112,7 @@ Result<void> Machine::open_kernel() {
     const TreeNode* chosen = board_.child("chosen");
     if (!chosen) return {};
     if (!chosen->has("viv,kernel")) {
-        for (const char* property : {"viv,initrd", "bootargs"}) {
+        for (const char* property : {"viv,initrd", "viv,load-address", "bootargs"}) {
             if (chosen->has(property))
                 return fail_usage(fmt::format("/chosen: `{}` is of no use without `viv,kernel`", property));
         }
