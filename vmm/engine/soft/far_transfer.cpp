@@ -9,20 +9,9 @@ uint64_t size_mask(unsigned size) {
     return size == 8 ? ~uint64_t{0} : (uint64_t{1} << (8 * size)) - 1;
 }
 
-void push_sized(Cpu& cpu, unsigned size, uint64_t value) {
-    switch (size) {
-        case 2: return push<uint16_t>(cpu, cpu.at, static_cast<uint16_t>(value));
-        case 4: return push<uint32_t>(cpu, cpu.at, static_cast<uint32_t>(value));
-        default: return push<uint64_t>(cpu, cpu.at, value);
-    }
-}
-
-uint64_t peek_sized(Cpu& cpu, unsigned size, uint64_t depth) {
-    switch (size) {
-        case 2: return peek_stack<uint16_t>(cpu, cpu.at, depth);
-        case 4: return peek_stack<uint32_t>(cpu, cpu.at, depth);
-        default: return peek_stack<uint64_t>(cpu, cpu.at, depth);
-    }
+void push_return(Cpu& cpu, unsigned size) {
+    push_sized(cpu, size, cpu.seg[CS].selector);
+    push_sized(cpu, size, cpu.rip);
 }
 
 /// Rights of a direct transfer to a code segment (SDM 3A, 5.8.1).
@@ -89,13 +78,7 @@ void call_inner(Cpu& cpu, const Descriptor& gate, const GateTarget& target) {
     uint64_t values[31] = {};
     for (unsigned n = 0; n < parameters; ++n) values[n] = peek_sized(cpu, size, n * size);
     if (cpu.long_active) {
-        cpu.seg[SS] = {.selector = static_cast<uint16_t>(level),
-                       .limit = 0,
-                       .type = 0,
-                       .code_or_data = false,
-                       .dpl = static_cast<uint8_t>(level),
-                       .present = false,
-                       .unusable = true};
+        cpu.seg[SS] = null_stack(static_cast<uint16_t>(level), level);
     } else {
         cpu.seg[SS] = checked_stack(cpu, stack.selector, level, vector_ts);
     }
@@ -120,8 +103,7 @@ void call_gate(Cpu& cpu, uint16_t selector, const Descriptor& gate, bool is_call
     if (is_call && !d.is_conforming() && d.dpl() < cpu.cpl) return call_inner(cpu, gate, target);
     if (is_call) {
         const unsigned size = cpu.long_active ? 8 : (gate.type() == type_call_gate16 ? 2 : 4);
-        push_sized(cpu, size, cpu.seg[CS].selector);
-        push_sized(cpu, size, cpu.rip);
+        push_return(cpu, size);
     }
     enter_code(cpu, target.selector, d, gate_offset(cpu, gate), cpu.cpl);
 }
@@ -148,50 +130,37 @@ void through_system(Cpu& cpu, uint16_t selector, const Descriptor& d, bool is_ca
     raise_gp(selector_error(selector));
 }
 
-}  // namespace
-
-void far_jump(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned size) {
+/// JMP and CALL to selector:offset.
+void far_transfer(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned size, bool is_call) {
     Transaction transaction(cpu);
+    offset &= size_mask(size);
     if (cpu.real_or_vm86()) {
-        if ((offset & size_mask(size)) > cpu.seg[CS].limit) raise_gp();
+        if (offset > cpu.seg[CS].limit) raise_gp();
+        if (is_call) push_return(cpu, size);
         load_real_segment(cpu, CS, selector);
-        cpu.rip = offset & size_mask(size);
+        cpu.rip = offset;
         update_mode(cpu);
     } else {
         if (is_null(selector)) raise_gp();
         const Descriptor d = read_descriptor(cpu, selector, vector_gp);
         if (d.code_or_data()) {
             check_code(cpu, selector, d);
-            enter_code(cpu, selector, d, offset & size_mask(size), cpu.cpl);
+            if (is_call) push_return(cpu, size);
+            enter_code(cpu, selector, d, offset, cpu.cpl);
         } else {
-            through_system(cpu, selector, d, false);
+            through_system(cpu, selector, d, is_call);
         }
     }
     transaction.commit();
 }
+}  // namespace
+
+void far_jump(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned size) {
+    far_transfer(cpu, selector, offset, size, false);
+}
 
 void far_call(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned size) {
-    Transaction transaction(cpu);
-    if (cpu.real_or_vm86()) {
-        if ((offset & size_mask(size)) > cpu.seg[CS].limit) raise_gp();
-        push_sized(cpu, size, cpu.seg[CS].selector);
-        push_sized(cpu, size, cpu.rip);
-        load_real_segment(cpu, CS, selector);
-        cpu.rip = offset & size_mask(size);
-        update_mode(cpu);
-    } else {
-        if (is_null(selector)) raise_gp();
-        const Descriptor d = read_descriptor(cpu, selector, vector_gp);
-        if (d.code_or_data()) {
-            check_code(cpu, selector, d);
-            push_sized(cpu, size, cpu.seg[CS].selector);
-            push_sized(cpu, size, cpu.rip);
-            enter_code(cpu, selector, d, offset & size_mask(size), cpu.cpl);
-        } else {
-            through_system(cpu, selector, d, true);
-        }
-    }
-    transaction.commit();
+    far_transfer(cpu, selector, offset, size, true);
 }
 
 void far_return(Cpu& cpu, unsigned size, unsigned release) {
@@ -206,13 +175,8 @@ void far_return(Cpu& cpu, unsigned size, unsigned release) {
         update_mode(cpu);
         return transaction.commit();
     }
-    if (is_null(selector)) raise_gp();
-    const Descriptor d = read_descriptor(cpu, selector, vector_gp);
+    const Descriptor d = return_target(cpu, selector);
     const unsigned level = selector & 3;
-    if (!d.is_code() || level < cpu.cpl) raise_gp(selector_error(selector));
-    if (d.is_conforming() ? d.dpl() > level : d.dpl() != level) raise_gp(selector_error(selector));
-    if (cpu.long_active && d.long_mode() && d.default_big()) raise_gp(selector_error(selector));
-    if (!d.present()) raise(vector_np, selector_error(selector));
     if (level == cpu.cpl) {
         drop_stack(cpu, 2 * size + release);
         enter_code(cpu, selector, d, offset, level);
@@ -221,18 +185,7 @@ void far_return(Cpu& cpu, unsigned size, unsigned release) {
     const uint64_t outer_sp = peek_sized(cpu, size, 2 * size + release);
     const auto outer_ss = static_cast<uint16_t>(peek_sized(cpu, size, 3 * size + release));
     check_offset(cpu, d, offset);
-    if (is_null(outer_ss)) {
-        if (!cpu.long_active || !d.long_mode() || level == 3) raise_gp();
-        cpu.seg[SS] = {.selector = outer_ss,
-                       .limit = 0,
-                       .type = 0,
-                       .code_or_data = false,
-                       .dpl = static_cast<uint8_t>(level),
-                       .present = false,
-                       .unusable = true};
-    } else {
-        cpu.seg[SS] = checked_stack(cpu, outer_ss, level, vector_gp);
-    }
+    cpu.seg[SS] = return_stack(cpu, outer_ss, d, level);
     load_code_segment(cpu, selector, d, level);
     drop_inner_segments(cpu);
     cpu.rip = offset;

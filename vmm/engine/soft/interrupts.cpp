@@ -9,20 +9,6 @@
 namespace viv::soft {
 namespace {
 
-void push_sized(Cpu& cpu, unsigned size, uint64_t value) {
-    switch (size) {
-        case 2: return push<uint16_t>(cpu, cpu.at, static_cast<uint16_t>(value));
-        case 4: return push<uint32_t>(cpu, cpu.at, static_cast<uint32_t>(value));
-        default: return push<uint64_t>(cpu, cpu.at, value);
-    }
-}
-uint64_t peek_sized(Cpu& cpu, unsigned size, uint64_t depth) {
-    switch (size) {
-        case 2: return peek_stack<uint16_t>(cpu, cpu.at, depth);
-        case 4: return peek_stack<uint32_t>(cpu, cpu.at, depth);
-        default: return peek_stack<uint64_t>(cpu, cpu.at, depth);
-    }
-}
 /// Real mode, and virtual-8086 mode where VME redirects to it. `table` is the linear address of the vector table.
 void real_interrupt(Cpu& cpu, uint8_t vector, uint64_t table, uint32_t pushed_flags) {
     push<uint16_t>(cpu, cpu.at, static_cast<uint16_t>(pushed_flags));
@@ -88,15 +74,7 @@ void switch_stack(Cpu& cpu, const Gate& gate, unsigned level) {
         }
         if (!is_canonical(pointer)) raise(vector_ss, 0);
         cpu.gpr[RSP] = pointer & ~uint64_t{15};
-        if (level != cpu.cpl) {
-            cpu.seg[SS] = {.selector = static_cast<uint16_t>(level),
-                           .limit = 0,
-                           .type = 0,
-                           .code_or_data = false,
-                           .dpl = static_cast<uint8_t>(level),
-                           .present = false,
-                           .unusable = true};
-        }
+        if (level != cpu.cpl) cpu.seg[SS] = null_stack(static_cast<uint16_t>(level), level);
         return;
     }
     if (level == cpu.cpl && !cpu.vm86()) return;
@@ -306,31 +284,15 @@ void protected_return(Cpu& cpu, unsigned size) {
     if ((flags & flag_vm) && cpu.cpl == 0 && size == 4 && !cpu.long_active) {
         return return_to_vm86(cpu, rip, selector, flags);
     }
-    if (is_null(selector)) raise_gp();
-    const Descriptor d = read_descriptor(cpu, selector, vector_gp);
+    const Descriptor d = return_target(cpu, selector);
     const unsigned level = selector & 3;
-    if (!d.is_code() || level < cpu.cpl) raise_gp(selector_error(selector));
-    if (d.is_conforming() ? d.dpl() > level : d.dpl() != level) raise_gp(selector_error(selector));
-    if (cpu.long_active && d.long_mode() && d.default_big()) raise_gp(selector_error(selector));
-    if (!d.present()) raise(vector_np, selector_error(selector));
     const unsigned old_cpl = cpu.cpl, old_iopl = cpu.iopl();
     const bool with_stack = level != cpu.cpl || cpu.code64;
     if (cpu.long_active && d.long_mode() ? !is_canonical(rip) : rip > d.limit()) raise_gp();
     if (with_stack) {
         const uint64_t sp = peek_sized(cpu, size, 3 * size);
         const auto ss = static_cast<uint16_t>(peek_sized(cpu, size, 4 * size));
-        if (is_null(ss)) {
-            if (!(cpu.long_active && d.long_mode()) || level == 3) raise_gp();
-            cpu.seg[SS] = {.selector = ss,
-                           .limit = 0,
-                           .type = 0,
-                           .code_or_data = false,
-                           .dpl = static_cast<uint8_t>(level),
-                           .present = false,
-                           .unusable = true};
-        } else {
-            cpu.seg[SS] = checked_stack(cpu, ss, level, vector_gp);
-        }
+        cpu.seg[SS] = return_stack(cpu, ss, d, level);
         load_code_segment(cpu, selector, d, level);
         if (level != old_cpl) drop_inner_segments(cpu);
         return_flags(cpu, flags, size, old_cpl, old_iopl);

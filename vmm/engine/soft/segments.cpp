@@ -175,6 +175,32 @@ void load_real_segment(Cpu& cpu, Seg which, uint16_t selector) {
     }
 }
 
+SegmentRegister null_stack(uint16_t selector, unsigned dpl) {
+    return {.selector = selector,
+            .limit = 0,
+            .type = 0,
+            .code_or_data = false,
+            .dpl = static_cast<uint8_t>(dpl),
+            .present = false,
+            .unusable = true};
+}
+
+void push_sized(Cpu& cpu, unsigned size, uint64_t value) {
+    switch (size) {
+        case 2: return push<uint16_t>(cpu, cpu.at, static_cast<uint16_t>(value));
+        case 4: return push<uint32_t>(cpu, cpu.at, static_cast<uint32_t>(value));
+        default: return push<uint64_t>(cpu, cpu.at, value);
+    }
+}
+
+uint64_t peek_sized(Cpu& cpu, unsigned size, uint64_t depth) {
+    switch (size) {
+        case 2: return peek_stack<uint16_t>(cpu, cpu.at, depth);
+        case 4: return peek_stack<uint32_t>(cpu, cpu.at, depth);
+        default: return peek_stack<uint64_t>(cpu, cpu.at, depth);
+    }
+}
+
 SegmentRegister checked_stack(Cpu& cpu, uint16_t selector, unsigned cpl, uint8_t vector) {
     if (is_null(selector)) {
         raise(vector, vector == vector_gp ? 0 : selector_error(selector));
@@ -192,13 +218,7 @@ void load_segment(Cpu& cpu, Seg which, uint16_t selector) {
     } else if (which == SS) {
         if (is_null(selector)) {
             if (!cpu.code64 || cpu.cpl == 3 || (selector & 3) != cpu.cpl) raise_gp();
-            cpu.seg[SS] = {.selector = selector,
-                           .limit = 0,
-                           .type = 0,
-                           .code_or_data = false,
-                           .dpl = cpu.cpl,
-                           .present = false,
-                           .unusable = true};
+            cpu.seg[SS] = null_stack(selector, cpu.cpl);
         } else {
             cpu.seg[SS] = checked_stack(cpu, selector, cpu.cpl, vector_gp);
         }
@@ -221,6 +241,23 @@ void load_code_segment(Cpu& cpu, uint16_t selector, const Descriptor& d, unsigne
     set_accessed(cpu, d);
     cpu.seg[CS] = segment_from(static_cast<uint16_t>((selector & ~3u) | cpl), d);
     cpu.cpl = static_cast<uint8_t>(cpl);
+}
+
+Descriptor return_target(Cpu& cpu, uint16_t selector) {
+    if (is_null(selector)) raise_gp();
+    const Descriptor d = read_descriptor(cpu, selector, vector_gp);
+    const unsigned level = selector & 3;
+    if (!d.is_code() || level < cpu.cpl) raise_gp(selector_error(selector));
+    if (d.is_conforming() ? d.dpl() > level : d.dpl() != level) raise_gp(selector_error(selector));
+    if (cpu.long_active && d.long_mode() && d.default_big()) raise_gp(selector_error(selector));
+    if (!d.present()) raise(vector_np, selector_error(selector));
+    return d;
+}
+
+SegmentRegister return_stack(Cpu& cpu, uint16_t selector, const Descriptor& code, unsigned level) {
+    if (!is_null(selector)) return checked_stack(cpu, selector, level, vector_gp);
+    if (!cpu.long_active || !code.long_mode() || level == 3) raise_gp();
+    return null_stack(selector, level);
 }
 
 void drop_inner_segments(Cpu& cpu) {

@@ -55,6 +55,13 @@ constexpr bool is_null(uint16_t selector) {
     return (selector & 0xFFFC) == 0;
 }
 
+/// What SS holds in ring `dpl` after a null selector.
+SegmentRegister null_stack(uint16_t selector, unsigned dpl);
+
+/// The stack in units of 2, 4 or 8 bytes; faults name the instruction `cpu.at`.
+void push_sized(Cpu& cpu, unsigned size, uint64_t value);
+uint64_t peek_sized(Cpu& cpu, unsigned size, uint64_t depth);
+
 /// MOV and POP to a segment register other than CS, with all checks of the mode.
 void load_segment(Cpu& cpu, Seg which, uint16_t selector);
 /// The real and virtual-8086 way.
@@ -66,6 +73,11 @@ void drop_inner_segments(Cpu& cpu);
 
 /// Puts a code segment into CS: RPL becomes `cpl`, which is the CPL from now on.
 void load_code_segment(Cpu& cpu, uint16_t selector, const Descriptor& descriptor, unsigned cpl);
+
+/// The code segment that RETF or IRET returns to, checked; its level is the selector's RPL.
+Descriptor return_target(Cpu& cpu, uint16_t selector);
+/// The SS that they take from the stack on the way to `level`, where `code` runs, checked.
+SegmentRegister return_stack(Cpu& cpu, uint16_t selector, const Descriptor& code, unsigned level);
 
 void far_jump(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned size);
 void far_call(Cpu& cpu, uint16_t selector, uint64_t offset, unsigned size);

@@ -51,42 +51,61 @@ uint64_t straight(const Cpu& cpu, const Insn* i, uint8_t seg, uint64_t offset, u
     return bytes / sizeof(T);
 }
 
+/// The host's bytes of so many elements.
+template <class Byte>
+struct Run {
+    Byte* bytes = nullptr;
+    uint64_t count = 0;
+};
+/// Up to `wanted` elements to come at ES:DI, upwards; none when fewer than two can be reached directly.
+template <class T>
+Run<std::byte> target_run(Cpu& cpu, const Insn* i, uint64_t wanted) {
+    if (backwards(cpu)) return {};
+    const uint64_t to = cpu.gpr[RDI] & i->mask;
+    const uint64_t count = straight<T, Access::write>(cpu, i, ES, to, wanted);
+    if (count < 2) return {};
+    const auto bytes = static_cast<unsigned>(count * sizeof(T));
+    return {direct<Access::write>(cpu, (to + cpu.seg_base[ES]) & cpu.linear_mask, bytes), count};
+}
+/// The same at the source.
+template <class T>
+Run<const std::byte> source_run(Cpu& cpu, const Insn* i, uint64_t wanted) {
+    if (backwards(cpu)) return {};
+    const uint64_t from = cpu.gpr[RSI] & i->mask;
+    const uint64_t count = straight<T, Access::read>(cpu, i, i->seg, from, wanted);
+    if (count < 2) return {};
+    const auto bytes = static_cast<unsigned>(count * sizeof(T));
+    return {direct<Access::read>(cpu, (from + cpu.seg_base[i->seg]) & cpu.linear_mask, bytes), count};
+}
+
 /// Runs up to `count` iterations of a bulk form and returns how many; 0 when one has to go the careful way.
 template <class T>
 uint64_t bulk_movs(Cpu& cpu, const Insn* i, uint64_t count) {
-    if (backwards(cpu)) return 0;
-    const uint64_t from = cpu.gpr[RSI] & i->mask, to = cpu.gpr[RDI] & i->mask;
-    count = straight<T, Access::read>(cpu, i, i->seg, from, count);
-    count = straight<T, Access::write>(cpu, i, ES, to, count);
-    if (count < 2) return 0;
+    const Run<const std::byte> source = source_run<T>(cpu, i, count);
+    if (!source.bytes) return 0;
+    const Run<std::byte> target = target_run<T>(cpu, i, source.count);
+    if (!target.bytes) return 0;
+    count = target.count;
     const auto bytes = static_cast<unsigned>(count * sizeof(T));
-    const std::byte* source = direct<Access::read>(cpu, (from + cpu.seg_base[i->seg]) & cpu.linear_mask, bytes);
-    std::byte* target = direct<Access::write>(cpu, (to + cpu.seg_base[ES]) & cpu.linear_mask, bytes);
-    if (!source || !target) return 0;
-    if (target > source && target < source + bytes) {
+    if (target.bytes > source.bytes && target.bytes < source.bytes + bytes) {
         // Each element may be read after an earlier one was written: that is how memory is filled with a pattern.
-        for (uint64_t n = 0; n < count; ++n) poke<T>(target + n * sizeof(T), peek<T>(source + n * sizeof(T)));
+        for (uint64_t n = 0; n < bytes; n += sizeof(T)) poke<T>(target.bytes + n, peek<T>(source.bytes + n));
     } else {
-        std::memmove(target, source, bytes);
+        std::memmove(target.bytes, source.bytes, bytes);
     }
-    advance(cpu, i, RSI, static_cast<int64_t>(bytes));
-    advance(cpu, i, RDI, static_cast<int64_t>(bytes));
+    advance(cpu, i, RSI, bytes);
+    advance(cpu, i, RDI, bytes);
     return count;
 }
 
 template <class T>
 uint64_t bulk_stos(Cpu& cpu, const Insn* i, uint64_t count) {
-    if (backwards(cpu)) return 0;
-    const uint64_t to = cpu.gpr[RDI] & i->mask;
-    count = straight<T, Access::write>(cpu, i, ES, to, count);
-    if (count < 2) return 0;
-    const auto bytes = static_cast<unsigned>(count * sizeof(T));
-    std::byte* target = direct<Access::write>(cpu, (to + cpu.seg_base[ES]) & cpu.linear_mask, bytes);
-    if (!target) return 0;
+    const Run<std::byte> target = target_run<T>(cpu, i, count);
+    if (!target.bytes) return 0;
     const T value = cpu.reg<T>(RAX * 8);
-    for (uint64_t n = 0; n < count; ++n) poke<T>(target + n * sizeof(T), value);
-    advance(cpu, i, RDI, static_cast<int64_t>(bytes));
-    return count;
+    for (uint64_t n = 0; n < target.count; ++n) poke<T>(target.bytes + n * sizeof(T), value);
+    advance(cpu, i, RDI, static_cast<int64_t>(target.count * sizeof(T)));
+    return target.count;
 }
 
 template <class T>
@@ -145,19 +164,15 @@ struct Ins {
     static constexpr bool compares = false;
     static uint64_t bulk(Cpu& cpu, const Insn* i, uint64_t count) {
         check_io(cpu, cpu.reg<uint16_t>(RDX * 8), sizeof(T));
-        if (backwards(cpu)) return 0;
-        const uint64_t to = cpu.gpr[RDI] & i->mask;
-        count = straight<T, Access::write>(cpu, i, ES, to, count);
-        if (count < 2) return 0;
-        const auto bytes = static_cast<unsigned>(count * sizeof(T));
-        std::byte* target = direct<Access::write>(cpu, (to + cpu.seg_base[ES]) & cpu.linear_mask, bytes);
-        if (!target) return 0;
+        const Run<std::byte> target = target_run<T>(cpu, i, count);
+        if (!target.bytes) return 0;
+        const size_t bytes = target.count * sizeof(T);
         {
             const HostCall call(cpu);
-            cpu.host->port_read_block(cpu.reg<uint16_t>(RDX * 8), sizeof(T), {target, bytes});
+            cpu.host->port_read_block(cpu.reg<uint16_t>(RDX * 8), sizeof(T), {target.bytes, bytes});
         }
         advance(cpu, i, RDI, static_cast<int64_t>(bytes));
-        return count;
+        return target.count;
     }
     static void once(Cpu& cpu, const Insn* i) {
         const auto port = cpu.reg<uint16_t>(RDX * 8);
@@ -180,19 +195,15 @@ struct Outs {
     static constexpr bool compares = false;
     static uint64_t bulk(Cpu& cpu, const Insn* i, uint64_t count) {
         check_io(cpu, cpu.reg<uint16_t>(RDX * 8), sizeof(T));
-        if (backwards(cpu)) return 0;
-        const uint64_t from = cpu.gpr[RSI] & i->mask;
-        count = straight<T, Access::read>(cpu, i, i->seg, from, count);
-        if (count < 2) return 0;
-        const auto bytes = static_cast<unsigned>(count * sizeof(T));
-        const std::byte* source = direct<Access::read>(cpu, (from + cpu.seg_base[i->seg]) & cpu.linear_mask, bytes);
-        if (!source) return 0;
+        const Run<const std::byte> source = source_run<T>(cpu, i, count);
+        if (!source.bytes) return 0;
+        const size_t bytes = source.count * sizeof(T);
         {
             const HostCall call(cpu);
-            cpu.host->port_write_block(cpu.reg<uint16_t>(RDX * 8), sizeof(T), {source, bytes});
+            cpu.host->port_write_block(cpu.reg<uint16_t>(RDX * 8), sizeof(T), {source.bytes, bytes});
         }
         advance(cpu, i, RSI, static_cast<int64_t>(bytes));
-        return count;
+        return source.count;
     }
     static void once(Cpu& cpu, const Insn* i) {
         const auto port = cpu.reg<uint16_t>(RDX * 8);

@@ -396,46 +396,42 @@ void stac(Cpu& cpu, const Insn&) {
     update_mode(cpu);
 }
 
-void lar(Cpu& cpu, const Insn& i) {
+namespace {
+/// The descriptor that LAR, LSL, VERR or VERW asks for, when it is there, `wanted`, and may be seen from here.
+template <class Wanted>
+bool visible_descriptor(Cpu& cpu, const Insn& i, Descriptor& d, Wanted wanted) {
     need_protected(cpu);
     const uint16_t selector = selector_operand(cpu, i);
+    if (is_null(selector) || !try_descriptor(cpu, selector, d) || !wanted()) return false;
+    return d.is_conforming() || (cpu.cpl <= d.dpl() && (selector & 3) <= d.dpl());
+}
+bool is_tss_or_ldt(const Descriptor& d) {
+    return d.type() == type_ldt || d.type() == type_tss32 || d.type() == type_tss32_busy;
+}
+}  // namespace
+
+void lar(Cpu& cpu, const Insn& i) {
     Descriptor d;
-    bool good = !is_null(selector) && try_descriptor(cpu, selector, d);
-    if (good) {
-        if (!d.code_or_data()) {
-            const uint8_t t = d.type();
-            good = cpu.long_active
-                       ? (t == type_ldt || t == type_tss32 || t == type_tss32_busy || t == type_call_gate32)
-                       : ((t >= 1 && t <= 5) || t == type_tss32 || t == type_tss32_busy || t == type_call_gate32);
-        }
-        if (good && !d.is_conforming()) good = cpu.cpl <= d.dpl() && (selector & 3) <= d.dpl();
-    }
+    const bool good = visible_descriptor(cpu, i, d, [&] {
+        if (d.code_or_data() || is_tss_or_ldt(d) || d.type() == type_call_gate32) return true;
+        return !cpu.long_active && d.type() >= type_tss16 && d.type() <= type_task_gate;
+    });
     set_zero(cpu, good);
     if (good) set_sized(cpu, i.dst, i.size, (d.low >> 32) & (i.size == 2 ? 0xFF00 : 0x00FFFF00));
 }
 void lsl(Cpu& cpu, const Insn& i) {
-    need_protected(cpu);
-    const uint16_t selector = selector_operand(cpu, i);
     Descriptor d;
-    bool good = !is_null(selector) && try_descriptor(cpu, selector, d);
-    if (good) {
-        if (!d.code_or_data()) {
-            const uint8_t t = d.type();
-            good = t == type_ldt || t == type_tss32 || t == type_tss32_busy ||
-                   (!cpu.long_active && (t == type_tss16 || t == type_tss16_busy));
-        }
-        if (good && !d.is_conforming()) good = cpu.cpl <= d.dpl() && (selector & 3) <= d.dpl();
-    }
+    const bool good = visible_descriptor(cpu, i, d, [&] {
+        if (d.code_or_data() || is_tss_or_ldt(d)) return true;
+        return !cpu.long_active && (d.type() == type_tss16 || d.type() == type_tss16_busy);
+    });
     set_zero(cpu, good);
     if (good) set_sized(cpu, i.dst, i.size, d.limit());
 }
 namespace {
 void verify(Cpu& cpu, const Insn& i, bool writing) {
-    need_protected(cpu);
-    const uint16_t selector = selector_operand(cpu, i);
     Descriptor d;
-    bool good = !is_null(selector) && try_descriptor(cpu, selector, d) && d.code_or_data();
-    if (good && !d.is_conforming()) good = cpu.cpl <= d.dpl() && (selector & 3) <= d.dpl();
+    const bool good = visible_descriptor(cpu, i, d, [&] { return d.code_or_data(); });
     set_zero(cpu, good && (writing ? d.is_writable_data() : d.is_readable()));
 }
 }  // namespace
