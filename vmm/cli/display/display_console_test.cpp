@@ -60,8 +60,8 @@ TEST_CASE("keys are the guest's, but for the one after Ctrl-]") {
 TEST_CASE("the menu's keys") {
     Rig rig;
     for (const Key key : {Key::r, Key::b, Key::p, Key::s, Key::q}) rig.menu_key({0, {key}});
-    CHECK(rig.sink.commands ==
-          std::vector{MenuCommand::reset, MenuCommand::power_button, MenuCommand::pause, MenuCommand::screenshot, MenuCommand::quit});
+    CHECK(rig.sink.commands == std::vector{MenuCommand::reset, MenuCommand::power_button, MenuCommand::pause,
+                                           MenuCommand::screenshot, MenuCommand::quit});
     rig.menu_key({0, {Key::c}});
     rig.menu_key({0, {Key::right_bracket}});
     rig.menu_key(menu);
