@@ -29,6 +29,9 @@ IPXE = ["--until", "ISOLINUX 6", "--until", "iPXE initialising devices...ok"]
 # A kernel, and what else of its folder goes with it; the console is COM1.
 LINUX = ["--append", "console=ttyS0", "--memory", "128M", "--until", "/ # "]
 
+# Another firmware in place of ours; a case is skipped without it, too.
+SEABIOS = ["--firmware", "seabios/bios-256k.bin"]
+
 # name, image, engine, options, how many runs
 CASES = [
     ("FreeDOS answers dir", "freedos722.img", SOFT, FREEDOS_DIR, 2),
@@ -40,6 +43,10 @@ CASES = [
     ("iPXE's CD starts by ISOLINUX", "ipxe/ipxe.iso", SOFT, IPXE, 1),
     ("Linux 6.1 reaches its shell", "linux/vmlinuz", SOFT, LINUX, 2),
     ("Linux 6.1 on 4 CPUs reaches its shell", "linux/vmlinuz", SOFT, [*LINUX, "--cpus", "4"], 2),
+    ("FreeDOS by SeaBIOS answers dir", "freedos722.img", SOFT, [*SEABIOS, *FREEDOS_DIR], 2),
+    ("ELKS by SeaBIOS logs in", "elks-0.7.img", SOFT, [*SEABIOS, *ELKS], 1),
+    ("Linux 2.4 by SeaBIOS starts its init", "linux-2.4.img", SOFT, [*SEABIOS, *LINUX_24], 1),
+    ("GRUB's CD by SeaBIOS answers at its command line", "grub/grub-rescue-cdrom.iso", SOFT, [*SEABIOS, *GRUB], 1),
     ("OpenBSD 2.8's loader gets to its prompt", "openbsd-2.8.img", KVM, ["--until", "boot>"], 1),
     ("FreeDOS answers dir", "freedos722.img", KVM, FREEDOS_DIR, 1),
     ("ELKS logs in", "elks-0.7.img", KVM, ELKS, 1),
@@ -74,8 +81,14 @@ def run(path, engine, options):
 for number, (what, image, engine, options, runs) in enumerate(CASES, 1):
     name = f"{what} ({engine[1]})"
     path = find(image)
-    if path is None:
-        print(f"ok {number} - {name} # SKIP no {image} among the guests", flush=True)
+    missing = None if path else image
+    if "--firmware" in options:
+        at = options.index("--firmware") + 1
+        firmware = find(options[at])
+        missing = missing or (None if firmware else options[at])
+        options = [*options[:at], firmware, *options[at + 1 :]]
+    if missing:
+        print(f"ok {number} - {name} # SKIP no {missing} among the guests", flush=True)
         continue
     if engine is KVM and not os.access("/dev/kvm", os.R_OK | os.W_OK):
         print(f"ok {number} - {name} # SKIP this host has no /dev/kvm to use", flush=True)

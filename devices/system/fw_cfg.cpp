@@ -78,9 +78,14 @@ class FwCfgDevice final : public StatefulDevice<State>, public BusDevice, public
     void add_file(std::string name, std::vector<std::byte> content) override {
         VIV_ASSERT(!name.empty() && name.size() < name_size);
         VIV_ASSERT(content.size() <= UINT32_MAX);
-        files_[std::move(name)] = std::move(content);
+        files_[std::move(name)] = {std::move(content), {}};
         VIV_ASSERT(files_.size() < WRITE_CHANNEL - std::to_underlying(FwCfgKey::file_first));
         build_directory();
+    }
+    void add_live_file(std::string name, std::move_only_function<std::vector<std::byte>()> make) override {
+        auto content = make();
+        add_file(name, std::move(content));
+        files_[std::move(name)].make = std::move(make);
     }
     void add_item(FwCfgKey key, std::vector<std::byte> content) override {
         VIV_ASSERT(key != FwCfgKey::signature && key != FwCfgKey::id && key != FwCfgKey::file_directory);
@@ -89,7 +94,7 @@ class FwCfgDevice final : public StatefulDevice<State>, public BusDevice, public
     }
     [[nodiscard]] const std::vector<std::byte>* file(std::string_view name) const override {
         const auto at = files_.find(name);
-        return at == files_.end() ? nullptr : &at->second;
+        return at == files_.end() ? nullptr : &at->second.content;
     }
 
     void reset(ResetKind /*kind*/) override { state_ = State{}; }
@@ -139,13 +144,18 @@ class FwCfgDevice final : public StatefulDevice<State>, public BusDevice, public
     void after_load() override {}
 
   private:
+    struct File {
+        std::vector<std::byte> content;
+        std::move_only_function<std::vector<std::byte>()> make;  // empty: it stays as it is
+    };
+
     void build_directory() {
         std::vector<std::byte>& directory = items_[std::to_underlying(FwCfgKey::file_directory)];
         directory.clear();
         append_big_endian(directory, static_cast<uint32_t>(files_.size()), 4);
         auto key = std::to_underlying(FwCfgKey::file_first);
-        for (const auto& [name, content] : files_) {
-            append_big_endian(directory, static_cast<uint32_t>(content.size()), 4);
+        for (const auto& [name, file] : files_) {
+            append_big_endian(directory, static_cast<uint32_t>(file.content.size()), 4);
             append_big_endian(directory, key++, 2);
             append_big_endian(directory, 0, 2);
             const auto characters = text(name);
@@ -157,14 +167,24 @@ class FwCfgDevice final : public StatefulDevice<State>, public BusDevice, public
     void select(uint16_t key) {
         state_.key = key & static_cast<uint16_t>(~WRITE_CHANNEL);
         state_.offset = 0;
+        File* file = selected_file();
+        if (!file || !file->make) return;
+        auto content = file->make();
+        VIV_ASSERT(content.size() == file->content.size());
+        file->content = std::move(content);
+    }
+
+    [[nodiscard]] File* selected_file() {
+        const auto first = std::to_underlying(FwCfgKey::file_first);
+        if (state_.key < first || state_.key >= first + files_.size()) return nullptr;
+        return &std::next(files_.begin(), state_.key - first)->second;
     }
 
     /// What is left of the selected item; nothing of a key that nobody has.
-    [[nodiscard]] std::span<const std::byte> rest() const {
+    [[nodiscard]] std::span<const std::byte> rest() {
         const std::vector<std::byte>* item = nullptr;
-        const auto first = std::to_underlying(FwCfgKey::file_first);
-        if (state_.key >= first && state_.key < first + files_.size()) {
-            item = &std::next(files_.begin(), state_.key - first)->second;
+        if (const File* file = selected_file()) {
+            item = &file->content;
         } else if (const auto at = items_.find(state_.key); at != items_.end()) {
             item = &at->second;
         }
@@ -220,7 +240,7 @@ class FwCfgDevice final : public StatefulDevice<State>, public BusDevice, public
 
     GuestMemory& memory_;
     std::map<uint16_t, std::vector<std::byte>> items_;
-    std::map<std::string, std::vector<std::byte>, std::less<>> files_;  // in the order of the directory
+    std::map<std::string, File, std::less<>> files_;  // in the order of the directory
 };
 
 }  // namespace

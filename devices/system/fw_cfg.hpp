@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -34,6 +35,9 @@ class FwCfg {
     virtual ~FwCfg() = default;
     /// Adds a file to the directory, or replaces the one of this name (at most 55 characters).
     virtual void add_file(std::string name, std::vector<std::byte> content) = 0;
+    /// As add_file(), for content that depends on what the guest has set up: it is made anew each time that the guest
+    /// selects the file, in the same size.
+    virtual void add_live_file(std::string name, std::move_only_function<std::vector<std::byte>()> make) = 0;
     /// Sets the item of a key that is not the device's own.
     virtual void add_item(FwCfgKey key, std::vector<std::byte> content) = 0;
     /// The content of a file as the guest sees it; nullptr when there is none.

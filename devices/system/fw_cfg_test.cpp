@@ -173,3 +173,16 @@ TEST_CASE("fw_cfg DMA whose control block is nowhere does nothing") {
     board.ports.write(0x514, 8, ~uint64_t{0});
     CHECK(board.read(0x00, 4) == "QEMU");
 }
+
+TEST_CASE("fw_cfg makes a live file anew each time that it is selected") {
+    Config board;
+    unsigned made = 0;
+    board.config->add_live_file("zz/live", [&made] { return bytes(made++ ? "after!" : "before"); });
+    CHECK(*board.config->file("zz/live") == bytes("before"));
+    CHECK(made == 1);
+    CHECK(board.read(0x23, 3) == "aft");
+    CHECK(board.more(3) == "er!");
+    CHECK(made == 2);
+    board.dma(dma_select | dma_skip | 0x23 << 16, 1, 0);
+    CHECK(made == 3);
+}

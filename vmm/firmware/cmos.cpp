@@ -26,6 +26,20 @@ void fill_cmos(const Board& board, uint16_t equipment) {
     set(0x1A, disks > 1 ? 47 : 0);
     set(0x14, equipment);
 
+    // How INT 13h translates: two bits an IDE drive (SeaBIOS and Bochs): 0 not at all, 1 by LBA.
+    uint8_t translations = 0;
+    for (const DriveRegistry::Entry& entry : board.drives.entries()) {
+        const Drive& drive = *entry.drive;
+        const bool primary = drive.io_base() == 0x1F0, secondary = drive.io_base() == 0x170;
+        if (drive.drive_kind() == DriveKind::disk && (primary || secondary) &&
+            drive.bios_geometry() != drive.geometry())
+            translations = static_cast<uint8_t>(translations | 1u << (2 * ((secondary ? 2u : 0u) + drive.unit())));
+    }
+    set(0x39, translations);
+    // The order of SeaBIOS without fw_cfg: disk, CD-ROM, floppy; and no look at a floppy's signature.
+    set(0x3D, 0x32);
+    set(0x38, 0x11);
+
     constexpr uint64_t kib = 1024, mib = 1024 * kib;
     const MemoryLayout layout = memory_layout(board.memory_size);
     const uint64_t extended_kib = std::min<uint64_t>((layout.below_4g - std::min(layout.below_4g, mib)) / kib, 0xFC00);

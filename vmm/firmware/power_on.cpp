@@ -278,6 +278,10 @@ CpuState power_on(const Board& board) {
     return real_mode_state(rom::system_rom_segment, system.boot_entry);
 }
 
+void prepare_for_other_firmware(const Board& board) {
+    fill_cmos(board, equipment_word(board));
+}
+
 Gpa acpi_rsdp(const TreeNode& board) {
     return has_acpi(board) ? Gpa{ebda_base + rsdp_offset} : Gpa{0};
 }

@@ -235,9 +235,14 @@ EngineCounters Machine::engine_counters() const {
 
 void Machine::power_on(ResetKind kind) {
     for (BuiltDevice& built : devices_) built.device->reset(kind);
-    if (other_firmware_) return set_cpu_states(reset_state(true));
-    const CpuState bios_entry = firmware::power_on({memory_, ports_, memory_bus_, pci_, *nvram_, drives_, board_,
-                                                    memory_size_, static_cast<uint32_t>(cpus_.size())});
+    const firmware::Board board{memory_, ports_,       memory_bus_,
+                                pci_,    *nvram_,      drives_,
+                                board_,  memory_size_, static_cast<uint32_t>(cpus_.size())};
+    if (other_firmware_) {
+        firmware::prepare_for_other_firmware(board);
+        return set_cpu_states(reset_state(true));
+    }
+    const CpuState bios_entry = firmware::power_on(board);
     set_cpu_states(kernel_ ? kernel_->load(memory_) : bios_entry);
 }
 

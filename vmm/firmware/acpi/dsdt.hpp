@@ -6,6 +6,6 @@
 namespace viv::firmware {
 
 /// dsdt.asl, compiled by iasl when Vivarium was built.
-std::span<const std::byte> dsdt();
+std::span<const std::byte> common_dsdt();
 
 }  // namespace viv::firmware

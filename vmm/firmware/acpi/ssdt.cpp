@@ -9,6 +9,7 @@
 
 #include "vmm/firmware/acpi/aml.hpp"
 #include "vmm/firmware/acpi/board_view.hpp"
+#include "vmm/firmware/acpi/dsdt.hpp"
 #include "vmm/firmware/acpi/pci_root.hpp"
 
 namespace viv::firmware {
@@ -89,10 +90,14 @@ Table ssdt(const TreeNode& board, uint32_t cpus, const PciSetup& pci) {
     for (uint32_t i = 0; i < cpus; ++i)
         processors += aml::processor(fmt::format("CP{:02X}", i), static_cast<uint8_t>(i));
     Table table("SSDT", 2);
-    table.add_text(aml::scope("_PR", processors))
-        .add_text(pci_root(pci))
-        .add_text(event_timers(board))
-        .add_text(aml::scope("_SB.PCI0.ISA", isa_devices(board)));
+    table.add_text(aml::scope("_PR", processors)).add_text(pci_root(pci)).add_text(event_timers(board));
+    table.finish();
+    return table;
+}
+
+Table dsdt(const TreeNode& board) {
+    Table table;
+    table.add_bytes(common_dsdt()).add_text(aml::scope("_SB.PCI0.ISA", isa_devices(board)));
     table.finish();
     return table;
 }

@@ -2,10 +2,10 @@
 
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "vmm/firmware/acpi/board_view.hpp"
-#include "vmm/firmware/acpi/dsdt.hpp"
 #include "vmm/firmware/acpi/mp_table.hpp"
 #include "vmm/firmware/acpi/ssdt.hpp"
 #include "vmm/firmware/acpi/table.hpp"
@@ -22,12 +22,12 @@ struct PowerManagement {
     uint8_t sci = 0;
 };
 
-std::optional<PowerManagement> power_management(const TreeNode& board) {
+std::optional<PowerManagement> power_management(const TreeNode& board, uint16_t ports) {
     const auto nodes = board_devices(board, "intel,piix4-pm");
     if (nodes.empty()) return std::nullopt;
     const auto irq = nodes.front()->u32("interrupts");
     if (!irq) return std::nullopt;
-    return PowerManagement{pm_ports, static_cast<uint8_t>(*irq)};
+    return PowerManagement{ports, static_cast<uint8_t>(*irq)};
 }
 
 /// Generic Address Structure (5.2.3.2) of I/O ports.
@@ -124,14 +124,51 @@ Table rsdp(uint64_t rsdt_at, uint64_t xsdt_at) {
     return table;
 }
 
-/// Puts tables one after the other.
+/// A blob of tables, one after the other.
+class Blob {
+  public:
+    explicit Blob(AcpiTables& out) : out_(out) {}
+    /// The offset that the table gets. `pointers` are the offsets in it of addresses of other tables, with their sizes.
+    struct Field {
+        uint32_t offset;
+        uint8_t size;
+    };
+    uint32_t place(std::span<const std::byte> table, std::initializer_list<Field> pointers = {}) {
+        constexpr uint32_t alignment = 64, checksum = 9;  // FACS needs the one; ACPI's header has the other
+        out_.tables.resize((out_.tables.size() + alignment - 1) / alignment * alignment);
+        const auto at = static_cast<uint32_t>(out_.tables.size());
+        out_.tables.insert(out_.tables.end(), table.begin(), table.end());
+        for (const Field& field : pointers) out_.pointers.push_back({AcpiPart::tables, at + field.offset, field.size});
+        if (pointers.size() != 0)
+            out_.checksums.push_back({AcpiPart::tables, at + checksum, at, static_cast<uint32_t>(table.size())});
+        return at;
+    }
+    /// RSDT (4 bytes an entry) or XSDT (8).
+    uint32_t place_root(std::string_view signature, uint8_t size, std::span<const uint32_t> tables) {
+        Table root(signature, 1);
+        for (const uint32_t at : tables) root.add(at, size);
+        root.finish();
+        const uint32_t at = place(root.bytes());
+        for (size_t i = 0; i < tables.size(); ++i)
+            out_.pointers.push_back({AcpiPart::tables, static_cast<uint32_t>(at + 36 + i * size), size});
+        out_.checksums.push_back({AcpiPart::tables, at + 9, at, static_cast<uint32_t>(root.size())});
+        return at;
+    }
+
+  private:
+    AcpiTables& out_;
+};
+
+/// Puts things one after the other into the memory for tables.
 class Area {
   public:
     explicit Area(GuestMemory& memory) : memory_(memory) {
         memory_.write(tables_at, std::vector<std::byte>(tables_size));
     }
+    /// Where the next thing goes.
+    [[nodiscard]] uint64_t next() const { return next_; }
     uint64_t place(std::span<const std::byte> table) {
-        constexpr uint64_t alignment = 64;  // what FACS needs
+        constexpr uint64_t alignment = 64;
         const uint64_t at = next_;
         VIV_ASSERT(at + table.size() <= tables_at.value + tables_size);
         memory_.write(Gpa{at}, table);
@@ -144,24 +181,30 @@ class Area {
     uint64_t next_ = tables_at.value;
 };
 
-void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci) {
-    const auto pm = power_management(board);
-    if (!pm || !pci) return;
-    const uint64_t dsdt_at = area.place(dsdt());
-    const uint64_t facs_at = area.place(facs().bytes());
-    std::vector<uint64_t> tables{area.place(fadt(*pm, facs_at, dsdt_at).bytes()),
-                                 area.place(madt(board, cpus, *pm).bytes()),
-                                 area.place(ssdt(board, cpus, *pci).bytes())};
-    if (const auto timers = hpet(board)) tables.push_back(area.place(timers->bytes()));
-    Table rsdt("RSDT", 1), xsdt("XSDT", 1);
-    for (const uint64_t at : tables) {
-        rsdt.add(at, 4);
-        xsdt.add(at, 8);
+/// What a loader does with the tables: adds the address to all that point into them, and corrects checksums.
+void relocate(AcpiTables& all, uint64_t at) {
+    const auto part = [&all](AcpiPart which) { return std::span(which == AcpiPart::rsdp ? all.rsdp : all.tables); };
+    for (const auto& [which, offset, size] : all.pointers) {
+        const auto field = part(which).subspan(offset, size);
+        uint64_t value = at;
+        for (unsigned i = 0; i < size; ++i) value += std::to_integer<uint64_t>(field[i]) << (8 * i);
+        for (unsigned i = 0; i < size; ++i) field[i] = static_cast<std::byte>(value >> (8 * i));
     }
-    rsdt.finish();
-    xsdt.finish();
-    const uint64_t rsdt_at = area.place(rsdt.bytes());
-    memory.write(ebda + rsdp_offset, rsdp(rsdt_at, area.place(xsdt.bytes())).bytes());
+    for (const auto& [which, offset, start, length] : all.checksums) {
+        uint8_t sum = 0;
+        for (const std::byte byte : part(which).subspan(start, length))
+            sum = static_cast<uint8_t>(sum + std::to_integer<uint8_t>(byte));
+        std::byte& checksum = part(which)[offset];
+        checksum = static_cast<std::byte>(std::to_integer<unsigned>(checksum) - sum);
+    }
+}
+
+void write_acpi(GuestMemory& memory, Area& area, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci) {
+    auto all = pci ? acpi_tables(board, cpus, pm_ports, *pci) : std::nullopt;
+    if (!all) return;
+    relocate(*all, area.next());
+    area.place(all->tables);
+    memory.write(ebda + rsdp_offset, all->rsdp);
 }
 
 /// Structures among the tables, and both entry points where systems look for them.
@@ -178,8 +221,31 @@ void write_smbios(GuestMemory& memory, Area& area, const TreeNode& board) {
 
 }  // namespace
 
+std::optional<AcpiTables> acpi_tables(const TreeNode& board, uint32_t cpus, uint16_t ports, const PciSetup& pci) {
+    const auto pm = power_management(board, ports);
+    if (!pm) return std::nullopt;
+    AcpiTables all;
+    Blob blob(all);
+    const uint32_t facs_at = blob.place(facs().bytes());
+    const uint32_t dsdt_at = blob.place(dsdt(board).bytes());
+    constexpr Blob::Field FIRMWARE_CTRL{36, 4}, DSDT{40, 4}, X_DSDT{140, 8};
+    std::vector<uint32_t> tables{blob.place(fadt(*pm, facs_at, dsdt_at).bytes(), {FIRMWARE_CTRL, DSDT, X_DSDT}),
+                                 blob.place(madt(board, cpus, *pm).bytes()),
+                                 blob.place(ssdt(board, cpus, pci).bytes())};
+    if (const auto timers = hpet(board)) tables.push_back(blob.place(timers->bytes()));
+    const uint32_t rsdt_at = blob.place_root("RSDT", 4, tables);
+    const uint32_t xsdt_at = blob.place_root("XSDT", 8, tables);
+    const Table pointer = rsdp(rsdt_at, xsdt_at);
+    all.rsdp.assign(pointer.bytes().begin(), pointer.bytes().end());
+    all.pointers.push_back({AcpiPart::rsdp, 16, 4});
+    all.pointers.push_back({AcpiPart::rsdp, 24, 8});
+    all.checksums.push_back({AcpiPart::rsdp, 8, 0, 20});
+    all.checksums.push_back({AcpiPart::rsdp, 32, 0, 36});
+    return all;
+}
+
 bool has_acpi(const TreeNode& board) {
-    return power_management(board).has_value();
+    return power_management(board, pm_ports).has_value();
 }
 
 void write_tables(GuestMemory& memory, const TreeNode& board, uint32_t cpus, Gpa ebda, const PciSetup* pci) {

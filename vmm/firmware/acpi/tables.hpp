@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "bios/layout.hpp"
 #include "vmm/core/guest_memory.hpp"
@@ -19,6 +21,26 @@ inline constexpr uint64_t mp_pointer_offset = offsetof(rom::Ebda, mp_floating_po
 
 /// Whether the board has what ACPI needs: the power management function (intel,piix4-pm).
 bool has_acpi(const TreeNode& board);
+
+enum class AcpiPart { rsdp, tables };
+/// ACPI's tables before they have an address: they refer to each other by offsets from the first one. Whoever places
+/// them adds its address to each pointer and corrects the checksums.
+struct AcpiTables {
+    struct Pointer {
+        AcpiPart part;
+        uint32_t offset;
+        uint8_t size;
+    };
+    struct Checksum {
+        AcpiPart part;
+        uint32_t offset, start, length;
+    };
+    std::vector<std::byte> rsdp, tables;
+    std::vector<Pointer> pointers;  // into `tables`, from either part
+    std::vector<Checksum> checksums;
+};
+/// Nothing for a board without ACPI. `ports` is where the power management block is or will be.
+std::optional<AcpiTables> acpi_tables(const TreeNode& board, uint32_t cpus, uint16_t ports, const PciSetup& pci);
 
 /// Writes RSDP, RSDT, XSDT, FADT, FACS, MADT, DSDT and SSDT (ACPI Specification 6.4, chapter 5), as far as the board
 /// has ACPI, MP tables (MultiProcessor Specification 1.4), if it has an IOAPIC, and SMBIOS structures with their entry

@@ -1,5 +1,6 @@
 #include "vmm/firmware/acpi/tables.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -158,19 +159,52 @@ TEST_CASE("HPET table and device tell of the event timer, where there is one") {
     CHECK(ssdt_of(less).find(device) == std::string::npos);
 }
 
-TEST_CASE("SSDT names the devices that the board has, and only those") {
+TEST_CASE("DSDT and SSDT name the devices that the board has, and only those") {
     TreeNode tree = default_board();
+    const auto code_of = [](const Written& board, uint64_t at) { return board.text(at, board.get<uint32_t>(at + 4)); };
+    const auto dsdt_of = [&](const Written& board) {
+        return code_of(board, board.get<uint32_t>(board.find("FACP") + 40));
+    };
     const Written whole(tree, 2);
-    const uint64_t ssdt = whole.find("SSDT");
-    const std::string code = whole.text(ssdt, whole.get<uint32_t>(ssdt + 4));
-    for (const char* name : {"CP00", "CP01", "COM1", "COM4", "KBD_", "MOU_", "FDC0", "RTC_"})
-        CHECK(code.find(name) != std::string::npos);
-    CHECK(code.find("CP02") == std::string::npos);
+    const std::string processors = code_of(whole, whole.find("SSDT"));
+    for (const char* name : {"CP00", "CP01"}) CHECK(processors.find(name) != std::string::npos);
+    CHECK(processors.find("CP02") == std::string::npos);
+    const std::string devices = dsdt_of(whole);
+    for (const char* name : {"LNKA", "COM1", "COM4", "KBD_", "MOU_", "FDC0", "RTC_"})
+        CHECK(devices.find(name) != std::string::npos);
 
     tree.find("/isa/floppy@3f0")->set_string("status", "disabled");
-    const Written less(tree);
-    const uint64_t other = less.find("SSDT");
-    CHECK(less.text(other, less.get<uint32_t>(other + 4)).find("FDC0") == std::string::npos);
+    CHECK(dsdt_of(Written(tree)).find("FDC0") == std::string::npos);
+}
+
+TEST_CASE("ACPI's tables without an address tell a loader all that it has to correct") {
+    const auto all = acpi_tables(default_board(), 2, 0xB000, plain_pci());
+    REQUIRE(all.has_value());
+    const auto at = [](const std::vector<std::byte>& bytes, size_t offset, unsigned size) {
+        uint64_t value = 0;
+        for (unsigned i = size; i-- > 0;) value = value << 8 | std::to_integer<uint64_t>(bytes[offset + i]);
+        return value;
+    };
+    const auto text = [](const std::vector<std::byte>& bytes, size_t offset) {
+        std::string out;
+        for (size_t i = offset; i < offset + 4; ++i) out += static_cast<char>(bytes[i]);
+        return out;
+    };
+    // Every pointer leads to the start of a table, and each signature is reached.
+    std::vector<std::string> reached;
+    for (const auto& [part, offset, size] : all->pointers)
+        reached.push_back(text(all->tables, at(part == AcpiPart::rsdp ? all->rsdp : all->tables, offset, size)));
+    std::ranges::sort(reached);
+    reached.erase(std::unique(reached.begin(), reached.end()), reached.end());
+    CHECK(reached == std::vector<std::string>{"APIC", "DSDT", "FACP", "FACS", "HPET", "RSDT", "SSDT", "XSDT"});
+    for (const auto& [part, offset, start, length] : all->checksums) {
+        CHECK(offset >= start);
+        CHECK(offset < start + length);
+        CHECK(start + length <= (part == AcpiPart::rsdp ? all->rsdp : all->tables).size());
+    }
+    const uint64_t rsdt = at(all->rsdp, 16, 4), fadt = at(all->tables, rsdt + 36, 4);
+    CHECK(text(all->tables, fadt) == "FACP");
+    CHECK(at(all->tables, fadt + 56, 4) == 0xB000);
 }
 
 TEST_CASE("A board without the power management block has no ACPI, but MP tables") {
