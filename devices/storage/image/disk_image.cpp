@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -102,6 +103,18 @@ class RawImage : public DiskImage {
         return write_backed(offset, in);
     }
 
+    DiskStatus discard(uint64_t offset, uint64_t length) override {
+        if (read_only()) return DiskStatus::read_only;
+        if (!within(offset, length, size_)) return DiskStatus::out_of_range;
+        const int error = length == 0 ? 0 : punch(offset, length);
+        return error && error != EOPNOTSUPP ? failed("discard", offset, error) : DiskStatus::ok;
+    }
+
+    DiskStatus write_zeros(uint64_t offset, uint64_t length) override {
+        const bool punched = !read_only() && length > 0 && within(offset, length, size_) && punch(offset, length) == 0;
+        return punched ? DiskStatus::ok : DiskImage::write_zeros(offset, length);
+    }
+
     DiskStatus flush() override {
         if (access_ != ImageAccess::writable || !dirty_) return DiskStatus::ok;
         if (fdatasync(file_.get()) != 0) return failed("flush", 0, errno);
@@ -116,6 +129,16 @@ class RawImage : public DiskImage {
     virtual DiskStatus write_backed(uint64_t offset, std::span<const std::byte> in) {
         dirty_ = true;
         return write_file(file_.get(), offset, in);
+    }
+    /// Makes a hole, which reads as zeros; returns the errno value or 0. Called for places within the image.
+    virtual int punch(uint64_t offset, uint64_t length) {
+        dirty_ = true;
+        return punch_file(file_.get(), offset, length);
+    }
+
+    static int punch_file(int fd, uint64_t offset, uint64_t length) {
+        constexpr int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+        return fallocate(fd, mode, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0 ? 0 : errno;
     }
 
     DiskStatus read_file(int fd, uint64_t offset, std::span<std::byte> out) {
@@ -190,6 +213,23 @@ class SnapshotImage final : public RawImage {
         return DiskStatus::ok;
     }
 
+    /// A hole of the overlay, whose sectors count as written. Sectors that are discarded in part stay.
+    int punch(uint64_t offset, uint64_t length) override {
+        if (offset % sector_size != 0 || length % sector_size != 0) return EOPNOTSUPP;
+        // The overlay ends behind what was written last; a hole behind that is none.
+        struct stat info {};
+        if (fstat(overlay_.get(), &info) != 0) return errno;
+        const auto end = static_cast<off_t>(offset + length);
+        if (info.st_size < end && ftruncate(overlay_.get(), end) != 0) return EOPNOTSUPP;
+        if (const int error = punch_file(overlay_.get(), offset, length)) return error;
+        for (uint64_t sector = offset / sector_size; sector < (offset + length) / sector_size;) {
+            const uint64_t count = std::min<uint64_t>(64 - sector % 64, (offset + length) / sector_size - sector);
+            note_changed(sector, count);
+            sector += count;
+        }
+        return 0;
+    }
+
   private:
     // Which sectors the overlay has; a chunk comes with its first change, so that large images cost little.
     static constexpr uint64_t chunk_sectors = 32768;
@@ -199,10 +239,11 @@ class SnapshotImage final : public RawImage {
         const auto& chunk = changed_[sector / chunk_sectors];
         return chunk && ((*chunk)[sector % chunk_sectors / 64] >> (sector % 64) & 1) != 0;
     }
-    void note_changed(uint64_t sector) {
+    /// `count` sectors that one word holds.
+    void note_changed(uint64_t sector, uint64_t count = 1) {
         auto& chunk = changed_[sector / chunk_sectors];
         if (!chunk) chunk = std::make_unique<Chunk>();
-        (*chunk)[sector % chunk_sectors / 64] |= uint64_t{1} << (sector % 64);
+        (*chunk)[sector % chunk_sectors / 64] |= (~uint64_t{0} >> (64 - count)) << (sector % 64);
     }
 
     FileDescriptor overlay_;
@@ -243,6 +284,21 @@ std::unexpected<Error> cannot_open(const std::string& path, ImageAccess access, 
 }
 
 }  // namespace
+
+DiskStatus DiskImage::discard(uint64_t /*offset*/, uint64_t /*length*/) {
+    return DiskStatus::ok;
+}
+
+DiskStatus DiskImage::write_zeros(uint64_t offset, uint64_t length) {
+    const std::vector<std::byte> zeros(std::min<uint64_t>(length, 65536));
+    while (length > 0) {
+        const auto piece = std::span(zeros).first(std::min<uint64_t>(length, zeros.size()));
+        if (const DiskStatus status = write(offset, piece); status != DiskStatus::ok) return status;
+        offset += piece.size();
+        length -= piece.size();
+    }
+    return DiskStatus::ok;
+}
 
 ImageAccess image_access(const TreeNode& node) {
     if (node.has("viv,read-only")) return ImageAccess::read_only;

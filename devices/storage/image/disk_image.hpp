@@ -42,6 +42,11 @@ class DiskImage {
     [[nodiscard]] virtual DiskStatus write(uint64_t offset, std::span<const std::byte> in) = 0;
     /// Returns when all that was written is on the host's medium (fdatasync).
     [[nodiscard]] virtual DiskStatus flush() = 0;
+    /// Nobody needs these bytes any more. Where the host can give their space back they read as zeros from now on,
+    /// elsewhere they stay.
+    [[nodiscard]] virtual DiskStatus discard(uint64_t offset, uint64_t length);
+    /// These bytes read as zeros from now on, by discarding them where that has this effect.
+    [[nodiscard]] virtual DiskStatus write_zeros(uint64_t offset, uint64_t length);
 };
 
 /// `snapshot` takes writes but keeps them in an unnamed temporary file that goes with the image.

@@ -258,3 +258,36 @@ TEST_CASE("A drive's node says how its image is opened") {
     node.set_flag("viv,read-only");
     CHECK(image_access(node) == ImageAccess::read_only);
 }
+
+TEST_CASE("What is discarded or zeroed reads as zeros, and the rest stays") {
+    for (const ImageAccess access : {ImageAccess::writable, ImageAccess::snapshot}) {
+        const auto content = pattern(200 * 512, 3);
+        const TemporaryFile file(content);
+        const auto image = open_or_fail(file, access);
+        REQUIRE(image->write_zeros(100 * 512, 40 * 512) == DiskStatus::ok);
+        std::vector<std::byte> got(200 * 512);
+        REQUIRE(image->read(0, got) == DiskStatus::ok);
+        auto expected = content;
+        std::fill_n(expected.begin() + 100 * 512, 40 * 512, std::byte{0});
+        CHECK(got == expected);
+        // A host that cannot make holes leaves them as they are.
+        REQUIRE(image->discard(16 * 512, 16 * 512) == DiskStatus::ok);
+        REQUIRE(image->read(0, got) == DiskStatus::ok);
+        auto discarded = expected;
+        std::fill_n(discarded.begin() + 16 * 512, 16 * 512, std::byte{0});
+        CHECK((got == discarded || got == expected));
+        CHECK(image->size() == content.size());
+        CHECK(image->discard(199 * 512, 1024) == DiskStatus::out_of_range);
+        CHECK(image->write_zeros(199 * 512, 1024) == DiskStatus::out_of_range);
+        CHECK((file.content() == content) == (access == ImageAccess::snapshot));
+    }
+}
+
+TEST_CASE("A read-only image refuses to discard and to zero") {
+    const auto content = pattern(4096, 3);
+    const TemporaryFile file(content);
+    const auto image = open_or_fail(file, ImageAccess::read_only);
+    CHECK(image->discard(0, 512) == DiskStatus::read_only);
+    CHECK(image->write_zeros(0, 512) == DiskStatus::read_only);
+    CHECK(file.content() == content);
+}

@@ -33,6 +33,12 @@ class MemoryImage final : public DiskImage {
         std::ranges::copy(in, bytes.begin() + static_cast<ptrdiff_t>(offset));
         return DiskStatus::ok;
     }
+    DiskStatus discard(uint64_t offset, uint64_t length) override {
+        if (read_only()) return DiskStatus::read_only;
+        if (offset > size() || length > size() - offset) return DiskStatus::out_of_range;
+        std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(offset), length, std::byte{0});
+        return DiskStatus::ok;
+    }
     DiskStatus flush() override {
         ++flushes;
         return flush_fault;
