@@ -98,6 +98,12 @@ def a_missing_image_is_named(rig):
 
 
 @case_without_machine
+def the_bus_of_a_drive_is_one_that_there_is(rig):
+    refused(rig.command(rig.viv, 'run', '--disk', 'a.img,bus=scsi'), 2, "no bus 'scsi'", 'use ide')
+    refused(rig.command(rig.viv, 'run', '--disk', '/no/such.img,bus=ahci'), 1, "'/no/such.img'", 'No such file')
+
+
+@case_without_machine
 def a_folder_a_fifo_and_a_device_are_no_images(rig):
     os.mkfifo(rig.path / 'fifo')
     refused(rig.command(rig.viv, 'run', '/tmp'), 1, "'/tmp'", 'directory')

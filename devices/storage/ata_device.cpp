@@ -40,9 +40,19 @@ uint8_t AtaDevice::read_register(AtaRegister at, bool high_order) {
     return 0xFF;
 }
 
-void AtaDevice::write_command(uint8_t command) {
+void AtaDevice::load_registers(const AtaTaskFile& now, const AtaTaskFile& before, uint8_t device) {
+    state_.task = now;
+    state_.previous = before;
+    state_.device = device;
+}
+
+size_t AtaDevice::block_left() const {
+    return state_.phase == AtaDeviceState::Phase::idle ? 0 : state_.buffer.size() - state_.position;
+}
+
+bool AtaDevice::write_command(uint8_t command) {
     // Only a reset wakes it (ATA/ATAPI-6, 6.12).
-    if (state_.power == AtaDeviceState::Power::sleep && !wakes_up(command)) return;
+    if (state_.power == AtaDeviceState::Power::sleep && !wakes_up(command)) return false;
     state_.command = command;
     ++state_.commands;
     state_.dma = false;
@@ -52,6 +62,7 @@ void AtaDevice::write_command(uint8_t command) {
     state_.position = 0;
     state_.error = 0;
     execute(command);
+    return true;
 }
 
 size_t AtaDevice::move_in(std::span<std::byte> out) {
@@ -146,6 +157,7 @@ void AtaDevice::diagnose() {
     state_.dma = false;
     state_.interrupt = false;
     state_.packet = AtaDeviceState::Packet::none;
+    state_.queue_error = {};
     state_.error = ata::diagnostic_passed;
     state_.status = reset_status();
     set_signature();
@@ -155,7 +167,7 @@ void AtaDevice::diagnose() {
 void AtaDevice::set_signature() {
     const auto [mid, high] = signature();
     state_.task = {.features = state_.task.features, .count = 1, .lba_low = 1, .lba_mid = mid, .lba_high = high};
-    state_.previous = {};
+    state_.previous = {.count = 0, .lba_low = 0};
     state_.device = 0;
 }
 
@@ -178,6 +190,7 @@ void AtaDevice::fail_command(uint8_t error, uint8_t extra_status) {
     ++state_.aborted;
     state_.error = error;
     state_.status |= ata::status_error | extra_status;
+    command_failed();
 }
 
 void AtaDevice::offer_block() {
@@ -209,6 +222,7 @@ Result<void> AtaDevice::validate(const AtaDeviceState& staged) {
     TRY(refuse_if(staged.multiple > 128 || staged.sectors_per_block < 1 || staged.sectors_per_block > 128,
                   "sectors per block"));
     TRY(refuse_if(staged.remaining > 65536, "number of sectors"));
+    TRY(refuse_if(staged.tag > 31 || staged.queue_error.tag > 31, "tag"));
     const bool translated = staged.cylinders != 0 || staged.heads != 0 || staged.sectors != 0;
     const bool whole = staged.cylinders > 0 && staged.cylinders <= 0xFFFF && staged.heads > 0 && staged.heads <= 16 &&
                        staged.sectors > 0 && staged.sectors <= 255;

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "devices/storage/optical_state.hpp"
@@ -58,6 +60,30 @@ struct AtaTaskFile {
     bool operator==(const AtaTaskFile&) const = default;
 };
 
+/// The cable: it decides what a drive says of itself, and whether it has the newer commands.
+enum class AtaWire : uint8_t { parallel, serial };
+
+/// What the log of a queued command that failed says (ACS-2, A.14).
+struct AtaQueueError {
+    bool held = false;  // until the log has been read, no other command is taken
+    uint8_t tag = 0;
+    uint8_t status = 0;
+    uint8_t error = 0;
+    uint8_t device = 0;
+    AtaTaskFile task;
+    AtaTaskFile previous;
+    static void fields(auto& self, auto&& visit) {
+        visit("held", self.held);
+        visit("tag", self.tag);
+        visit("status", self.status);
+        visit("error", self.error);
+        visit("device", self.device);
+        visit("task", self.task);
+        visit("previous", self.previous);
+    }
+    bool operator==(const AtaQueueError&) const = default;
+};
+
 /// All of a drive that a guest can change, whatever its kind.
 struct AtaDeviceState {
     enum class Phase : uint8_t { idle, data_in, data_out };
@@ -66,7 +92,7 @@ struct AtaDeviceState {
     enum class Packet : uint8_t { none, command, data_in, data_out };
 
     AtaTaskFile task;
-    AtaTaskFile previous;
+    AtaTaskFile previous{.count = 0, .lba_low = 0};
     uint8_t device = 0;
     uint8_t error = ata::diagnostic_passed;
     uint8_t status = ata::status_ready | ata::status_seek_complete;
@@ -91,6 +117,10 @@ struct AtaDeviceState {
     bool keep_over_reset = false;  // a software reset does not take the settings back
     uint64_t commands = 0;
     uint64_t aborted = 0;
+    // Only of disks on a serial wire.
+    bool smart = true;
+    uint8_t tag = 0;  // of a queued command
+    AtaQueueError queue_error;
     // Only of packet devices.
     Packet packet = Packet::none;
     bool packet_dma = false;  // its data are the bus master's
@@ -124,6 +154,9 @@ struct AtaDeviceState {
         visit("keep-over-reset", self.keep_over_reset);
         visit("commands", self.commands);
         visit("aborted", self.aborted);
+        visit("smart", self.smart);
+        visit("tag", self.tag);
+        visit("queue-error", self.queue_error);
         visit("packet", self.packet);
         visit("packet-dma", self.packet_dma);
         visit("byte-limit", self.byte_limit);
@@ -137,7 +170,7 @@ struct AtaDeviceState {
 class AtaDevice {
   public:
     /// `state` is the part of the channel's state that belongs to this drive.
-    explicit AtaDevice(AtaDeviceState& state) : state_(state) {}
+    explicit AtaDevice(AtaDeviceState& state, AtaWire wire = AtaWire::parallel) : state_(state), wire_(wire) {}
     AtaDevice(const AtaDevice&) = delete;
     AtaDevice& operator=(const AtaDevice&) = delete;
     virtual ~AtaDevice() = default;
@@ -151,7 +184,8 @@ class AtaDevice {
         return read_register(at, high_order);
     }
     [[nodiscard]] uint8_t alternate_status() const { return state_.status; }
-    void write_command(uint8_t command);
+    /// False when the drive sleeps and does not take it.
+    bool write_command(uint8_t command);
 
     /// Moves data in port order; all-ones where the drive has none, dropped where it wants none.
     void read_data(std::span<std::byte> out);
@@ -163,6 +197,20 @@ class AtaDevice {
     size_t read_dma(std::span<std::byte> out);
     size_t write_dma(std::span<const std::byte> in);
     [[nodiscard]] bool byte_wide() const { return state_.byte_wide; }
+
+    // For a wire that carries registers and data in frames: the state itself, and a command's data however it moves.
+    [[nodiscard]] const AtaDeviceState& state() const { return state_; }
+    /// All registers of a command, and what was written to them before.
+    void load_registers(const AtaTaskFile& now, const AtaTaskFile& before, uint8_t device);
+    /// Bytes that the host has not moved of the data block; 0 when there is none.
+    [[nodiscard]] size_t block_left() const;
+    /// Moves at most block_left() bytes; how many.
+    size_t give_block(std::span<std::byte> out) { return move_in(out); }
+    size_t take_block(std::span<const std::byte> in) { return move_out(in); }
+    /// Takes INTRQ back and says whether it was there.
+    bool take_interrupt() { return std::exchange(state_.interrupt, false); }
+    /// Whether the command that ran was a queued one, and its tag: its end is told by Set Device Bits.
+    [[nodiscard]] virtual std::optional<uint8_t> queued_tag() const { return std::nullopt; }
 
     [[nodiscard]] bool interrupt() const { return state_.interrupt; }
     /// SRST while it is set.
@@ -199,6 +247,8 @@ class AtaDevice {
     /// Puts what a reset leaves into the task file, DEV of the device register too.
     void set_signature();
     void abort() { fail_command(ata::error_abort); }
+    /// A command has failed, and the registers say how.
+    virtual void command_failed() {}
     /// Lets the host read `state_.buffer`; INTRQ.
     void offer_block();
     /// Lets the host fill `bytes` bytes of the buffer.
@@ -210,9 +260,12 @@ class AtaDevice {
     [[nodiscard]] uint16_t multiword_modes() const;
     [[nodiscard]] uint16_t ultra_modes() const;
 
+    [[nodiscard]] bool serial() const { return wire_ == AtaWire::serial; }
+
     AtaDeviceState& state_;
 
   private:
+    AtaWire wire_;
     size_t move_in(std::span<std::byte> out);
     size_t move_out(std::span<const std::byte> in);
 };

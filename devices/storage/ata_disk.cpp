@@ -4,58 +4,13 @@
 #include <array>
 #include <utility>
 
+#include "devices/storage/ata_disk_command.hpp"
 #include "devices/storage/ata_identity.hpp"
 
 namespace viv {
 namespace {
 
-/// ATA/ATAPI-6, 8; those of ATA-1 to ATA-3 by their names there.
-enum class Command : uint8_t {
-    nop = 0x00,
-    recalibrate = 0x10,  // to 1Fh
-    read_sectors = 0x20,
-    read_sectors_once = 0x21,
-    read_sectors_ext = 0x24,
-    read_dma_ext = 0x25,
-    read_native_max_ext = 0x27,
-    read_multiple_ext = 0x29,
-    write_sectors = 0x30,
-    write_sectors_once = 0x31,
-    write_sectors_ext = 0x34,
-    write_dma_ext = 0x35,
-    write_multiple_ext = 0x39,
-    write_verify = 0x3C,
-    read_verify = 0x40,
-    read_verify_once = 0x41,
-    read_verify_ext = 0x42,
-    seek = 0x70,  // to 7Fh
-    execute_diagnostic = 0x90,
-    initialize_parameters = 0x91,
-    standby_immediate_old = 0x94,
-    idle_immediate_old = 0x95,
-    standby_old = 0x96,
-    idle_old = 0x97,
-    check_power_old = 0x98,
-    sleep_old = 0x99,
-    read_multiple = 0xC4,
-    write_multiple = 0xC5,
-    set_multiple = 0xC6,
-    read_dma = 0xC8,
-    read_dma_once = 0xC9,
-    write_dma = 0xCA,
-    write_dma_once = 0xCB,
-    standby_immediate = 0xE0,
-    idle_immediate = 0xE1,
-    standby = 0xE2,
-    idle = 0xE3,
-    check_power = 0xE5,
-    sleep = 0xE6,
-    flush_cache = 0xE7,
-    flush_cache_ext = 0xEA,
-    identify = 0xEC,
-    set_features = 0xEF,
-    read_native_max = 0xF8,
-};
+using Command = AtaDiskCommand;
 
 enum class Feature : uint8_t {
     byte_wide_on = 0x01,
@@ -71,26 +26,18 @@ enum class Feature : uint8_t {
 
 constexpr uint64_t lba28_limit = 0x0FFFFFFF;
 constexpr uint32_t verify_sectors = 128;
-constexpr unsigned dma_sectors = AtaDevice::max_block_bytes / DiskImage::sector_size;
 
 }  // namespace
 
-AtaDisk::AtaDisk(AtaDeviceState& state, std::unique_ptr<DiskImage> image, Place place)
-    : AtaDevice(state), image_(std::move(image)), place_(std::move(place)), sectors_(image_->sectors()) {
-    default_geometry_ = ata_geometry(sectors_);
-    bios_geometry_ = bios_translation(default_geometry_, sectors_);
-    // A disk that was partitioned with another translation must keep it, or its boot code reads the wrong places.
-    std::array<std::byte, DiskImage::sector_size> first{};
-    if (image_->read(0, first) != DiskStatus::ok) return;
-    const auto used = geometry_of_partition_table(first);
-    if (!used || uint64_t{used->heads} * used->sectors > sectors_) return;
-    if (used->heads <= 16) {
-        default_geometry_ = cut_into_cylinders(sectors_, used->heads, used->sectors, ata_max_cylinders);
-    }
-    bios_geometry_ = cut_into_cylinders(sectors_, used->heads, used->sectors, bios_max_cylinders);
-}
+AtaDisk::AtaDisk(AtaDeviceState& state, std::unique_ptr<DiskImage> image, Place place, AtaWire wire)
+    : AtaDevice(state, wire),
+      image_(std::move(image)),
+      place_(std::move(place)),
+      sectors_(image_->sectors()),
+      geometry_(geometry_of_disk(*image_)) {}
 
 void AtaDisk::execute(uint8_t command) {
+    if (execute_serial(command)) return;
     // Opcodes of ATA-1 whose low bits were step rates.
     if ((command & 0xF0) == std::to_underlying(Command::recalibrate)) return finish();
     if ((command & 0xF0) == std::to_underlying(Command::seek)) {
@@ -111,11 +58,11 @@ void AtaDisk::execute(uint8_t command) {
         case Command::write_multiple: return start_write(Addressing::short_form, state_.multiple);
         case Command::write_multiple_ext: return start_write(Addressing::extended, state_.multiple);
         case Command::read_dma:
-        case Command::read_dma_once: return start_read(Addressing::short_form, dma_sectors, Transfer::dma);
-        case Command::read_dma_ext: return start_read(Addressing::extended, dma_sectors, Transfer::dma);
+        case Command::read_dma_once: return start_read(Addressing::short_form, ata_dma_sectors, Transfer::dma);
+        case Command::read_dma_ext: return start_read(Addressing::extended, ata_dma_sectors, Transfer::dma);
         case Command::write_dma:
-        case Command::write_dma_once: return start_write(Addressing::short_form, dma_sectors, Transfer::dma);
-        case Command::write_dma_ext: return start_write(Addressing::extended, dma_sectors, Transfer::dma);
+        case Command::write_dma_once: return start_write(Addressing::short_form, ata_dma_sectors, Transfer::dma);
+        case Command::write_dma_ext: return start_write(Addressing::extended, ata_dma_sectors, Transfer::dma);
         case Command::read_verify:
         case Command::read_verify_once: return verify(Addressing::short_form);
         case Command::read_verify_ext: return verify(Addressing::extended);
@@ -139,16 +86,13 @@ void AtaDisk::execute(uint8_t command) {
         case Command::idle_immediate_old: return set_power(Power::idle);
         case Command::sleep:
         case Command::sleep_old: return set_power(Power::sleep);
-        case Command::nop:
-        case Command::execute_diagnostic:  // the channel has both drives do it
-        case Command::recalibrate:
-        case Command::seek: break;
+        default: break;  // also EXECUTE DIAGNOSTIC: the channel has both drives do it
     }
     abort();
 }
 
 DriveGeometry AtaDisk::translation() const {
-    if (state_.heads == 0) return default_geometry_;
+    if (state_.heads == 0) return geometry_.native;
     return {state_.cylinders, state_.heads, state_.sectors};
 }
 
@@ -157,10 +101,12 @@ bool AtaDisk::take_address(Addressing addressing) {
     const AtaTaskFile& before = state_.previous;
     const uint64_t low = uint64_t{now.lba_low} | uint64_t{now.lba_mid} << 8 | uint64_t{now.lba_high} << 16;
     state_.remaining = now.count == 0 ? 256 : now.count;
-    if (addressing == Addressing::extended) {
+    if (addressing != Addressing::short_form) {
+        const bool queued = addressing == Addressing::queued;
         state_.lba =
             low | uint64_t{before.lba_low} << 24 | uint64_t{before.lba_mid} << 32 | uint64_t{before.lba_high} << 40;
-        state_.remaining = static_cast<uint32_t>(before.count << 8 | now.count);
+        state_.remaining = static_cast<uint32_t>(queued ? before.features << 8 | now.features  //
+                                                        : before.count << 8 | now.count);
         if (state_.remaining == 0) state_.remaining = 65536;
     } else if ((state_.device & ata::device_lba) != 0) {
         state_.lba = low | uint64_t{state_.device & 0x0Fu} << 24;
@@ -184,14 +130,7 @@ void AtaDisk::report_place(uint64_t lba, uint32_t count) {
     AtaTaskFile& task = state_.task;
     const auto byte = [](uint64_t value, unsigned shift) { return static_cast<uint8_t>(value >> shift); };
     task.count = byte(count, 0);
-    const bool extended = state_.command == std::to_underlying(Command::read_sectors_ext) ||
-                          state_.command == std::to_underlying(Command::read_multiple_ext) ||
-                          state_.command == std::to_underlying(Command::write_sectors_ext) ||
-                          state_.command == std::to_underlying(Command::write_multiple_ext) ||
-                          state_.command == std::to_underlying(Command::read_dma_ext) ||
-                          state_.command == std::to_underlying(Command::write_dma_ext) ||
-                          state_.command == std::to_underlying(Command::read_verify_ext) ||
-                          state_.command == std::to_underlying(Command::read_native_max_ext);
+    const bool extended = has_48_bit_address(static_cast<Command>(state_.command));
     if (!extended && (state_.device & ata::device_lba) == 0) {
         const DriveGeometry chs = translation();
         const uint64_t track = lba / chs.sectors;
@@ -258,7 +197,10 @@ void AtaDisk::fetch_block() {
 }
 
 void AtaDisk::block_taken() {
-    if (state_.command == std::to_underlying(Command::identify)) return finish_data_in();
+    const auto command = static_cast<Command>(state_.command);
+    const bool no_sectors = command == Command::identify || command == Command::smart ||
+                            command == Command::read_log_ext || command == Command::read_log_dma_ext;
+    if (no_sectors) return finish_data_in();
     if (state_.remaining > 0) return fetch_block();
     report_place(state_.lba - 1, 0);
     finish_data_in();
@@ -275,6 +217,7 @@ void AtaDisk::start_write(Addressing addressing, unsigned sectors_per_block, Tra
 }
 
 void AtaDisk::block_given() {
+    if (state_.command == std::to_underlying(Command::data_set_management)) return trim();
     const auto bytes = std::as_bytes(std::span(state_.buffer));
     for (size_t at = 0; at < bytes.size(); at += DiskImage::sector_size) {
         const size_t length = std::min<size_t>(DiskImage::sector_size, bytes.size() - at);
@@ -288,7 +231,10 @@ void AtaDisk::block_given() {
         state_.interrupt = !state_.dma;
         return;
     }
-    if (!state_.write_cache && image_->flush() != DiskStatus::ok) return fail_at(state_.lba - 1, DiskStatus::io_error);
+    const auto command = static_cast<Command>(state_.command);
+    const bool through = !state_.write_cache || command == Command::write_dma_fua_ext ||
+                         (command == Command::write_queued && (state_.device & queued_fua) != 0);
+    if (through && image_->flush() != DiskStatus::ok) return fail_at(state_.lba - 1, DiskStatus::io_error);
     report_place(state_.lba - 1, 0);
     finish();
 }
@@ -389,9 +335,9 @@ void AtaDisk::identify() {
     auto& words = identity.words;
     const DriveGeometry current = translation();
     words[0] = 0x0040;  // fixed
-    words[1] = static_cast<uint16_t>(default_geometry_.cylinders);
-    words[3] = static_cast<uint16_t>(default_geometry_.heads);
-    words[6] = static_cast<uint16_t>(default_geometry_.sectors);
+    words[1] = static_cast<uint16_t>(geometry_.native.cylinders);
+    words[3] = static_cast<uint16_t>(geometry_.native.heads);
+    words[6] = static_cast<uint16_t>(geometry_.native.sectors);
     identity.put_text(10, 10, place_.serial);
     identity.put_text(23, 4, "1.0");
     identity.put_text(27, 20, "Vivarium disk");
@@ -421,6 +367,7 @@ void AtaDisk::identify() {
     words[88] = ultra_modes();
     words[93] = 0x6001;  // hardware reset: a cable of 80 wires
     identity.put_number(100, 4, sectors_);
+    if (serial()) identify_serial(words);
     identity.write_to(state_.buffer);
     state_.remaining = 0;
     offer_block();

@@ -133,6 +133,7 @@ void AtapiCdrom::identify() {
     words[64] = 0x0003;  // PIO modes 3 and 4
     words[65] = words[66] = 120;
     words[67] = words[68] = 120;
+    if (serial()) words[76] = 0x0006;  // 1.5 and 3 Gb/s
     words[80] = 0x007E;
     words[82] = 0x4218;  // NOP, DEVICE RESET, PACKET, power management
     words[83] = 0x4000;

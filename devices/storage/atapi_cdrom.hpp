@@ -13,8 +13,8 @@ namespace viv {
 /// drive's; a bus master would take the data from it by give() instead of through the data port.
 class AtapiCdrom final : public AtaDevice {
   public:
-    AtapiCdrom(AtaDeviceState& state, CdromDrive::Place place)
-        : AtaDevice(state), drive_(state.optical, std::move(place)) {
+    AtapiCdrom(AtaDeviceState& state, CdromDrive::Place place, AtaWire wire = AtaWire::parallel)
+        : AtaDevice(state, wire), drive_(state.optical, std::move(place)) {
         diagnose();
     }
 

@@ -1,5 +1,7 @@
 #include "devices/storage/disk_geometry.hpp"
 
+#include <array>
+
 namespace viv {
 namespace {
 
@@ -28,6 +30,22 @@ std::optional<DriveGeometry> geometry_of_partition_table(std::span<const std::by
         if (start + length - 1 == end) return DriveGeometry{0, head + 1, per_track};
     }
     return std::nullopt;
+}
+
+DiskGeometry geometry_of_disk(DiskImage& image) {
+    const uint64_t sectors = image.sectors();
+    DiskGeometry geometry;
+    geometry.native = ata_geometry(sectors);
+    geometry.bios = bios_translation(geometry.native, sectors);
+    std::array<std::byte, DiskImage::sector_size> first{};
+    if (image.read(0, first) != DiskStatus::ok) return geometry;
+    const auto used = geometry_of_partition_table(first);
+    if (!used || uint64_t{used->heads} * used->sectors > sectors) return geometry;
+    if (used->heads <= 16) {
+        geometry.native = cut_into_cylinders(sectors, used->heads, used->sectors, ata_max_cylinders);
+    }
+    geometry.bios = cut_into_cylinders(sectors, used->heads, used->sectors, bios_max_cylinders);
+    return geometry;
 }
 
 }  // namespace viv

@@ -44,4 +44,12 @@ constexpr DriveGeometry bios_translation(const DriveGeometry& physical, uint64_t
 /// same place as CHS and as LBA. Nothing when the sector is no partition table or tells nothing.
 std::optional<DriveGeometry> geometry_of_partition_table(std::span<const std::byte> sector);
 
+/// How a disk of this content is cut: its default translation (ATA words 1, 3 and 6), and what INT 13h shows. A disk
+/// that was partitioned with another translation keeps it, or its boot code would read the wrong places.
+struct DiskGeometry {
+    DriveGeometry native;
+    DriveGeometry bios;
+};
+DiskGeometry geometry_of_disk(DiskImage& image);
+
 }  // namespace viv

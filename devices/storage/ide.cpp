@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "devices/storage/ata_disk.hpp"
-#include "devices/storage/atapi_cdrom.hpp"
-#include "devices/storage/drive_registry.hpp"
+#include "devices/storage/ata_drives.hpp"
 
 namespace viv {
 namespace {
@@ -215,29 +213,10 @@ Result<std::unique_ptr<Device>> make_piix_ide(DeviceContext& context) {
     if (base == 0x1F0) context.services.provide(*channel, "primary");
     if (base == 0x170) context.services.provide(*channel, "secondary");
     for (uint8_t unit = 0; unit < 2; ++unit) {
-        const TreeNode* node = context.node.child("drive@" + std::to_string(unit));
-        if (!node) continue;
-        const auto path = node->string("viv,image");
-        const auto type = node->string("viv,drive-type");
-        auto serial = node->string("viv,serial").value_or(fmt::format("VIV{:03X}{}", base, unit));
-        if (type == "cdrom") {
-            auto cdrom = std::make_unique<AtapiCdrom>(channel->device_state(unit),
-                                                      CdromDrive::Place{base, unit, std::move(serial)});
-            if (path) cdrom->drive().load(TRY(open_disk_image(*path, ImageAccess::read_only)));
-            registered.add(cdrom->drive());
-            channel->attach(unit, std::move(cdrom));
-            continue;
-        }
-        if (type && type != "disk") {
-            return context.refuse(
-                fmt::format("viv,drive-type of drive {} is \"{}\"; it can be disk or cdrom", unit, *type));
-        }
-        if (!path) continue;
-        auto image = TRY(open_disk_image(*path, image_access(*node)));
-        auto disk = std::make_unique<AtaDisk>(channel->device_state(unit), std::move(image),
-                                              AtaDisk::Place{base, unit, std::move(serial)});
-        registered.add(*disk);
-        channel->attach(unit, std::move(disk));
+        const AtaPlace place{
+            .wire = AtaWire::parallel, .io_base = base, .unit = unit, .serial = fmt::format("VIV{:03X}{}", base, unit)};
+        auto drive = TRY(make_ata_drive(context, place, channel->device_state(unit), registered));
+        if (drive) channel->attach(unit, std::move(drive));
     }
     return channel;
 }

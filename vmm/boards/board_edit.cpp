@@ -33,17 +33,66 @@ void put_image(TreeNode& drive, std::string_view path, DriveAccess access) {
     if (access == DriveAccess::snapshot) drive.set_flag("viv,snapshot");
 }
 
-enum class IdePlace { untyped, cdrom };
+enum class Place { untyped, cdrom };
 
-/// The first place of the IDE channels that has no image: one that is nothing yet, or an empty CD-ROM drive.
-TreeNode* free_ide_place(TreeNode& board, IdePlace wanted) {
-    for (TreeNode* channel : find_all(board, "intel,piix-ide")) {
-        for (TreeNode& drive : channel->children) {
+/// The first place of these controllers that has no image: one that is nothing yet, or an empty CD-ROM drive.
+TreeNode* free_place(TreeNode& board, std::string_view controllers, Place wanted) {
+    for (TreeNode* controller : find_all(board, controllers)) {
+        for (TreeNode& drive : controller->children) {
             const bool cdrom = drive.string("viv,drive-type") == "cdrom";
-            if (!drive.has("viv,image") && cdrom == (wanted == IdePlace::cdrom)) return &drive;
+            if (!drive.has("viv,image") && cdrom == (wanted == Place::cdrom)) return &drive;
         }
     }
     return nullptr;
+}
+
+/// Adds a card below the PCI bus, on the first device number from 3 on that is free: below are the board's own.
+Result<TreeNode*> add_pci_card(TreeNode& board, std::string_view name, std::string_view compatible) {
+    TreeNode* pci = board.child("pci");
+    if (!pci) return fail_usage(fmt::format("the board has no /pci bus for a {} controller", name));
+    for (uint32_t device = 3; device < 32; ++device) {
+        const auto taken = [device](const TreeNode& node) {
+            const auto reg = node.cells("reg");
+            return !reg.empty() && reg[0] == device;
+        };
+        if (std::ranges::any_of(pci->children, taken)) continue;
+        TreeNode& card = pci->children.emplace_back(TreeNode{fmt::format("{}@{:x}", name, device), {}, {}});
+        card.set_string("compatible", compatible);
+        card.set_cells("reg", std::array<uint32_t, 2>{device, 0});
+        return &card;
+    }
+    return fail_usage(fmt::format("the PCI bus has no place left for a {} controller", name));
+}
+
+constexpr std::string_view ide = "intel,piix-ide", ahci = "intel,ich9-ahci";
+
+Result<void> add_ahci(TreeNode& board) {
+    constexpr uint32_t ports = 6;
+    TreeNode* card = TRY(add_pci_card(board, "sata", ahci));
+    card->set_u32("#address-cells", 1);
+    card->set_u32("#size-cells", 0);
+    for (uint32_t port = 0; port < ports; ++port) {
+        TreeNode& drive = card->children.emplace_back(TreeNode{fmt::format("drive@{}", port), {}, {}});
+        drive.set_u32("reg", port);
+    }
+    return {};
+}
+
+/// A free place for a drive; on the other controllers than IDE there is always one.
+Result<TreeNode*> place_for(TreeNode& board, std::string_view path, Place first, DriveBus bus) {
+    const Place second = first == Place::untyped ? Place::cdrom : Place::untyped;
+    const std::string_view controllers = bus == DriveBus::ide ? ide : ahci;
+    if (TreeNode* place = free_place(board, controllers, first)) return place;
+    // A fourth disk takes the place of a CD-ROM drive that nothing is in.
+    if (TreeNode* place = free_place(board, controllers, second)) return place;
+    if (bus == DriveBus::ide) {
+        return fail_usage(
+            fmt::format("no IDE channel has a place left for '{}': the board takes four drives; more go "
+                        "on another controller (FILE,bus=ahci)",
+                        path));
+    }
+    TRY(add_ahci(board));
+    return free_place(board, controllers, Place::untyped);
 }
 
 TreeNode* memory_node(TreeNode& board) {
@@ -118,24 +167,15 @@ Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess a
     return fail_usage(fmt::format("no floppy drive is free for '{}': the board has two at most", path));
 }
 
-Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access) {
-    TreeNode* place = free_ide_place(board, IdePlace::untyped);
-    // A fourth disk takes the place of a CD-ROM drive that nothing is in.
-    if (!place) place = free_ide_place(board, IdePlace::cdrom);
-    if (!place) {
-        return fail_usage(fmt::format("no IDE channel has a place left for '{}': the board takes four drives", path));
-    }
+Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus) {
+    TreeNode* place = TRY(place_for(board, path, Place::untyped, bus));
     place->erase("viv,drive-type");
     put_image(*place, path, access);
     return {};
 }
 
-Result<void> attach_cdrom(TreeNode& board, std::string_view path) {
-    TreeNode* place = free_ide_place(board, IdePlace::cdrom);
-    if (!place) place = free_ide_place(board, IdePlace::untyped);
-    if (!place) {
-        return fail_usage(fmt::format("no IDE channel has a place left for '{}': the board takes four drives", path));
-    }
+Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus) {
+    TreeNode* place = TRY(place_for(board, path, Place::cdrom, bus));
     place->set_string("viv,drive-type", "cdrom");
     put_image(*place, path, DriveAccess::read_only);
     return {};

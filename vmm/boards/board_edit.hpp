@@ -26,10 +26,13 @@ enum class DriveAccess { writable, read_only, snapshot };
 /// Puts an image into the first empty floppy drive (or drive `unit`).
 Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess access,
                            std::optional<uint32_t> unit = std::nullopt);
-/// Puts an image onto the first free place of the IDE channels; an empty CD-ROM drive gives way to the last one.
-Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access);
-/// Puts a disc into the first empty CD-ROM drive; a free place of the IDE channels becomes one when there is none.
-Result<void> attach_cdrom(TreeNode& board, std::string_view path);
+/// What a disk or a CD-ROM drive hangs on. Other controllers than IDE come onto the board with their first drive.
+enum class DriveBus { ide, ahci };
+
+/// Puts an image onto the first free place of the controllers; an empty CD-ROM drive of IDE gives way to the last one.
+Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus = DriveBus::ide);
+/// Puts a disc into the first empty CD-ROM drive; a free place of the controllers becomes one when there is none.
+Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus = DriveBus::ide);
 
 /// The back end of the next serial port in the order of COM1 to COM4 (0 to 3).
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);

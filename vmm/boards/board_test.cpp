@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 
@@ -61,6 +62,24 @@ TEST_CASE("Images go to the first free drive until none is left") {
     CHECK(board.find("/isa/ide@170/drive@1")->string("viv,image") == "d.img");
     CHECK_FALSE(attach_disk(board, "e.img", DriveAccess::writable));
     CHECK_FALSE(attach_cdrom(board, "e.iso"));
+}
+
+TEST_CASE("Drives on AHCI bring their controllers along, six to each") {
+    TreeNode board = default_board();
+    REQUIRE(attach_disk(board, "a.img", DriveAccess::snapshot, DriveBus::ahci));
+    REQUIRE(attach_cdrom(board, "b.iso", DriveBus::ahci));
+    const TreeNode* first = board.find("/pci/sata@3");
+    REQUIRE(first);
+    CHECK(first->string("compatible") == "intel,ich9-ahci");
+    CHECK(first->cells("reg") == std::vector<uint32_t>{3, 0});
+    CHECK(first->child("drive@0")->string("viv,image") == "a.img");
+    CHECK(first->child("drive@0")->has("viv,snapshot"));
+    CHECK(first->child("drive@1")->string("viv,drive-type") == "cdrom");
+    for (int i = 0; i < 5; ++i) REQUIRE(attach_disk(board, "c.img", DriveAccess::writable, DriveBus::ahci));
+    CHECK(board.find("/pci/sata@4/drive@0")->string("viv,image") == "c.img");
+    CHECK_FALSE(board.find("/isa/ide@1f0/drive@0")->has("viv,image"));
+    board.children.erase(std::ranges::find(board.children, "pci", &TreeNode::name));
+    CHECK_FALSE(attach_disk(board, "d.img", DriveAccess::writable, DriveBus::ahci));
 }
 
 TEST_CASE("Serial back ends, boot order and an exit port are properties of the board") {

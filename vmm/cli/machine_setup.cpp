@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "devices/storage/image/probe.hpp"
@@ -16,6 +17,23 @@ namespace {
 DriveAccess drive_access(const MachineOptions& options) {
     if (options.snapshot) return DriveAccess::snapshot;
     return options.read_only ? DriveAccess::read_only : DriveAccess::writable;
+}
+
+struct DriveFile {
+    std::string path;
+    DriveBus bus = DriveBus::ide;
+};
+
+/// "FILE" or "FILE,bus=NAME".
+Result<DriveFile> parse_drive(const std::string& option, const std::string& text) {
+    constexpr std::string_view key = ",bus=";
+    const size_t at = text.rfind(key);
+    if (at == std::string::npos) return DriveFile{text, DriveBus::ide};
+    const std::string name = text.substr(at + key.size());
+    for (const auto& [known, bus] : {std::pair{"ide", DriveBus::ide}, {"ahci", DriveBus::ahci}}) {
+        if (name == known) return DriveFile{text.substr(0, at), bus};
+    }
+    return fail_usage(fmt::format("{}: there is no bus '{}'; use ide or ahci", option, name));
 }
 
 Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {
@@ -86,13 +104,17 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     if (options.cpu_model) board.ensure_child("chosen").set_string("viv,cpu-model", *options.cpu_model);
     const DriveAccess access = drive_access(options);
     for (const std::string& path : options.floppies) TRY(attach_floppy(board, path, access));
-    for (const std::string& path : options.disks) TRY(attach_disk(board, path, access));
-    for (const std::string& path : options.cdroms) {
+    for (const std::string& text : options.disks) {
+        const DriveFile file = TRY(parse_drive("--disk", text));
+        TRY(attach_disk(board, file.path, access, file.bus));
+    }
+    for (const std::string& text : options.cdroms) {
+        const auto [path, bus] = TRY(parse_drive("--cdrom", text));
         const auto probe = TRY(probe_image(path));
         if (probe.kind == ImageKind::unsupported) {
             return fail_usage(fmt::format("--cdrom {}: it is {}: {}", path, probe.description, probe.advice));
         }
-        TRY(attach_cdrom(board, path));
+        TRY(attach_cdrom(board, path, bus));
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     TRY(set_smbios(board, options.smbios));

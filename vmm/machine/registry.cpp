@@ -10,6 +10,7 @@
 #include "devices/pci/piix3.hpp"
 #include "devices/pci/piix4_pm.hpp"
 #include "devices/serial/ns16550a.hpp"
+#include "devices/storage/ahci.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/piix3_ide.hpp"
@@ -44,6 +45,7 @@ constexpr std::array entries{
     Entry{"intel,i8237", make_i8237},
     Entry{"intel,i8254", make_i8254},
     Entry{"intel,i8259", make_i8259},
+    Entry{"intel,ich9-ahci", make_ahci},
     Entry{"intel,ioapic", make_ioapic},
     Entry{"intel,piix-ide", make_piix_ide},
     Entry{"intel,piix3", make_piix3},
