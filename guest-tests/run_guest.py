@@ -30,9 +30,9 @@ parser = argparse.ArgumentParser()
 parser.add_argument("viv")
 parser.add_argument("image")
 parser.add_argument("--engine", default="kvm")
-parser.add_argument("--scratch-disk", type=int, action="append", default=[])
+parser.add_argument("--scratch-disk", action="append", default=[], metavar="MIB[,bus=NAME]")
 parser.add_argument("--scratch-floppy", action="store_true")
-parser.add_argument("--scratch-disc", type=int, default=0)
+parser.add_argument("--scratch-disc", metavar="BLOCKS[,bus=NAME]")
 parser.add_argument("--next", nargs=3, action="append", default=[], metavar=("DRIVE", "TEXT", "BLOCKS"))
 parser.add_argument("--as-disc")
 parser.add_argument("--timeout", default="120")
@@ -45,11 +45,14 @@ if arguments.engine == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
 
 with tempfile.TemporaryDirectory() as folder:
     for number, size in enumerate(arguments.scratch_disk):
-        options += ["--disk", write_numbered(os.path.join(folder, f"disk{number}.img"), size << 11, 512)]
+        size, comma, bus = size.partition(",")
+        path = write_numbered(os.path.join(folder, f"disk{number}.img"), int(size) << 11, 512)
+        options += ["--disk", path + comma + bus]
     if arguments.scratch_floppy:
         options += ["--floppy", write_numbered(os.path.join(folder, "floppy.img"), 2880, 512)]
     if arguments.scratch_disc:
-        options += ["--cdrom", write_numbered(os.path.join(folder, "disc.iso"), arguments.scratch_disc, 2048)]
+        blocks, comma, bus = arguments.scratch_disc.partition(",")
+        options += ["--cdrom", write_numbered(os.path.join(folder, "disc.iso"), int(blocks), 2048) + comma + bus]
     for number, (drive, text, blocks) in enumerate(arguments.next):
         path = os.path.join(folder, f"next{number}.img")
         block_size = 2048 if drive.startswith("cdrom") else 512

@@ -1,11 +1,9 @@
-// Two CPUs, their local APICs and the IOAPIC. The APICs are just below 4 GiB: GS gets a limit of 4 GiB in protected
-// mode and keeps it in real mode.
+// Two CPUs, their local APICs and the IOAPIC.
 
-#include "guest-tests/runtime/guest.hpp"
+#include "guest-tests/runtime/cards.hpp"
 
 using namespace guest;
 
-extern "C" void make_gs_flat();
 extern "C" char ap_start[], ap_start_end[];
 extern "C" char ipi_entry[], timer_entry[], ioapic_entry[], nmi_entry[];
 extern "C" {
@@ -17,26 +15,6 @@ extern "C" void ap_main();
 
 asm(R"(
     .text
-# Runs on both CPUs.
-    .globl make_gs_flat
-make_gs_flat:
-    pushfl
-    cli
-    lgdtl flat_gdt
-    movl %cr0, %eax
-    orb $1, %al
-    movl %eax, %cr0
-    jmp 1f
-1:  movw $8, %cx
-    movw %cx, %gs
-    andb $0xFE, %al
-    movl %eax, %cr0
-    jmp 2f
-2:  xorw %cx, %cx
-    movw %cx, %gs
-    popfl
-    retl
-
 # Copied to a page of its own: a SIPI gives the page. CS is that page.
     .globl ap_start, ap_start_end
 ap_start:
@@ -106,13 +84,6 @@ nmi_entry:
     popw %ds
     popl %eax
     iretw
-
-    .data
-    .balign 8
-flat_table: .quad 0, 0x008F93000000FFFF
-flat_gdt: .word 15
-    .long flat_table
-    .text
 )");
 
 namespace {
@@ -124,16 +95,6 @@ constexpr uint32_t apic_id = 0x20, apic_version = 0x30, task_priority = 0x80, sp
 constexpr uint8_t ipi_vector = 0x60, timer_vector = 0x61, ioapic_vector = 0x62;
 constexpr uint16_t start_page = 0x70;  // 70000h
 constexpr uint32_t rounds = 20000;
-
-uint32_t read32(uint32_t address) {
-    uint32_t value;
-    asm volatile("movw %2, %%gs; movl %%gs:(%1), %0" : "=r"(value) : "r"(address), "r"(uint16_t{0}) : "memory");
-    return value;
-}
-
-void write32(uint32_t address, uint32_t value) {
-    asm volatile("movw %2, %%gs; movl %1, %%gs:(%0)" ::"r"(address), "r"(value), "r"(uint16_t{0}) : "memory");
-}
 
 uint32_t read_ioapic(uint8_t index) {
     write32(ioapic, index);

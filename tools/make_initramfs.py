@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Makes an initramfs from a static BusyBox: a shell on the console, nothing else.
+"""Makes an initramfs from a static BusyBox: a shell on the console, nothing else. Kernel modules that are named are loaded
+in that order before.
 
-usage: tools/make_initramfs.py BUSYBOX OUTPUT.gz
+usage: tools/make_initramfs.py BUSYBOX OUTPUT.gz [MODULE.ko...]
 """
 
 import gzip
@@ -14,6 +15,7 @@ INIT = b"""#!/bin/busybox sh
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+for module in /modules/*; do [ ! -f "$module" ] || insmod "$module"; done
 echo "Linux $(uname -r) is up"
 exec setsid cttyhack sh
 """
@@ -39,13 +41,18 @@ class Archive:
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
     archive = Archive()
     for folder in ('bin', 'dev', 'proc', 'sys', 'tmp', 'root'):
         archive.add(folder, stat.S_IFDIR | 0o755)
     archive.add('dev/console', stat.S_IFCHR | 0o600, device=(5, 1))
     archive.add('bin/busybox', stat.S_IFREG | 0o755, pathlib.Path(sys.argv[1]).read_bytes())
+    modules = sys.argv[3:]
+    if modules:
+        archive.add('modules', stat.S_IFDIR | 0o755)
+    for number, module in enumerate(map(pathlib.Path, modules)):
+        archive.add(f'modules/{number:02}-{module.name}', stat.S_IFREG | 0o644, module.read_bytes())
     archive.add('init', stat.S_IFREG | 0o755, INIT)
     archive.add('TRAILER!!!', 0)
     # No time stamp, so that the same BusyBox gives the same file.

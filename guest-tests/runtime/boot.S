@@ -146,3 +146,31 @@ irq_common:
     popal
     addl $4, %esp
     iretw
+
+# void make_gs_flat(): GS reaches 4 GiB from now on, on this CPU.
+    .globl make_gs_flat
+make_gs_flat:
+    pushfl
+    cli
+    lgdtl flat_gdt
+    movl %cr0, %eax
+    orb $1, %al
+    movl %eax, %cr0
+    jmp 1f
+1:  movw $8, %cx
+    movw %cx, %gs
+    andb $0xFE, %al
+    movl %eax, %cr0
+    jmp 2f
+2:  xorw %cx, %cx
+    movw %cx, %gs
+    popfl
+    retl
+
+    .data
+    .balign 8
+flat_table:
+    .quad 0, 0x008F93000000FFFF
+flat_gdt:
+    .word 15
+    .long flat_table

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Boots the distribution's stock Linux with its own disk drivers and works with a disk on each controller; prints TAP:
+linux_disks.py VIV [viv options...]. Skipped when `tools/fetch-guests linux-disks` has not been run."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+viv, *options = sys.argv[1:]
+cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+folder = os.path.join(cache, "vivarium", "guests", "linux-disks")
+kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
+if not (os.path.exists(kernel) and os.path.exists(initrd)):
+    print("1..0 # SKIP linux-disks: run tools/fetch-guests linux-disks to have this guest")
+    sys.exit(0)
+
+PROMPT = b"/ # "
+SIZE = 24 << 20
+# Bytes that repeat nowhere.
+CONTENT = b"".join(number.to_bytes(8, "little") * 64 for number in range(SIZE // 512))
+
+
+def disk_commands(disk, driver):
+    """A command, and a word that its output has."""
+    return [
+        (f"{driver} drives {disk}", f"ls /sys/bus/pci/drivers/{driver} | grep -c 0000:", "1"),
+        (f"{disk} has its size", f"cat /sys/block/{disk}/size", str(SIZE // 512)),
+        (f"{disk} reads as the image", f"dd if=/dev/{disk} bs=1M count=4 skip=3 2>/dev/null | md5sum", md5(CONTENT[3 << 20 : 7 << 20])),
+        (f"{disk} takes what is written", f"dd if=/dev/urandom of=/tmp/a bs=64k count=32 2>/dev/null; dd if=/tmp/a of=/dev/{disk} bs=64k seek=100 2>/dev/null; sync; echo $?", "0"),
+        (f"and gives it back from the medium", f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/{disk} bs=64k skip=100 count=32 2>/dev/null | cmp - /tmp/a; echo $?", "0"),
+        (f"{disk} takes a file system", f"mke2fs /dev/{disk} > /dev/null; mkdir -p /mnt; mount -t ext4 /dev/{disk} /mnt; cp /tmp/a /mnt/a; fstrim /mnt; umount /mnt; echo $?", "0"),
+        (f"that is there after it was unmounted", f"echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/{disk} /mnt; cmp /mnt/a /tmp/a; echo $?; umount /mnt", "0"),
+    ]
+
+
+def md5(content):
+    import hashlib
+
+    return hashlib.md5(content).hexdigest()
+
+
+DISKS = [("ahci", "sda", "ahci")]
+commands = []
+for _, disk, driver in DISKS:
+    commands += disk_commands(disk, driver)
+commands.append(("no driver complains", "dmesg | grep -iE 'ata[0-9]|nvme|I/O error' | grep -ciE 'error|fail|timeout|exception|abort'", "0"))
+number = 0
+
+
+def report(passed, what):
+    global number
+    number += 1
+    print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
+
+
+print(f"1..{len(commands) + 2}")
+images = tempfile.TemporaryDirectory()
+command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
+           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json", *options]
+for bus, disk, _ in DISKS:
+    path = os.path.join(images.name, disk)
+    with open(path, "wb") as image:
+        image.write(CONTENT)
+    command += ["--disk", f"{path},bus={bus}"]
+machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+output = b""
+
+
+def read_until(text):
+    """What comes up to and with `text`; None when the machine ends before."""
+    global output
+    start = len(output)
+    while text not in output[start:]:
+        piece = os.read(machine.stdout.fileno(), 4096)
+        if not piece:
+            return None
+        output += piece
+    return output[start:].replace(b"\r", b"")
+
+
+alive = read_until(PROMPT) is not None
+report(alive, "reaches a shell on the serial line")
+for what, line, answer in commands:
+    if alive:
+        machine.stdin.write(line.encode() + b"\n")
+        machine.stdin.flush()
+    said = read_until(PROMPT) if alive else None
+    alive = said is not None
+    # Behind the echo of the command, which the terminal may have broken into lines.
+    words = said[: -len(PROMPT)].split()[len(line.split()) :] if alive else []
+    passed = answer.encode() in words
+    report(passed, what)
+    if not passed:
+        print(f"# {line!r} was answered by {said!r}")
+if alive:
+    machine.stdin.write(b"poweroff -f\n")
+    machine.stdin.flush()
+read_until(b"\0 what no guest prints \0")
+machine.wait()
+try:
+    outcome = json.loads(output[output.index(b'{"outcome"') :])
+except ValueError:
+    outcome = {}
+report(outcome.get("outcome") == "powered-off" and machine.returncode == 0, "powers off")
+if outcome.get("outcome") != "powered-off":
+    print("# the serial line ends with:")
+    for line in output.decode(errors="replace").splitlines()[-15:]:
+        print(f"# {line}")
