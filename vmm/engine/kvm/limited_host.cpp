@@ -158,8 +158,15 @@ bool LimitedHost::stands_still() {
         suspicion_.reset();
         return true;
     }
-    suspicion_ = {regs, same};
+    // Nor does one that waits for INIT or SIPI, or halts: there is no instruction that it is at.
+    suspicion_.reset();
+    if (runs()) suspicion_ = {regs, same};
     return false;
+}
+
+bool LimitedHost::runs() const {
+    kvm_mp_state state{};
+    return call(vcpu_, KVM_GET_MP_STATE, &state) == 0 && state.mp_state == KVM_MP_STATE_RUNNABLE;
 }
 
 bool LimitedHost::debug_exit() {

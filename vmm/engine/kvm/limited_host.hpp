@@ -65,6 +65,7 @@ class LimitedHost {
 
     [[nodiscard]] bool hangs_here();
     [[nodiscard]] bool stands_still();
+    [[nodiscard]] bool runs() const;
     [[nodiscard]] std::optional<uint8_t> opcode_at(uint64_t address) const;
     [[nodiscard]] std::array<uint8_t, 2> code_here() const;
     [[nodiscard]] uint64_t address_here() const;
