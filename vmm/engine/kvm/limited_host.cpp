@@ -1,5 +1,7 @@
 #include "vmm/engine/kvm/limited_host.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -15,6 +17,8 @@ constexpr int first_burst = 200;  // about one busy_period
 constexpr int longest_burst = 3200;
 constexpr int free_share = 8;
 constexpr int trust = 100;  // periods without a suspicion after one that was wrong
+// A step takes microseconds. On a busy host a signal may come before KVM has done anything, any number of times.
+constexpr auto longest_step = std::chrono::microseconds(500);
 
 constexpr uint64_t cr0_protection = 1;
 constexpr uint64_t cr0_paging = 0x80000000;
@@ -23,6 +27,13 @@ constexpr uint64_t efer_long_mode = 0x100;
 uint64_t general_register(const kvm_regs& regs, unsigned number) {
     const uint64_t values[] = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi};
     return values[number & 7];
+}
+
+/// What this thread has had of a processor.
+std::chrono::nanoseconds thread_time() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec);
 }
 
 }  // namespace
@@ -94,6 +105,20 @@ std::array<uint8_t, 2> LimitedHost::code_here() const {
     return code;
 }
 
+/// Whether the CPU is at an instruction that may go to itself and change nothing else.
+bool LimitedHost::branches_here() const {
+    kvm_translation translation{};
+    translation.linear_address = address_here();
+    std::array<uint8_t, 2> code{};
+    if (call(vcpu_, KVM_TRANSLATE, &translation) < 0 || !translation.valid) return true;
+    if (!memory_.read(translation.physical_address, std::as_writable_bytes(std::span(code)))) return true;
+    const auto within = [](uint8_t byte, uint8_t first, uint8_t last) { return byte >= first && byte <= last; };
+    // Jcc, LOOP and JCXZ, JMP near and far, indirect, with a prefix, and Jcc of 0F xx
+    return within(code[0], 0x70, 0x7F) || within(code[0], 0xE0, 0xE3) || within(code[0], 0xE9, 0xEB) ||
+           code[0] == 0xFF || code[0] == 0x66 || code[0] == 0x67 || within(code[0], 0xF2, 0xF3) ||
+           within(code[0], 0x40, 0x4F) || (code[0] == 0x0F && within(code[1], 0x80, 0x8F));
+}
+
 /// By what is known: places where it has hung, and INT 80h to FFh in real mode.
 bool LimitedHost::hangs_here() {
     const uint64_t address = address_here();
@@ -155,12 +180,13 @@ bool LimitedHost::stands_still() {
     if (trusted_periods_ > 0 && --trusted_periods_ > 0) return false;
     const bool same = suspicion_ && std::memcmp(&suspicion_->regs, &regs, sizeof regs) == 0;
     if (same && suspicion_->step && stepping_ == Stepping::on) {
+        if (thread_time() - suspicion_->since < longest_step) return false;
         suspicion_.reset();
         return true;
     }
-    // Nor does one that waits for INIT or SIPI, or halts: there is no instruction that it is at.
+    // One that waits for INIT or SIPI, or halts, is at no instruction.
     suspicion_.reset();
-    if (runs()) suspicion_ = {regs, same};
+    if (runs()) suspicion_ = {regs, same, thread_time()};
     return false;
 }
 
@@ -173,7 +199,15 @@ bool LimitedHost::debug_exit() {
     counters_.steps.add();
     unfinished_step_ = false;
     if (steps_left_ > 0 && --steps_left_ == 0) free_periods_ = free_share * burst_ / first_burst;
-    if (std::exchange(suspicion_, std::nullopt)) trusted_periods_ = trust;
+    if (const auto suspicion = std::exchange(suspicion_, std::nullopt)) {
+        // VMCALL's step ends, too, and the CPU is where it was.
+        const bool unmoved = std::memcmp(&suspicion->regs, &run_.s.regs.regs, sizeof suspicion->regs) == 0;
+        if (suspicion->step && unmoved && !branches_here()) {
+            learn();
+            return true;
+        }
+        trusted_periods_ = trust;
+    }
     // KVM drops the interrupt shadow when it steps over STI, and would deliver between the STI and HLT of an idle loop.
     constexpr uint8_t sti = 0xFB;
     constexpr uint8_t pop_ss = 0x17;

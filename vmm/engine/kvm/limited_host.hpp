@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -60,12 +61,14 @@ class LimitedHost {
     struct Suspicion {
         kvm_regs regs{};
         bool step = false;
+        std::chrono::nanoseconds since{};  // of the thread's time
     };
     enum class Stepping { off, on };
 
     [[nodiscard]] bool hangs_here();
     [[nodiscard]] bool stands_still();
     [[nodiscard]] bool runs() const;
+    [[nodiscard]] bool branches_here() const;
     [[nodiscard]] std::optional<uint8_t> opcode_at(uint64_t address) const;
     [[nodiscard]] std::array<uint8_t, 2> code_here() const;
     [[nodiscard]] uint64_t address_here() const;
