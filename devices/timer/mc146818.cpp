@@ -238,7 +238,7 @@ class Mc146818 final : public StatefulDevice<State>, public Nvram {
     }
 
   protected:
-    void before_save() override { update_irq(); }
+    void before_save() override { on_time(); }
     Result<void> validate(const State& staged) const override {
         constexpr int64_t far = int64_t{1} << 61;
         if (staged.index > 0x7F || staged.extended_index > 0x7F || (staged.flags & ~interrupts) ||
@@ -247,10 +247,7 @@ class Mc146818 final : public StatefulDevice<State>, public Nvram {
         }
         return {};
     }
-    void after_load() override {
-        irq_.set(state_.flags & state_.bytes[RegisterB] & interrupts);
-        arm();
-    }
+    void after_load() override { update_irq(); }
 
   private:
     static bool divider_runs(const State& state) { return (state.bytes[RegisterA] & A_DV) == A_DV_32768_HZ; }
@@ -284,10 +281,16 @@ class Mc146818 final : public StatefulDevice<State>, public Nvram {
         state.ticks_seen = now;
     }
 
+    /// The line follows the state as of the last update(). Time must not move on in between: reading register C lowers
+    /// the line, and a period that ends just then is another edge, for the 8259A sees edges only.
     void update_irq() {
-        update(state_);
         irq_.set(state_.flags & state_.bytes[RegisterB] & interrupts);
         arm();
+    }
+
+    void on_time() {
+        update(state_);
+        update_irq();
     }
 
     /// The timer serves only what would raise the line; all else is computed when somebody looks.
@@ -385,7 +388,7 @@ class Mc146818 final : public StatefulDevice<State>, public Nvram {
     int64_t wall_time_;
     BytePorts<Mc146818> ports_{*this, &Mc146818::read_port, &Mc146818::write_port};
     IrqLine irq_;
-    Timer timer_{clock_, [this](VirtualTime) { update_irq(); }};
+    Timer timer_{clock_, [this](VirtualTime) { on_time(); }};
 };
 
 }  // namespace

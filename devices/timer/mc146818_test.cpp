@@ -185,6 +185,21 @@ TEST_CASE("MC146818 periodic interrupt has all its rates, and none at 0") {
     CHECK((board.get(0x0C) & 0x40) == 0);
 }
 
+TEST_CASE("MC146818 periodic interrupt has an edge each time, also if a period ends while register C is read") {
+    Rtc board;
+    board.set(0x0B, 0x42);  // PIE, 1024 Hz
+    board.clock.advance(2ms);
+    REQUIRE(board.wire.level);
+    for (int i = 0; i < 50; ++i) {
+        const unsigned rises = board.wire.rises;
+        board.clock.move_when_looked_at(1ms);
+        CHECK(board.get(0x0C) == 0xC0);
+        board.clock.move_when_looked_at(0ms);
+        board.clock.advance(2ms);
+        CHECK(board.wire.rises == rises + 1);
+    }
+}
+
 TEST_CASE("MC146818 alarm interrupts at its time of day") {
     Rtc board;  // 23:59:59
     board.set(0x05, 0x00);

@@ -70,12 +70,19 @@ class Timer {
 /// Time moved by hand, for unit tests.
 class ManualClock final : public Clock {
   public:
-    [[nodiscard]] VirtualTime now() const override { return now_; }
+    [[nodiscard]] VirtualTime now() const override {
+        const VirtualTime seen = now_;
+        now_ = seen + pace_;
+        return seen;
+    }
     /// Moves time forward and runs what falls due, each callback at its own deadline.
     void advance(Duration duration);
+    /// From now on time moves by `pace` with each look, as a host's clock does between two.
+    void move_when_looked_at(Duration pace) { pace_ = pace; }
 
   private:
-    VirtualTime now_;
+    mutable VirtualTime now_;
+    Duration pace_{};
 };
 
 /// Time made from retired instructions: the clock of deterministic runs.
