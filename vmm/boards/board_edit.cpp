@@ -218,6 +218,12 @@ void set_firmware(TreeNode& board, std::string_view path) {
     board.ensure_child("chosen").set_string("viv,firmware", path);
 }
 
+void set_firmware_variables(TreeNode& board, std::string_view path, DriveAccess access) {
+    TreeNode& node = board.ensure_child("firmware-variables");
+    node.set_string("compatible", "cfi-flash");
+    put_image(node, path, access);
+}
+
 void set_smbios_strings(TreeNode& board, std::span<const std::string> pairs) {
     set_chosen_strings(board, "viv,smbios", pairs);
 }

@@ -50,6 +50,9 @@ void set_load_address(TreeNode& board, uint32_t address);
 /// The ROM image of another firmware that takes the place of ours: /chosen viv,firmware.
 void set_firmware(TreeNode& board, std::string_view path);
 
+/// The flash that keeps that firmware's variables: a node /firmware-variables.
+void set_firmware_variables(TreeNode& board, std::string_view path, DriveAccess access);
+
 /// What SMBIOS says of the machine: "KEY=VALUE" each, /chosen viv,smbios.
 void set_smbios_strings(TreeNode& board, std::span<const std::string> pairs);
 

@@ -119,6 +119,12 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     TRY(set_smbios(board, options.smbios));
     if (options.firmware) set_firmware(board, *options.firmware);
+    if (options.firmware_variables) {
+        const TreeNode* chosen = board.child("chosen");
+        if (!chosen || !chosen->has("viv,firmware"))
+            return fail_usage("--firmware-vars is of no use without --firmware: our BIOS keeps no variables");
+        set_firmware_variables(board, *options.firmware_variables, access);
+    }
     if (options.kernel) {
         // What --board names is replaced, what the command line names besides is a mistake.
         if (options.images.empty()) board.ensure_child("chosen").erase("viv,kernel");

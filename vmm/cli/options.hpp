@@ -36,7 +36,8 @@ struct MachineOptions {
     std::optional<uint16_t> exit_port;
     std::vector<std::string> smbios;      // KEY=VALUE,...
     std::optional<std::string> firmware;  // in place of ours
-    std::optional<std::string> kernel;    // booted instead of a drive
+    std::optional<std::string> firmware_variables;
+    std::optional<std::string> kernel;  // booted instead of a drive
     std::vector<std::string> initrds;
     std::optional<uint32_t> load_address;  // of a kernel without a header
     std::optional<std::string> kernel_command_line;

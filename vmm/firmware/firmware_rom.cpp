@@ -8,7 +8,7 @@
 
 namespace viv::firmware {
 
-Result<void> install_firmware_rom(GuestMemory& memory, const std::string& path) {
+Result<Gpa> install_firmware_rom(GuestMemory& memory, const std::string& path) {
     constexpr uint64_t kib = 1024, mib = 1024 * kib, four_gib = uint64_t{4} << 30;
     constexpr uint64_t largest = 16 * mib, seen_below_1m = 128 * kib;
     const boot::HostFile file = TRY(boot::read_host_file(path, "firmware"));
@@ -21,7 +21,9 @@ Result<void> install_firmware_rom(GuestMemory& memory, const std::string& path) 
     std::ranges::copy(file.content, memory.bytes(store).begin());
     const uint64_t low = std::min(size, seen_below_1m);
     TRY(memory.show(Gpa{mib - low}, low, store, size - low, GuestMemory::Kind::rom, "firmware below 1 MiB"));
-    return memory.show(Gpa{four_gib - size}, size, store, 0, GuestMemory::Kind::rom, "firmware");
+    const Gpa base{four_gib - size};
+    TRY(memory.show(base, size, store, 0, GuestMemory::Kind::rom, "firmware"));
+    return base;
 }
 
 }  // namespace viv::firmware

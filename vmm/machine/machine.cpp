@@ -105,7 +105,9 @@ Result<void> Machine::install_firmware() {
             "a kernel is booted without firmware, so '{}' would not run: give either a kernel or a firmware", *path));
     }
     other_firmware_ = true;
-    return firmware::install_firmware_rom(memory_, *path);
+    firmware_rom_.base = TRY(firmware::install_firmware_rom(memory_, *path)).value;
+    services_.provide(firmware_rom_);
+    return {};
 }
 
 Result<void> Machine::open_kernel() {

@@ -15,6 +15,7 @@
 #include "devices/interrupt/ioapic_control.hpp"
 #include "devices/interrupt/isa_irqs.hpp"
 #include "devices/storage/drive_registry.hpp"
+#include "devices/system/cfi_flash.hpp"
 #include "devices/system/nvram.hpp"
 #include "vmm/boot/kernel.hpp"
 #include "vmm/core/bus.hpp"
@@ -211,6 +212,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     PciBus* pci_ = nullptr;
     Nvram* nvram_ = nullptr;
     bool other_firmware_ = false;           // it powers the board on, not we
+    FirmwareRom firmware_rom_;              // of that one
     std::unique_ptr<boot::Kernel> kernel_;  // booted instead of a boot sector
 
     Phase phase_ = Phase::created;

@@ -14,6 +14,7 @@
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/piix3_ide.hpp"
+#include "devices/system/cfi_flash.hpp"
 #include "devices/system/coprocessor_errors.hpp"
 #include "devices/system/debug_console.hpp"
 #include "devices/system/exit_port.hpp"
@@ -37,6 +38,7 @@ struct Entry {
 
 constexpr std::array entries{
     Entry{"bochs,vga", make_pci_vga},
+    Entry{"cfi-flash", make_cfi_flash},
     Entry{"ibm,vga", make_vga},
     Entry{"intel,82077aa", make_i82077aa},
     Entry{"intel,hpet", make_hpet},

@@ -150,7 +150,10 @@ HostCall::HostCall(Cpu& cpu) : cpu_(cpu) {
 
 HostCall::~HostCall() {
     cpu_.engine->native.resume(cpu_);
-    if (cpu_.engine->blocks.memory_moved() || cpu_.engine->memory_changed->load(std::memory_order_relaxed)) {
+    const bool changed = cpu_.engine->memory_changed->load(std::memory_order_relaxed);
+    // The rest of the block sees the new map at once; the other CPUs, and what code there is, come with attention.
+    if (changed) flush_tlb(cpu_);
+    if (cpu_.engine->blocks.memory_moved() || changed) {
         cpu_.attention.store(true, std::memory_order_relaxed);
     }
 }

@@ -69,6 +69,25 @@ TEST_CASE("What a device writes into memory is executed as written") {
     CHECK((m.state().gpr[RAX] & 0xFF) == 9);
 }
 
+TEST_CASE("Memory that a write takes away is gone for the next instruction") {
+    struct Flash : TestMachine {
+        Flash() : TestMachine(0x80000) {
+            const auto store = memory.add_store(0x1000, "flash");
+            REQUIRE(store);
+            memory.bytes(*store)[0] = std::byte{0x5A};
+            REQUIRE(memory.show(Gpa{0x80000}, 0x1000, *store, 0, GuestMemory::Kind::rom, "flash"));
+        }
+        void memory_write(Gpa address, uint8_t, uint64_t) override { memory.remove(address); }
+        uint64_t memory_read(Gpa, uint8_t) override { return 0x80; }
+    } m;
+    // mov ax, 8000h; mov ds, ax; mov al, [0]; mov byte [0], 70h; mov ah, [0]; hlt
+    m.code(0x1000, {0xB8, 0x00, 0x80, 0x8E, 0xD8, 0xA0, 0x00, 0x00, 0xC6, 0x06, 0x00, 0x00, 0x70, 0x8A, 0x26, 0x00,
+                    0x00, 0xF4});
+    m.start_real(0x1000);
+    CHECK(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 0x805A);
+}
+
 TEST_CASE("REP MOVSB copies across pages and counts down") {
     TestMachine m;
     for (uint32_t n = 0; n < 0x3000; ++n) m.memory.store(Gpa{0x4000 + n}, static_cast<uint8_t>(n * 7));
