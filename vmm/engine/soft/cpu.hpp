@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 
 #include "vmm/engine/cpu_state.hpp"
 #include "vmm/engine/soft/insn.hpp"
@@ -98,6 +99,60 @@ struct Tlb {
 
 /// Which translations an access uses: SMAP hides user pages from the supervisor, alignment checks make all slow.
 enum TlbKind : uint8_t { tlb_supervisor_smap, tlb_supervisor, tlb_user, tlb_user_aligned, tlb_kinds };
+
+/// The TLBs of a CPU: one for each kind of access, but several for the user's, each bound to the PCID whose
+/// translations it holds (SDM 3A, 4.10.1). A loop over a TlbSet sees all of them.
+class TlbSet {
+  public:
+    static constexpr unsigned spaces_at_most = 8;
+
+    /// Those of the current PCID.
+    [[nodiscard]] Tlb& operator[](TlbKind kind) {
+        return kind == tlb_user ? *spaces_[current_].tlb : rest_[index(kind)];
+    }
+    [[nodiscard]] const Tlb& operator[](TlbKind kind) const { return const_cast<TlbSet&>(*this)[kind]; }
+    [[nodiscard]] auto begin() { return Iterator{this, 0}; }
+    [[nodiscard]] auto end() { return Iterator{this, count_ + rest}; }
+
+    /// Makes the user translations of `pcid` the current ones, and `user_epoch` that of the links between their code, 0
+    /// if there is none. False when they are those of another PCID, to be forgotten by the caller.
+    bool select(uint16_t pcid, uint32_t& user_epoch);
+    /// All are empty: the current ones are those of `pcid` from now on, the others nobody's.
+    void rebind(uint16_t pcid);
+    /// The user translations of another PCID than the current one; null when there are none.
+    [[nodiscard]] Tlb* other(uint16_t pcid);
+    /// Voids the links between code of all other PCIDs, or of this one.
+    void void_epochs();
+    void void_epoch(uint16_t pcid);
+    [[nodiscard]] uint16_t current() const { return static_cast<uint16_t>(spaces_[current_].pcid); }
+
+  private:
+    static constexpr int nobody = -1;
+    struct Space {
+        int pcid = nobody;
+        uint32_t user_epoch = 0;
+        uint64_t used = 0;  // when it was selected last
+        std::unique_ptr<Tlb> tlb;
+    };
+    struct Iterator {
+        TlbSet* set;
+        unsigned at;
+        Tlb& operator*() const { return at < rest ? set->rest_[at] : *set->spaces_[at - rest].tlb; }
+        Iterator& operator++() {
+            ++at;
+            return *this;
+        }
+        bool operator==(const Iterator& other) const { return at == other.at; }
+    };
+    [[nodiscard]] Space* find(int pcid);
+
+    static constexpr unsigned rest = tlb_kinds - 1;
+    static constexpr unsigned index(TlbKind kind) { return kind - (kind > tlb_user ? 1u : 0u); }
+    std::array<Tlb, rest> rest_;  // of the other kinds
+    std::array<Space, spaces_at_most> spaces_{Space{.pcid = 0, .tlb = std::make_unique<Tlb>()}};
+    unsigned count_ = 1, current_ = 0;
+    uint64_t selections_ = 0;
+};
 
 /// What offsets an access through a segment may have: low <= offset and offset + size - 1 <= high.
 struct SegmentBounds {
@@ -226,7 +281,7 @@ struct Cpu {
     Monitor monitor;
 
     std::array<JumpCacheEntry, 4096> jump_cache{};
-    std::array<Tlb, tlb_kinds> tlbs;
+    TlbSet tlbs;
 
     template <class T>
     [[nodiscard]] T reg(uint8_t slot) const {

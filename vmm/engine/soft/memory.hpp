@@ -37,10 +37,17 @@ TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user);
 /// Gives a writable page without code its direct way for writes.
 void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry);
-/// Forgets translations: all, all but global ones, or those of one page.
+/// Forgets translations: all, all but global ones, or those of one page, as INVLPG does or (of the current PCID) as a
+/// page fault does (SDM 3A, 4.10.4.1).
 void flush_tlb(Cpu& cpu);
 void flush_tlb_non_global(Cpu& cpu);
 void flush_tlb_page(Cpu& cpu, uint64_t linear);
+void forget_page(Cpu& cpu, uint64_t linear);
+/// MOV to CR3 with PCIDs: the translations of `pcid` from now on, with what is known of them if `keep`. And INVPCID's
+/// parts: a page or all that is not global of one PCID.
+void switch_address_space(Cpu& cpu, uint16_t pcid, bool keep);
+void flush_tlb_page_of(Cpu& cpu, uint16_t pcid, uint64_t linear);
+void flush_tlb_of(Cpu& cpu, uint16_t pcid);
 /// The rights of protection keys for user pages, or for the others, changed: two bits a key (SDM 3A, 4.6.2).
 void flush_tlb_keys(Cpu& cpu, uint32_t changed, bool user_pages);
 /// Takes the direct way to write `host_page` out of the TLB, so that writes to code are seen.

@@ -22,6 +22,12 @@ struct Leaf {
 constexpr uint32_t error_present = 1, error_write = 2, error_user = 4, error_reserved = 8, error_fetch = 0x10,
                    error_key = 0x20;
 
+void clear(TlbEntry& entry) {
+    const bool listed = entry.listed;
+    entry = {};
+    entry.listed = listed;
+}
+
 class Walk {
   public:
     Walk(Cpu& cpu, uint64_t linear, Access access, bool user, bool smap)
@@ -55,7 +61,7 @@ class Walk {
         if (user_) error |= error_user;
         const bool nx = (cpu_.cr4 & cr4_pae) && (cpu_.efer & efer_nxe);
         if (access_ == Access::execute && (nx || (cpu_.cr4 & cr4_smep))) error |= error_fetch;
-        flush_tlb_page(cpu_, linear_);
+        forget_page(cpu_, linear_);
         cpu_.fault = {vector_pf, true, error, linear_};
         return false;
     }
@@ -183,12 +189,6 @@ class Walk {
     unsigned pending_count_ = 0;
 };
 
-void clear(TlbEntry& entry) {
-    const bool listed = entry.listed;
-    entry = {};
-    entry.listed = listed;
-}
-
 void flush(Cpu& cpu, bool keep_global) {
     ++cpu.engine->flushes;
     for (Tlb& tlb : cpu.tlbs) {
@@ -203,6 +203,7 @@ void flush(Cpu& cpu, bool keep_global) {
         }
         tlb.used_count = kept;
     }
+    cpu.tlbs.void_epochs();
     keep_global ? new_local_code_epoch(cpu) : new_code_epoch(cpu);
 }
 
@@ -257,18 +258,27 @@ void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry) {
 
 void flush_tlb(Cpu& cpu) {
     flush(cpu, false);
+    cpu.tlbs.rebind(cpu.cr4 & cr4_pcide ? cpu.cr3 & 0xFFF : 0);
 }
 
 void flush_tlb_non_global(Cpu& cpu) {
     flush(cpu, true);
 }
 
-void flush_tlb_page(Cpu& cpu, uint64_t linear) {
-    for (Tlb& tlb : cpu.tlbs) {
-        TlbEntry& entry = tlb.at(linear);
+void forget_page(Cpu& cpu, uint64_t linear) {
+    for (const TlbKind kind : {tlb_supervisor_smap, tlb_supervisor, tlb_user, tlb_user_aligned}) {
+        TlbEntry& entry = cpu.tlbs[kind].at(linear);
         if (entry.page == (linear & page_mask)) clear(entry);
     }
     if (cpu.may_have_executed(linear)) new_code_epoch(cpu);
+}
+
+void flush_tlb_page(Cpu& cpu, uint64_t linear) {
+    for (Tlb& tlb : cpu.tlbs) {
+        TlbEntry& entry = tlb.at(linear);
+        if (entry.page == (linear & page_mask) && entry.global) clear(entry);
+    }
+    forget_page(cpu, linear);
 }
 
 void flush_tlb_keys(Cpu& cpu, uint32_t changed, bool user_pages) {

@@ -103,6 +103,7 @@ void new_code_epoch(Cpu& cpu) {
     cpu.supervisor_epoch = cpu.user_epoch = next_epoch(*cpu.engine);
     cpu.ran_local_supervisor_code = false;
     cpu.executed_pages = {};
+    cpu.tlbs.void_epochs();
     update_code_tag(cpu);
 }
 

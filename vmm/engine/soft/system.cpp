@@ -86,9 +86,9 @@ void set_cr3(Cpu& cpu, uint64_t value) {
     if (cpu.long_active && (value >> cpu.engine->features.physical_bits)) raise_gp();
     if (!cpu.long_active) value &= 0xFFFFFFFF;
     if (uses_pdptes(cpu.cr0, cpu.cr4, cpu.efer)) load_pdptes(cpu, value);
-    static_cast<void>(keep);  // translations carry no PCID here: a switch forgets them, as the manual allows
     cpu.cr3 = value;
-    flush_tlb_non_global(cpu);
+    if (!(cpu.cr4 & cr4_pcide)) return flush_tlb_non_global(cpu);
+    switch_address_space(cpu, value & 0xFFF, keep);
 }
 
 uint64_t known_cr4(const Features& f) {
@@ -349,9 +349,13 @@ void invpcid(Cpu& cpu, const Insn& i) {
     if (type > 3 || (low >> 12)) raise_gp();
     if (type < 2 && (low & 0xFFF) && !(cpu.cr4 & cr4_pcide)) raise_gp();
     if (type == 0 && !is_canonical(address)) raise_gp();
-    if (type == 0) return flush_tlb_page(cpu, address);
-    // Types 1 and 3 keep global translations (SDM 2A, INVPCID).
-    type == 2 ? flush_tlb(cpu) : flush_tlb_non_global(cpu);
+    const auto pcid = static_cast<uint16_t>(low);
+    switch (type) {
+        case 0: return flush_tlb_page_of(cpu, pcid, address);
+        case 1: return flush_tlb_of(cpu, pcid);
+        case 2: return flush_tlb(cpu);
+        default: return flush_tlb_non_global(cpu);
+    }
 }
 void wbinvd(Cpu& cpu, const Insn&) {
     need_cpl0(cpu);
