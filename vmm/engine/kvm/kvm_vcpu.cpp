@@ -188,6 +188,7 @@ Stop KvmVcpu::run_until_stop(VcpuHost& host, uint64_t last_instruction) {
         prepare_entry(host);
         const int error = enter();
         settle_in_flight(error);
+        if (limited_) limited_->returned();
         if (error == EINTR && std::exchange(completing_, false)) ++instructions_;
         if (error == EINTR && std::exchange(leaving_, false)) return Stop::unsupported;
         if (error == EINTR) {

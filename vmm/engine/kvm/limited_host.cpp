@@ -23,6 +23,8 @@ constexpr auto longest_step = std::chrono::microseconds(500);
 constexpr uint64_t cr0_protection = 1;
 constexpr uint64_t cr0_paging = 0x80000000;
 constexpr uint64_t efer_long_mode = 0x100;
+constexpr uint64_t efer_long_mode_active = 0x400;
+constexpr uint64_t trap_flag = 0x100;
 
 uint64_t general_register(const kvm_regs& regs, unsigned number) {
     const uint64_t values[] = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi};
@@ -74,7 +76,9 @@ void LimitedHost::prepare(bool window_wanted) {
         step_from_ = run_.s.regs.sregs.cs.base + run_.s.regs.regs.rip;
         step = opcode_at(step_from_) != hlt;
     }
+    if (stepping_ == Stepping::off) guest_steps_ = run_.s.regs.regs.rflags & trap_flag;
     set_debugging(step ? Stepping::on : Stepping::off);
+    if (step) step_start_ = {run_.s.regs.regs.rip, run_.s.regs.regs.rsp, run_.s.regs.sregs.cs.selector};
 }
 
 void LimitedHost::set_debugging(Stepping stepping) {
@@ -92,6 +96,39 @@ void LimitedHost::set_debugging(Stepping stepping) {
     debugging_stale_ = false;
 }
 
+void LimitedHost::returned() {
+    if (stepping_ == Stepping::off || guest_steps_) return;
+    const auto& now = run_.s.regs;
+    const bool long_mode = now.sregs.efer & efer_long_mode_active;
+    const uint64_t stack_mask = long_mode ? ~uint64_t{0} : now.sregs.ss.db ? 0xFFFFFFFF : 0xFFFF;
+    // IP, CS and FLAGS, in 16-bit, 32-bit and 64-bit frames (SDM 3A, 6.12 and 6.14); above the last are RSP and SS.
+    const auto take_back = [&]<class Word>(Word, uint64_t top) {
+        std::array<Word, 3> frame{};
+        if (top < sizeof frame || (now.regs.rsp & stack_mask) > top - sizeof frame) return false;
+        const auto address = physical((long_mode ? 0 : now.sregs.ss.base) + top - sizeof frame);
+        if (!address || !memory_.read(*address, std::as_writable_bytes(std::span(frame)))) return false;
+        if (frame[0] != static_cast<Word>(step_start_.rip) || static_cast<uint16_t>(frame[1]) != step_start_.cs ||
+            !(frame[2] & trap_flag))
+            return false;
+        frame[2] = static_cast<Word>(frame[2] & ~trap_flag);
+        return memory_.write(*address, std::as_bytes(std::span(frame)));
+    };
+    const uint64_t top = step_start_.rsp & stack_mask;
+    if (long_mode) {
+        take_back(uint64_t{}, (top & ~uint64_t{15}) - 2 * sizeof(uint64_t));
+    } else if (!take_back(uint16_t{}, top)) {
+        take_back(uint32_t{}, top);
+    }
+}
+
+std::optional<uint64_t> LimitedHost::physical(uint64_t linear) const {
+    if (!(run_.s.regs.sregs.cr0 & cr0_paging)) return linear & 0xFFFFFFFF;
+    kvm_translation translation{};
+    translation.linear_address = linear;
+    if (call(vcpu_, KVM_TRANSLATE, &translation) < 0 || !translation.valid) return std::nullopt;
+    return translation.physical_address;
+}
+
 uint64_t LimitedHost::address_here() const {
     const auto& shared = run_.s.regs;
     const bool small_code = !(shared.sregs.cr0 & cr0_protection) || (!shared.sregs.cs.db && !shared.sregs.cs.l);
@@ -107,11 +144,9 @@ std::array<uint8_t, 2> LimitedHost::code_here() const {
 
 /// Whether the CPU is at an instruction that may go to itself and change nothing else.
 bool LimitedHost::branches_here() const {
-    kvm_translation translation{};
-    translation.linear_address = address_here();
+    const auto address = physical(address_here());
     std::array<uint8_t, 2> code{};
-    if (call(vcpu_, KVM_TRANSLATE, &translation) < 0 || !translation.valid) return true;
-    if (!memory_.read(translation.physical_address, std::as_writable_bytes(std::span(code)))) return true;
+    if (!address || !memory_.read(*address, std::as_writable_bytes(std::span(code)))) return true;
     const auto within = [](uint8_t byte, uint8_t first, uint8_t last) { return byte >= first && byte <= last; };
     // Jcc, LOOP and JCXZ, JMP near and far, indirect, with a prefix, and Jcc of 0F xx
     return within(code[0], 0x70, 0x7F) || within(code[0], 0xE0, 0xE3) || within(code[0], 0xE9, 0xEB) ||

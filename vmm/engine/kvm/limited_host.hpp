@@ -30,6 +30,9 @@ class LimitedHost {
     void stop();
     /// Before KVM_RUN. `window_wanted`: an interrupt waits that the CPU cannot take yet.
     void prepare(bool window_wanted);
+    /// After KVM_RUN. When such a KVM delivers an interrupt while it steps, it pushes the step's trap flag, which the
+    /// guest would take for its own when it returns: clears it in the frame.
+    void returned();
     /// Steps every instruction, for whoever counts them.
     void step_always(bool wanted) { step_always_ = wanted; }
     /// KVM_RUN was interrupted by a signal that asked for nothing else. True: the CPU hangs on the instruction that it
@@ -63,6 +66,10 @@ class LimitedHost {
         bool step = false;
         std::chrono::nanoseconds since{};  // of the thread's time
     };
+    struct StepStart {
+        uint64_t rip = 0, rsp = 0;
+        uint16_t cs = 0;
+    };
     enum class Stepping { off, on };
 
     [[nodiscard]] bool hangs_here();
@@ -72,6 +79,7 @@ class LimitedHost {
     [[nodiscard]] std::optional<uint8_t> opcode_at(uint64_t address) const;
     [[nodiscard]] std::array<uint8_t, 2> code_here() const;
     [[nodiscard]] uint64_t address_here() const;
+    [[nodiscard]] std::optional<uint64_t> physical(uint64_t linear) const;
     void learn();
     void set_debugging(Stepping stepping);
     void set_idle(bool idle);
@@ -89,8 +97,10 @@ class LimitedHost {
     Stepping stepping_ = Stepping::off;
     bool unfinished_step_ = false;  // the next entry ends the instruction; without stepping it would trap the guest
     int steps_left_ = 0;
-    int burst_ = 0;           // steps of the last burst
-    int free_periods_ = 0;    // of the timer until the next burst
+    int burst_ = 0;             // steps of the last burst
+    int free_periods_ = 0;      // of the timer until the next burst
+    bool guest_steps_ = false;  // by its own trap flag, when last seen without ours
+    StepStart step_start_;
     uint64_t step_from_ = 0;  // linear address of the instruction that a step executes
     std::optional<Suspicion> suspicion_;
     int trusted_periods_ = 0;  // of the timer until the next suspicion

@@ -86,3 +86,35 @@ TEST_CASE("kvm: an instruction that the host cannot execute is reported with its
     CHECK(failure.find("rip 0000000000001000") != std::string::npos);
     CHECK(failure.find("last exits:") != std::string::npos);
 }
+
+TEST_CASE("kvm: an interrupt of the local APIC while we step leaves the guest no trap flag of ours") {
+    VIV_KVM_RIG(rig);
+    if (!has_limit(rig, "interrupt windows")) VIV_SKIP("this host is not stepped to find interrupt windows");
+    CpuState state = rig.long_mode();
+    rig.memory.store<uint64_t>(Gpa{0x101018}, 0x103000 | 7);  // 3 GiB on
+    rig.memory.store<uint64_t>(Gpa{0x103000 + 503 * 8}, 0xFEE00087);
+    rig.memory.store<uint64_t>(Gpa{0x6008}, 0x00AF9B000000FFFF);
+    rig.memory.store<uint64_t>(Gpa{0x6010}, 0x00CF93000000FFFF);
+    rig.memory.store<uint64_t>(Gpa{0x5000 + 0x01 * 16}, 0x00008E0000082100);
+    rig.memory.store<uint64_t>(Gpa{0x5000 + 0x30 * 16}, 0x00008E0000082000);
+    state.gdtr = {0x6000, 0x17};
+    state.idtr = {0x5000, 0xFFF};
+    state.gpr[RBX] = state.gpr[RDX] = 0;
+    // mov edi,FEE00000h; mov dword [rdi+F0h],1FFh; mov dword [rdi+3E0h],0Bh; mov dword [rdi+320h],20030h;
+    // mov dword [rdi+380h],300000; sti; again: inc ecx; cmp ebx,20; jb again; out F4h,al
+    rig.load(0x1000, {0xBF, 0x00, 0x00, 0xE0, 0xFE, 0xC7, 0x87, 0xF0, 0x00, 0x00, 0x00, 0xFF, 0x01, 0x00,
+                      0x00, 0xC7, 0x87, 0xE0, 0x03, 0x00, 0x00, 0x0B, 0x00, 0x00, 0x00, 0xC7, 0x87, 0x20,
+                      0x03, 0x00, 0x00, 0x30, 0x00, 0x02, 0x00, 0xC7, 0x87, 0x80, 0x03, 0x00, 0x00, 0xE0,
+                      0x93, 0x04, 0x00, 0xFB, 0xFF, 0xC1, 0x83, 0xFB, 0x14, 0x72, 0xF9, 0xE6, 0xF4});
+    // inc ebx; mov dword [rdi+B0h],0; iretq
+    rig.load(0x2000, {0xFF, 0xC3, 0xC7, 0x87, 0xB0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x48, 0xCF});
+    // inc edx; and dword [rsp+16],FFFFFEFFh; iretq
+    rig.load(0x2100, {0xFF, 0xC2, 0x81, 0x64, 0x24, 0x10, 0xFF, 0xFE, 0xFF, 0xFF, 0x48, 0xCF});
+    REQUIRE(rig.cpu().set_state(state));
+    constexpr uint64_t counted = 1'000'000'000;  // a run with a budget steps each instruction
+    CHECK(rig.cpu().run(rig.host(), counted) == Stop::kicked);
+    const auto after = rig.cpu().state();
+    REQUIRE(after);
+    CHECK(after->gpr[RBX] == 20);
+    CHECK(after->gpr[RDX] == 0);
+}
