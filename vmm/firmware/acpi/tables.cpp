@@ -241,6 +241,8 @@ std::optional<AcpiTables> acpi_tables(const TreeNode& board, uint32_t cpus, uint
     all.pointers.push_back({AcpiPart::rsdp, 24, 8});
     all.checksums.push_back({AcpiPart::rsdp, 8, 0, 20});
     all.checksums.push_back({AcpiPart::rsdp, 32, 0, 36});
+    for (const auto& checksum : all.checksums)
+        (checksum.part == AcpiPart::rsdp ? all.rsdp : all.tables)[checksum.offset] = std::byte{0};
     return all;
 }
 

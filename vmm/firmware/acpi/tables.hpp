@@ -24,7 +24,7 @@ bool has_acpi(const TreeNode& board);
 
 enum class AcpiPart { rsdp, tables };
 /// ACPI's tables before they have an address: they refer to each other by offsets from the first one. Whoever places
-/// them adds its address to each pointer and corrects the checksums.
+/// them adds its address to each pointer and then puts in the checksums, which are 0 until then.
 struct AcpiTables {
     struct Pointer {
         AcpiPart part;

@@ -198,6 +198,7 @@ TEST_CASE("ACPI's tables without an address tell a loader all that it has to cor
     reached.erase(std::unique(reached.begin(), reached.end()), reached.end());
     CHECK(reached == std::vector<std::string>{"APIC", "DSDT", "FACP", "FACS", "HPET", "RSDT", "SSDT", "XSDT"});
     for (const auto& [part, offset, start, length] : all->checksums) {
+        CHECK((part == AcpiPart::rsdp ? all->rsdp : all->tables)[offset] == std::byte{0});
         CHECK(offset >= start);
         CHECK(offset < start + length);
         CHECK(start + length <= (part == AcpiPart::rsdp ? all->rsdp : all->tables).size());
