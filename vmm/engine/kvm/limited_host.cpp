@@ -10,7 +10,9 @@ namespace viv::kvm {
 namespace {
 
 constexpr auto busy_period = std::chrono::microseconds(1000);
+// While the CPU is halted, and while exits show that it does not hang: a signal costs as much as three exits.
 constexpr auto idle_period = std::chrono::microseconds(10'000);
+constexpr uint64_t many_exits = 10;
 // Steps take twenty times as long as running freely, so they come in bursts: the first finds the windows of common
 // idle loops, the longest those of a loop of 3200 instructions. Between bursts the CPU runs freely eight times as long.
 constexpr int first_burst = 200;  // about one busy_period
@@ -66,6 +68,7 @@ void LimitedHost::prepare(bool window_wanted) {
         uint32_t lint0 = 0;
         if (call(vcpu_, KVM_GET_LAPIC, &lapic) == 0) std::memcpy(&lint0, lapic.regs + 0x350, sizeof lint0);
         lint0_open_ = (lint0 & 0x10000) == 0;
+        set_idle(false);
     }
     window_wanted_ = window_wanted;
     bool step = step_always_ || (window_wanted && limits_.late_interrupt_windows && lint0_open_ && steps_left_ > 0) ||
@@ -203,7 +206,8 @@ bool LimitedHost::interrupted() {
         return hits_ != known_places;
     }
     const bool halted = opcode_at(address_here() - 1) == 0xF4;
-    set_idle(halted);
+    const bool exits = std::exchange(exits_, 0) >= many_exits;
+    set_idle(halted || (exits && !window_wanted_));
     if (halted || !stands_still()) return false;
     learn();
     return true;

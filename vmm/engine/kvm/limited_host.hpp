@@ -42,7 +42,7 @@ class LimitedHost {
     [[nodiscard]] bool debug_exit();
     /// Any other exit.
     void progressed() {
-        set_idle(false);
+        ++exits_;
         suspicion_.reset();
         unfinished_step_ = stepping_ == Stepping::on;
     }
@@ -103,6 +103,7 @@ class LimitedHost {
     StepStart step_start_;
     uint64_t step_from_ = 0;  // linear address of the instruction that a step executes
     std::optional<Suspicion> suspicion_;
+    uint64_t exits_ = 0;       // since the timer's last signal
     int trusted_periods_ = 0;  // of the timer until the next suspicion
     bool lint0_open_ = false;
     bool window_wanted_ = false;
