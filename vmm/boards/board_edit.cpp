@@ -88,7 +88,7 @@ Result<TreeNode*> place_for(TreeNode& board, std::string_view path, Place first,
     if (bus == DriveBus::ide) {
         return fail_usage(
             fmt::format("no IDE channel has a place left for '{}': the board takes four drives; more go "
-                        "on another controller (FILE,bus=ahci)",
+                        "on another controller (FILE,bus=ahci or nvme)",
                         path));
     }
     TRY(add_ahci(board));
@@ -168,6 +168,11 @@ Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess a
 }
 
 Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus) {
+    if (bus == DriveBus::nvme) {
+        TreeNode* card = TRY(add_pci_card(board, "nvme", "viv,nvme"));
+        put_image(*card, path, access);
+        return {};
+    }
     TreeNode* place = TRY(place_for(board, path, Place::untyped, bus));
     place->erase("viv,drive-type");
     put_image(*place, path, access);
@@ -175,6 +180,9 @@ Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess acc
 }
 
 Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus) {
+    if (bus == DriveBus::nvme) {
+        return fail_usage(fmt::format("NVMe has no CD-ROM drives: give '{}' the bus ide or ahci", path));
+    }
     TreeNode* place = TRY(place_for(board, path, Place::cdrom, bus));
     place->set_string("viv,drive-type", "cdrom");
     put_image(*place, path, DriveAccess::read_only);

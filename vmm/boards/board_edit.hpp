@@ -27,9 +27,10 @@ enum class DriveAccess { writable, read_only, snapshot };
 Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess access,
                            std::optional<uint32_t> unit = std::nullopt);
 /// What a disk or a CD-ROM drive hangs on. Other controllers than IDE come onto the board with their first drive.
-enum class DriveBus { ide, ahci };
+enum class DriveBus { ide, ahci, nvme };
 
-/// Puts an image onto the first free place of the controllers; an empty CD-ROM drive of IDE gives way to the last one.
+/// Puts an image onto the first free place of the controllers, or onto an NVMe controller of its own; an empty CD-ROM
+/// drive of IDE gives way to the last one.
 Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus = DriveBus::ide);
 /// Puts a disc into the first empty CD-ROM drive; a free place of the controllers becomes one when there is none.
 Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus = DriveBus::ide);

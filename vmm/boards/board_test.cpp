@@ -64,7 +64,7 @@ TEST_CASE("Images go to the first free drive until none is left") {
     CHECK_FALSE(attach_cdrom(board, "e.iso"));
 }
 
-TEST_CASE("Drives on AHCI bring their controllers along, six to each") {
+TEST_CASE("Drives on AHCI and NVMe bring their controllers along") {
     TreeNode board = default_board();
     REQUIRE(attach_disk(board, "a.img", DriveAccess::snapshot, DriveBus::ahci));
     REQUIRE(attach_cdrom(board, "b.iso", DriveBus::ahci));
@@ -78,6 +78,13 @@ TEST_CASE("Drives on AHCI bring their controllers along, six to each") {
     for (int i = 0; i < 5; ++i) REQUIRE(attach_disk(board, "c.img", DriveAccess::writable, DriveBus::ahci));
     CHECK(board.find("/pci/sata@4/drive@0")->string("viv,image") == "c.img");
     CHECK_FALSE(board.find("/isa/ide@1f0/drive@0")->has("viv,image"));
+    REQUIRE(attach_disk(board, "n.img", DriveAccess::read_only, DriveBus::nvme));
+    CHECK(board.find("/pci/nvme@5")->string("compatible") == "viv,nvme");
+    CHECK(board.find("/pci/nvme@5")->string("viv,image") == "n.img");
+    CHECK(board.find("/pci/nvme@5")->has("viv,read-only"));
+    CHECK_FALSE(attach_cdrom(board, "n.iso", DriveBus::nvme));
+    for (int i = 6; i < 32; ++i) CHECK(attach_disk(board, "n.img", DriveAccess::writable, DriveBus::nvme));
+    CHECK_FALSE(attach_disk(board, "o.img", DriveAccess::writable, DriveBus::nvme));
     board.children.erase(std::ranges::find(board.children, "pci", &TreeNode::name));
     CHECK_FALSE(attach_disk(board, "d.img", DriveAccess::writable, DriveBus::ahci));
 }

@@ -30,10 +30,11 @@ Result<DriveFile> parse_drive(const std::string& option, const std::string& text
     const size_t at = text.rfind(key);
     if (at == std::string::npos) return DriveFile{text, DriveBus::ide};
     const std::string name = text.substr(at + key.size());
-    for (const auto& [known, bus] : {std::pair{"ide", DriveBus::ide}, {"ahci", DriveBus::ahci}}) {
+    for (const auto& [known, bus] :
+         {std::pair{"ide", DriveBus::ide}, {"ahci", DriveBus::ahci}, {"nvme", DriveBus::nvme}}) {
         if (name == known) return DriveFile{text.substr(0, at), bus};
     }
-    return fail_usage(fmt::format("{}: there is no bus '{}'; use ide or ahci", option, name));
+    return fail_usage(fmt::format("{}: there is no bus '{}'; use ide, ahci or nvme", option, name));
 }
 
 Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {

@@ -13,6 +13,7 @@
 #include "devices/storage/ahci.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/ide.hpp"
+#include "devices/storage/nvme.hpp"
 #include "devices/storage/piix3_ide.hpp"
 #include "devices/system/cfi_flash.hpp"
 #include "devices/system/coprocessor_errors.hpp"
@@ -60,6 +61,7 @@ constexpr std::array entries{
     Entry{"viv,debug-console", make_debug_console},
     Entry{"viv,exit-port", make_exit_port},
     Entry{"viv,firmware", make_firmware_disk},
+    Entry{"viv,nvme", make_nvme},
     Entry{"viv,port92", make_port92},
     Entry{"viv,test-device", make_test_device},
 };

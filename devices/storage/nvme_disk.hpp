@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "devices/storage/disk_geometry.hpp"
+#include "devices/storage/drive_registry.hpp"
+
+namespace viv {
+
+/// The one namespace of an NVMe controller, as the firmware and the control side know drives.
+class NvmeDisk final : public Drive {
+  public:
+    NvmeDisk(std::unique_ptr<DiskImage> image, std::string serial)
+        : image_(std::move(image)), serial_(std::move(serial)), geometry_(geometry_of_disk(*image_)) {}
+
+    [[nodiscard]] DriveKind drive_kind() const override { return DriveKind::disk; }
+    [[nodiscard]] DiskImage* medium() override { return image_.get(); }
+    [[nodiscard]] DriveGeometry geometry() const override { return geometry_.native; }
+    [[nodiscard]] DriveGeometry bios_geometry() const override { return geometry_.bios; }
+
+    [[nodiscard]] DiskImage& image() { return *image_; }
+    [[nodiscard]] const std::string& serial() const { return serial_; }
+
+  private:
+    std::unique_ptr<DiskImage> image_;
+    std::string serial_;
+    DiskGeometry geometry_;
+};
+
+}  // namespace viv
