@@ -25,12 +25,13 @@ def disk_commands(disk, driver):
     """A command, and a word that its output has."""
     return [
         (f"{driver} drives {disk}", f"ls /sys/bus/pci/drivers/{driver} | grep -c 0000:", "1"),
+        ("by messages", f"grep {driver} /proc/interrupts | grep -c MSI", str({"ahci": 1, "nvme": 2}[driver])),
         (f"{disk} has its size", f"cat /sys/block/{disk}/size", str(SIZE // 512)),
         (f"{disk} reads as the image", f"dd if=/dev/{disk} bs=1M count=4 skip=3 2>/dev/null | md5sum", md5(CONTENT[3 << 20 : 7 << 20])),
         (f"{disk} takes what is written", f"dd if=/dev/urandom of=/tmp/a bs=64k count=32 2>/dev/null; dd if=/tmp/a of=/dev/{disk} bs=64k seek=100 2>/dev/null; sync; echo $?", "0"),
-        (f"and gives it back from the medium", f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/{disk} bs=64k skip=100 count=32 2>/dev/null | cmp - /tmp/a; echo $?", "0"),
+        ("and gives it back from the medium", f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/{disk} bs=64k skip=100 count=32 2>/dev/null | cmp - /tmp/a; echo $?", "0"),
         (f"{disk} takes a file system", f"mke2fs /dev/{disk} > /dev/null; mkdir -p /mnt; mount -t ext4 /dev/{disk} /mnt; cp /tmp/a /mnt/a; fstrim /mnt; umount /mnt; echo $?", "0"),
-        (f"that is there after it was unmounted", f"echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/{disk} /mnt; cmp /mnt/a /tmp/a; echo $?; umount /mnt", "0"),
+        ("that is there after it was unmounted", f"echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/{disk} /mnt; cmp /mnt/a /tmp/a; echo $?; umount /mnt", "0"),
     ]
 
 
@@ -40,7 +41,7 @@ def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
-DISKS = [("ahci", "sda", "ahci")]
+DISKS = [("ahci", "sda", "ahci"), ("nvme", "nvme0n1", "nvme")]
 commands = []
 for _, disk, driver in DISKS:
     commands += disk_commands(disk, driver)
