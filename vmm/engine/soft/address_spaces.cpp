@@ -63,6 +63,12 @@ void TlbSet::void_epochs() {
     for (Space& space : spaces_) space.user_epoch = 0;
 }
 
+void TlbSet::void_epochs_on(uint64_t linear) {
+    for (Space& space : spaces_) {
+        if (space.code.may_have(linear)) space.user_epoch = 0;
+    }
+}
+
 void TlbSet::void_epoch(uint16_t pcid) {
     if (Space* const space = find(pcid)) space->user_epoch = 0;
 }

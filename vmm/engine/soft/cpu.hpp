@@ -100,6 +100,19 @@ struct Tlb {
 /// Which translations an access uses: SMAP hides user pages from the supervisor, alignment checks make all slow.
 enum TlbKind : uint8_t { tlb_supervisor_smap, tlb_supervisor, tlb_user, tlb_user_aligned, tlb_kinds };
 
+/// Which pages' code may be linked to: a bit each by page number, apart for the two halves of the address space. Pages
+/// that share a bit answer alike.
+class PageNotes {
+  public:
+    void note(uint64_t linear) { bits_[word(linear)] |= bit(linear); }
+    [[nodiscard]] bool may_have(uint64_t linear) const { return bits_[word(linear)] & bit(linear); }
+
+  private:
+    static size_t word(uint64_t linear) { return (linear >> 18) % 64 + (linear >> 63) * 64; }
+    static uint64_t bit(uint64_t linear) { return uint64_t{1} << ((linear >> 12) % 64); }
+    std::array<uint64_t, 128> bits_{};
+};
+
 /// The TLBs of a CPU: one for each kind of access, but several for the user's, each bound to the PCID whose
 /// translations it holds (SDM 3A, 4.10.1). A loop over a TlbSet sees all of them.
 class TlbSet {
@@ -121,8 +134,11 @@ class TlbSet {
     void rebind(uint16_t pcid);
     /// The user translations of another PCID than the current one; null when there are none.
     [[nodiscard]] Tlb* other(uint16_t pcid);
-    /// Voids the links between code of all other PCIDs, or of this one.
+    /// The pages with code that the user of the current PCID ran in its epoch.
+    [[nodiscard]] PageNotes& user_code() { return spaces_[current_].code; }
+    /// Voids the links between code of all PCIDs but the current one, of those with code on a page, or of one.
     void void_epochs();
+    void void_epochs_on(uint64_t linear);
     void void_epoch(uint16_t pcid);
     [[nodiscard]] uint16_t current() const { return static_cast<uint16_t>(spaces_[current_].pcid); }
 
@@ -132,6 +148,7 @@ class TlbSet {
         int pcid = nobody;
         uint32_t user_epoch = 0;
         uint64_t used = 0;  // when it was selected last
+        PageNotes code;
         std::unique_ptr<Tlb> tlb;
     };
     struct Iterator {
@@ -267,7 +284,7 @@ struct Cpu {
 
     uint32_t supervisor_epoch = 0, user_epoch = 0;  // what code_tag is made of
     bool ran_local_supervisor_code = false;         // in this epoch, from pages that are not global
-    std::array<uint64_t, 64> executed_pages{};      // a bit each by page number: what code may be linked to
+    PageNotes supervisor_code;                      // in its epoch
 
     uint64_t physical_mask = ~uint64_t{0};  // A20
     uint32_t id = 0;
@@ -299,11 +316,6 @@ struct Cpu {
         } else {
             std::memcpy(at_slot, &value, sizeof(T));
         }
-    }
-    /// Notes that code of the page at `linear` runs, and asks for it; pages that share a bit answer alike.
-    void note_executed(uint64_t linear) { executed_pages[(linear >> 18) % 64] |= uint64_t{1} << ((linear >> 12) % 64); }
-    [[nodiscard]] bool may_have_executed(uint64_t linear) const {
-        return executed_pages[(linear >> 18) % 64] & (uint64_t{1} << ((linear >> 12) % 64));
     }
     [[nodiscard]] uint32_t arithmetic_flags() const {
         return (static_cast<uint32_t>(arith >> 8) & 0xD5u) | (static_cast<uint32_t>(arith & 1) << 11);
@@ -349,6 +361,8 @@ void update_units(Cpu& cpu);
 void new_code_epoch(Cpu& cpu);
 /// The same for code that is not in global pages.
 void new_local_code_epoch(Cpu& cpu);
+/// The same for the user's code, of the current PCID.
+void new_user_code_epoch(Cpu& cpu);
 
 /// All registers that a far transfer may have changed before it faults; puts them back unless commit() was called.
 class Transaction {

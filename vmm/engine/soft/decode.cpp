@@ -221,7 +221,7 @@ Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
     const TlbEntry entry = fetch_entry(cpu, linear);
     Block* const block = block_at(cpu, rip, linear, entry, flavour);
     // Afterwards, since looking for a block may void others and begin a new epoch.
-    cpu.note_executed(linear);
+    (cpu.cpl == 3 ? cpu.tlbs.user_code() : cpu.supervisor_code).note(linear);
     if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
     return block;
 }

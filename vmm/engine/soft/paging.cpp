@@ -270,7 +270,8 @@ void forget_page(Cpu& cpu, uint64_t linear) {
         TlbEntry& entry = cpu.tlbs[kind].at(linear);
         if (entry.page == (linear & page_mask)) clear(entry);
     }
-    if (cpu.may_have_executed(linear)) new_code_epoch(cpu);
+    if (cpu.supervisor_code.may_have(linear)) return new_code_epoch(cpu);
+    if (cpu.tlbs.user_code().may_have(linear)) new_user_code_epoch(cpu);
 }
 
 void flush_tlb_page(Cpu& cpu, uint64_t linear) {
@@ -278,6 +279,7 @@ void flush_tlb_page(Cpu& cpu, uint64_t linear) {
         TlbEntry& entry = tlb.at(linear);
         if (entry.page == (linear & page_mask) && entry.global) clear(entry);
     }
+    cpu.tlbs.void_epochs_on(linear);  // perhaps it was global
     forget_page(cpu, linear);
 }
 

@@ -102,14 +102,18 @@ void update_mode(Cpu& cpu) {
 void new_code_epoch(Cpu& cpu) {
     cpu.supervisor_epoch = cpu.user_epoch = next_epoch(*cpu.engine);
     cpu.ran_local_supervisor_code = false;
-    cpu.executed_pages = {};
+    cpu.supervisor_code = cpu.tlbs.user_code() = {};
     cpu.tlbs.void_epochs();
     update_code_tag(cpu);
 }
 
 void new_local_code_epoch(Cpu& cpu) {
-    if (cpu.ran_local_supervisor_code) return new_code_epoch(cpu);
+    cpu.ran_local_supervisor_code ? new_code_epoch(cpu) : new_user_code_epoch(cpu);
+}
+
+void new_user_code_epoch(Cpu& cpu) {
     cpu.user_epoch = next_epoch(*cpu.engine);
+    cpu.tlbs.user_code() = {};
     update_code_tag(cpu);
 }
 
