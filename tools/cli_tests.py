@@ -255,6 +255,41 @@ def a_firmware_of_a_wrong_size_is_refused(rig):
 
 
 @case
+def the_variables_of_a_firmware_are_locked_like_a_disk(rig):
+    # jmp $
+    rom = rig.file('rom', bytes(0xFFF0) + bytes.fromhex('ebfe') + bytes(14))
+    variables = rig.file('vars', b'\xff' * 0x2000)
+    options = ['--firmware', rom, '--firmware-vars', variables]
+    first = rig.start('--until', 'never', '--serial', 'file:first', *options)
+    wait_for(lambda: (rig.path / 'first').exists(), 'first machine')
+    refused(rig.viv_run(*options), 1, variables, f'process {first.pid} (viv)')
+    first.terminate()
+    rig.finish(first)
+    assert (rig.path / 'vars').read_bytes() == b'\xff' * 0x2000
+
+
+@case_without_machine
+def wrong_variables_of_a_firmware_are_refused(rig):
+    rom, odd = rig.file('rom', bytes(0x10000)), rig.file('odd', bytes(1000))
+    refused(rig.viv_run('--firmware-vars', odd), 2, 'of no use without --firmware')
+    refused(rig.viv_run('--firmware', rom, '--firmware-vars', odd), 2, odd, 'has 1000 bytes', 'multiple of 4 KiB')
+    refused(rig.viv_run('--firmware', rom, '--firmware-vars', 'nowhere.fd'), 1, 'nowhere.fd', 'No such file')
+
+
+@case_without_machine
+def wrong_words_of_smbios_are_refused(rig):
+    refused(rig.viv_run('--smbios', 'colour=red'), 2, "there is no 'colour'; use uuid")
+    refused(rig.viv_run('--smbios', 'serial=1,uuid=2'), 2, "'2' is not a UUID")
+    succeeds(rig.command(rig.viv, 'board', '--smbios', 'serial=a,,b', '--smbios', 'sku=c'), '"serial=a,b", "sku=c"')
+
+
+@case
+def the_power_button_ends_a_guest_without_acpi(rig):
+    done = rig.viv_run('--until', 'hung', '--power-button', '--json', rig.image(rigs.HANGS))
+    assert done.code == 0 and json.loads(done.out)['outcome'] == 'powered-off', done
+
+
+@case
 def json_tells_how_it_ended(rig):
     done = rig.viv_run('--exit-port', '0x501', '--json', rig.image(rigs.EXITS_42))
     told = json.loads(done.out)

@@ -41,6 +41,15 @@ TEST_CASE("A step without a value keeps its place, also when it comes twice") {
     CHECK(command->run.machine.images == std::vector<std::string>{"x.img"});
 }
 
+TEST_CASE("Firmware, its variables and SMBIOS are read") {
+    const auto command = parse_command_line({"run", "--firmware", "code.fd", "--firmware-vars", "vars.fd", "--smbios",
+                                             "serial=1,sku=2", "--smbios", "asset=3"});
+    REQUIRE(command);
+    CHECK(command->run.machine.firmware == "code.fd");
+    CHECK(command->run.machine.firmware_variables == "vars.fd");
+    CHECK(command->run.machine.smbios == std::vector<std::string>{"serial=1,sku=2", "asset=3"});
+}
+
 TEST_CASE("Steps keep the order of the command line") {
     const auto command = parse_command_line({"run", "--until", "login:", "--type", "root\\n", "x.img", "--until", "#"});
     REQUIRE(command);
