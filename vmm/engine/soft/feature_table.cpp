@@ -113,6 +113,7 @@ bool has_instruction(const CpuFeatureSet& features, const ZydisDecodedInstructio
         case ZYDIS_ISA_SET_ADOX_ADCX: return has(adx);
         case ZYDIS_ISA_SET_SMAP: return has(smap);
         case ZYDIS_ISA_SET_CLFLUSHOPT: return has(clflushopt);
+        case ZYDIS_ISA_SET_CLWB: return has(clwb);
         case ZYDIS_ISA_SET_SHA: return has(sha);
         case ZYDIS_ISA_SET_PKU: return has(pku);
         case ZYDIS_ISA_SET_RDPID: return has(rdpid);

@@ -53,6 +53,7 @@ CpuFeatureSet own_features() {
             rdseed,
             smap,
             clflushopt,
+            clwb,
             umip,
             pku,
             pks,

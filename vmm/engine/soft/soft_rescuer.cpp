@@ -141,7 +141,8 @@ Kind kind_of(const Decoded& d) {
         case ZYDIS_MNEMONIC_LFENCE:
         case ZYDIS_MNEMONIC_SFENCE:
         case ZYDIS_MNEMONIC_PAUSE:
-        case ZYDIS_MNEMONIC_CLFLUSH: return kind;
+        case ZYDIS_MNEMONIC_CLFLUSH:
+        case ZYDIS_MNEMONIC_CLWB: return kind;
         case ZYDIS_MNEMONIC_RDPKRU:
         case ZYDIS_MNEMONIC_WRPKRU: kind.vectors = true; return kind;
         case ZYDIS_MNEMONIC_XGETBV: kind.xcr0 = true; return kind;
@@ -159,7 +160,6 @@ Kind kind_of(const Decoded& d) {
         case ZYDIS_MNEMONIC_XSETBV:
         case ZYDIS_MNEMONIC_INVPCID:
         case ZYDIS_MNEMONIC_CPUID:
-        case ZYDIS_MNEMONIC_CLWB:
         case ZYDIS_MNEMONIC_XSAVEOPT:
         case ZYDIS_MNEMONIC_XSAVEOPT64:
         case ZYDIS_MNEMONIC_XSAVEC:

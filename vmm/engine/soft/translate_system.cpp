@@ -24,7 +24,8 @@ bool Translator::plain(ZydisMnemonic m) {
         case ZYDIS_MNEMONIC_ENDBR32:
         case ZYDIS_MNEMONIC_ENDBR64: return set(simple<nop>);
         case ZYDIS_MNEMONIC_CLFLUSH:
-        case ZYDIS_MNEMONIC_CLFLUSHOPT: operand1(); return set(simple<touch>);
+        case ZYDIS_MNEMONIC_CLFLUSHOPT:
+        case ZYDIS_MNEMONIC_CLWB: operand1(); return set(simple<touch>);
         case ZYDIS_MNEMONIC_CBW:
         case ZYDIS_MNEMONIC_CWDE:
         case ZYDIS_MNEMONIC_CDQE: return set(simple<convert>);
