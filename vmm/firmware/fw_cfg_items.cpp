@@ -15,6 +15,7 @@
 #include "vmm/boards/board_edit.hpp"
 #include "vmm/firmware/acpi/tables.hpp"
 #include "vmm/firmware/chipset.hpp"
+#include "vmm/firmware/drive_paths.hpp"
 #include "vmm/firmware/power_on.hpp"
 #include "vmm/firmware/smbios.hpp"
 
@@ -126,31 +127,25 @@ void add_acpi(FwCfg& fw_cfg, PciBus& pci, const TreeNode& board, const MemoryLay
     fw_cfg.add_file("etc/table-loader", script.take());
 }
 
-/// Open Firmware's path of a drive, as SeaBIOS and OVMF compare it; empty for one that they do not know.
-std::string firmware_path(const Drive& drive) {
-    if (drive.drive_kind() == DriveKind::floppy)
-        return fmt::format("/pci@i0cf8/isa@1/fdc@03f0/floppy@{}", drive.unit());
-    if (drive.io_base() != 0x1F0 && drive.io_base() != 0x170) return {};
-    return fmt::format("/pci@i0cf8/ide@1,1/drive@{}/disk@{}", drive.io_base() == 0x1F0 ? 0 : 1, drive.unit());
-}
-
 void add_drives(FwCfg& fw_cfg, const TreeNode& board, const DriveRegistry& drives) {
     const TreeNode* chosen = board.child("chosen");
     const auto wanted = chosen ? chosen->strings("viv,boot-order") : std::vector<std::string>();
+    const auto paths = drive_paths(board);
     std::string order, geometries;
     for (const std::string& name : wanted) {
-        for (const DriveRegistry::Entry& entry : drives.entries()) {
-            const std::string path = firmware_path(*entry.drive);
-            const bool named = entry.name == name || DriveRegistry::kind_name(entry.drive->drive_kind()) == name;
+        for (const DrivePath& at : paths) {
+            const DriveRegistry::Entry* entry = drives.find(at.name);
             // An empty drive would be tried again and again before the next one.
-            if (named && !path.empty() && entry.drive->medium()) order += path + "\n";
+            if (!entry || !entry->drive->medium()) continue;
+            const bool named = entry->name == name || DriveRegistry::kind_name(entry->drive->drive_kind()) == name;
+            if (named) order += at.path + "\n";
         }
     }
-    for (const DriveRegistry::Entry& entry : drives.entries()) {
-        const std::string path = firmware_path(*entry.drive);
-        if (entry.drive->drive_kind() != DriveKind::disk || path.empty()) continue;
-        const DriveGeometry geometry = entry.drive->bios_geometry();
-        geometries += fmt::format("{} {} {} {}\n", path, geometry.cylinders, geometry.heads, geometry.sectors);
+    for (const DrivePath& at : paths) {
+        const DriveRegistry::Entry* entry = drives.find(at.name);
+        if (!entry || entry->drive->drive_kind() != DriveKind::disk) continue;
+        const DriveGeometry geometry = entry->drive->bios_geometry();
+        geometries += fmt::format("{} {} {} {}\n", at.path, geometry.cylinders, geometry.heads, geometry.sectors);
     }
     if (!order.empty()) fw_cfg.add_file("bootorder", text_file(order));
     if (!geometries.empty()) fw_cfg.add_file("bios-geometry", text_file(geometries));

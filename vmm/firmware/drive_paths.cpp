@@ -1,0 +1,61 @@
+#include "vmm/firmware/drive_paths.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "vmm/firmware/acpi/board_view.hpp"
+
+namespace viv::firmware {
+namespace {
+
+class Walk {
+  public:
+    std::vector<DrivePath> take() { return std::move(paths_); }
+
+    /// The drives of a controller. `path` makes theirs from their number there.
+    void add(const TreeNode& controller, auto&& path) {
+        for (const TreeNode& drive : controller.children) {
+            const auto unit = drive.u32("reg");
+            if (!unit) continue;
+            const bool cdrom = drive.string("viv,drive-type") == "cdrom";
+            if (!cdrom && !drive.has("viv,image")) continue;
+            const std::string name = cdrom ? fmt::format("cdrom{}", cdroms_++) : fmt::format("disk{}", disks_++);
+            paths_.push_back({name, path(*unit)});
+        }
+    }
+    void add_floppies() {
+        for (unsigned unit = 0; unit < 2; ++unit) {
+            paths_.push_back({fmt::format("floppy{}", unit), fmt::format("/pci@i0cf8/isa@1/fdc@03f0/floppy@{}", unit)});
+        }
+    }
+
+  private:
+    std::vector<DrivePath> paths_;
+    unsigned disks_ = 0, cdroms_ = 0;
+};
+
+}  // namespace
+
+std::vector<DrivePath> drive_paths(const TreeNode& board) {
+    Walk walk;
+    if (!board_devices(board, "intel,82077aa").empty()) walk.add_floppies();
+    for (const TreeNode* channel : board_devices(board, "intel,piix-ide")) {
+        const auto reg = channel->cells("reg");
+        const unsigned number = reg.size() > 1 && reg[1] == 0x170 ? 1 : 0;
+        walk.add(*channel,
+                 [number](uint32_t unit) { return fmt::format("/pci@i0cf8/ide@1,1/drive@{}/disk@{}", number, unit); });
+    }
+    for (const TreeNode* controller : board_devices(board, "intel,ich9-ahci")) {
+        const auto reg = controller->cells("reg");
+        if (reg.size() < 2) continue;
+        const std::string function = reg[1] ? fmt::format("{:x},{:x}", reg[0], reg[1]) : fmt::format("{:x}", reg[0]);
+        walk.add(*controller, [&function](uint32_t port) {
+            return fmt::format("/pci@i0cf8/pci8086,2922@{}/drive@{}/disk@0", function, port);
+        });
+    }
+    return walk.take();
+}
+
+}  // namespace viv::firmware

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "vmm/core/tree.hpp"
+
+namespace viv::firmware {
+
+/// A drive by the name that the registry of drives has for it ("disk0"), and by its Open Firmware path as SeaBIOS and
+/// OVMF compare it with what they find (QEMU docs, "bootindex").
+struct DrivePath {
+    std::string name;
+    std::string path;
+};
+
+/// The drives of a board's floppy, IDE and AHCI controllers in the order in which they are made, which numbers them. A
+/// place where no drive is may be among the floppies.
+std::vector<DrivePath> drive_paths(const TreeNode& board);
+
+}  // namespace viv::firmware

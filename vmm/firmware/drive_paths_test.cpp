@@ -1,0 +1,41 @@
+#include "vmm/firmware/drive_paths.hpp"
+
+#include <algorithm>
+
+#include "vmm/boards/board.hpp"
+#include "vmm/boards/board_edit.hpp"
+#include "vmm/core/catch.hpp"
+
+using namespace viv;
+using namespace viv::firmware;
+
+namespace {
+
+std::string path_of(const TreeNode& board, std::string_view name) {
+    const auto paths = drive_paths(board);
+    const auto at = std::ranges::find(paths, name, &DrivePath::name);
+    return at == paths.end() ? "" : at->path;
+}
+
+}  // namespace
+
+TEST_CASE("Drives have the paths that other firmware knows them by") {
+    TreeNode board = default_board();
+    CHECK(path_of(board, "floppy1") == "/pci@i0cf8/isa@1/fdc@03f0/floppy@1");
+    CHECK(path_of(board, "cdrom0") == "/pci@i0cf8/ide@1,1/drive@1/disk@0");
+    CHECK(path_of(board, "disk0").empty());
+    for (int i = 0; i < 3; ++i) REQUIRE(attach_disk(board, "d.img", DriveAccess::writable, DriveBus::ide));
+    CHECK(path_of(board, "disk1") == "/pci@i0cf8/ide@1,1/drive@0/disk@1");
+    CHECK(path_of(board, "disk2") == "/pci@i0cf8/ide@1,1/drive@1/disk@1");
+    REQUIRE(attach_disk(board, "s.img", DriveAccess::writable, DriveBus::ahci));
+    REQUIRE(attach_cdrom(board, "s.iso", DriveBus::ahci));
+    CHECK(path_of(board, "disk3").starts_with("/pci@i0cf8/pci8086,2922@"));
+    CHECK(path_of(board, "disk3").ends_with("/drive@0/disk@0"));
+    CHECK(path_of(board, "cdrom1").ends_with("/drive@1/disk@0"));
+}
+
+TEST_CASE("A board without a floppy controller has no floppy paths") {
+    TreeNode board = default_board();
+    board.find("/isa/floppy@3f0")->set_string("status", "disabled");
+    CHECK(path_of(board, "floppy0").empty());
+}
