@@ -92,27 +92,28 @@ void VirtualClock::skip_to(VirtualTime deadline) {
 HostClock::HostClock() : origin_ns_(host_monotonic_ns()) {}
 
 VirtualTime HostClock::now() const {
-    if (paused_at_) return *paused_at_;
-    return {host_monotonic_ns() - origin_ns_};
+    const int64_t paused = paused_at_.load();
+    if (paused != not_paused) return {paused};
+    return {host_monotonic_ns() - origin_ns_.load()};
 }
 
 void HostClock::pause() {
-    if (!paused_at_) paused_at_ = now();
+    if (paused_at_ == not_paused) paused_at_ = now().ns;
 }
 
 void HostClock::resume() {
-    if (!paused_at_) return;
-    origin_ns_ = host_monotonic_ns() - paused_at_->ns;
-    paused_at_.reset();
+    if (paused_at_ == not_paused) return;
+    origin_ns_ = host_monotonic_ns() - paused_at_;
+    paused_at_ = not_paused;
 }
 
 void HostClock::set(VirtualTime time) {
-    VIV_ASSERT(paused_at_.has_value());
-    paused_at_ = time;
+    VIV_ASSERT(paused_at_ != not_paused);
+    paused_at_ = time.ns;
 }
 
 std::optional<int64_t> HostClock::host_time_of(VirtualTime time) const {
-    if (paused_at_) return std::nullopt;
+    if (paused_at_ != not_paused) return std::nullopt;
     return origin_ns_ + time.ns;
 }
 

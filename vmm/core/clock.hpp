@@ -1,7 +1,9 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 #include <utility>
@@ -104,7 +106,7 @@ class VirtualClock final : public Clock {
     VirtualTime now_;
 };
 
-/// The host's monotonic clock since power-on, minus the time spent paused.
+/// The host's monotonic clock since power-on, minus the time spent paused. now() may be called from any thread.
 class HostClock final : public Clock {
   public:
     HostClock();
@@ -118,8 +120,9 @@ class HostClock final : public Clock {
     [[nodiscard]] std::optional<int64_t> host_time_of(VirtualTime time) const;
 
   private:
-    int64_t origin_ns_;  // host time of guest time zero
-    std::optional<VirtualTime> paused_at_;
+    static constexpr int64_t not_paused = std::numeric_limits<int64_t>::min();
+    std::atomic<int64_t> origin_ns_;  // host time of guest time zero
+    std::atomic<int64_t> paused_at_{not_paused};
 };
 
 }  // namespace viv

@@ -139,8 +139,4 @@ void EventLoop::stop() {
     impl_->context.stop();
 }
 
-void EventLoop::restart() {
-    impl_->context.restart();
-}
-
 }  // namespace viv

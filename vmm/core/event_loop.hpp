@@ -45,8 +45,6 @@ class EventLoop {
     /// Sleeps until something is ready, serves it and returns. Not with the lock held.
     void wait();
     void stop();
-    /// After stop(), when nobody serves any more: they can serve again.
-    void restart();
 
   private:
     struct Impl;

@@ -15,8 +15,9 @@ struct GuestMemory::Backing {
     int fd = -1;
     std::byte* host = nullptr;
     uint64_t size = 0;
-    std::vector<uint32_t> generation;  // a page each
-    std::vector<bool> dirty;
+    // A page each. CPUs of their own threads mark pages and look at generations while devices do.
+    std::vector<std::atomic<uint32_t>> generation;
+    std::vector<std::atomic<uint8_t>> dirty;
     bool is_store = false;
 
     ~Backing() {
@@ -42,8 +43,9 @@ Result<std::unique_ptr<GuestMemory::Backing>> GuestMemory::make_backing(uint64_t
             fmt::format("cannot map {} MiB of guest memory '{}'; try a smaller --memory", size >> 20, name), errno);
     }
     backing->host = static_cast<std::byte*>(host);
-    backing->generation.resize(size / page_size, 1);
-    backing->dirty.resize(size / page_size, false);
+    backing->generation = std::vector<std::atomic<uint32_t>>(size / page_size);
+    for (auto& generation : backing->generation) generation.store(1, std::memory_order_relaxed);
+    backing->dirty = std::vector<std::atomic<uint8_t>>(size / page_size);
     return backing;
 }
 
@@ -100,6 +102,13 @@ void GuestMemory::changed() {
         if (!backings_[i] || backings_[i]->is_store) continue;
         if (std::ranges::none_of(regions_, [i](const Region& r) { return r.backing == i; })) backings_[i].reset();
     }
+    if (!std::exchange(observers_know_, false)) return;
+    for (Observer* observer : observers_) observer->regions_changed();
+}
+
+void GuestMemory::will_change() {
+    if (std::exchange(observers_know_, true)) return;
+    for (Observer* observer : observers_) observer->regions_will_change();
 }
 
 Result<void> GuestMemory::add_alias(Gpa base, uint64_t size, Gpa target, Kind kind, std::string name) {
@@ -128,6 +137,7 @@ Result<void> GuestMemory::insert(Region region) {
         }
     }
     const auto at = std::ranges::upper_bound(regions_, region.base, {}, &Region::base);
+    will_change();
     regions_.insert(at, std::move(region));
     return {};
 }
@@ -135,6 +145,7 @@ Result<void> GuestMemory::insert(Region region) {
 bool GuestMemory::remove(Gpa base) {
     const auto at = std::ranges::find(regions_, base, &Region::base);
     if (at == regions_.end()) return false;
+    will_change();
     regions_.erase(at);
     changed();
     return true;
@@ -211,42 +222,66 @@ void GuestMemory::for_each_page(Gpa address, uint64_t size, Mark mark) {
     for (uint64_t page = first / page_size; page <= last / page_size; ++page) mark(*backings_[region->backing], page);
 }
 
-void GuestMemory::note_write(Gpa address, uint64_t size) {
-    for_each_page(address, size, [](Backing& backing, uint64_t page) {
-        ++backing.generation[page];
-        backing.dirty[page] = true;
-    });
+namespace {
+/// Notes one page; relaxed, since who looks has been told in another way.
+template <class Backing>
+void note_page(Backing& backing, uint64_t page) {
+    backing.generation[page].fetch_add(1, std::memory_order_relaxed);
+    backing.dirty[page].store(1, std::memory_order_relaxed);
+}
+
+template <class Backing>
+std::vector<bool> take_pages(Backing& backing, uint64_t first, uint64_t count) {
+    std::vector<bool> taken(count);
+    for (uint64_t page = 0; page < count; ++page) {
+        auto& dirty = backing.dirty[first + page];
+        if (dirty.load(std::memory_order_relaxed)) taken[page] = dirty.exchange(0) != 0;
+    }
+    return taken;
+}
+}  // namespace
+
+void GuestMemory::count_write(const std::byte* host, uint64_t size) {
     noted_writes_.fetch_add(1, std::memory_order_relaxed);
+    for (Observer* observer : observers_) observer->written(host, size);
+}
+
+void GuestMemory::count_take() {
+    dirty_takes_.fetch_add(1, std::memory_order_relaxed);
+    for (Observer* observer : observers_) observer->dirt_taken();
+}
+
+void GuestMemory::note_write(Gpa address, uint64_t size) {
+    for_each_page(address, size, [](Backing& backing, uint64_t page) { note_page(backing, page); });
+    const Region* region = size ? find(address) : nullptr;
+    const uint64_t at = region ? address - region->base : 0;
+    count_write(region ? region->host + at : nullptr, region ? std::min(size, region->size - at) : 0);
 }
 
 void GuestMemory::note_store_write(Store store, uint64_t offset, uint64_t size) {
     if (size == 0) return;
     Backing& backing = *backings_[store.backing];
-    for (uint64_t page = offset / page_size; page <= (offset + size - 1) / page_size; ++page) {
-        ++backing.generation[page];
-        backing.dirty[page] = true;
-    }
-    noted_writes_.fetch_add(1, std::memory_order_relaxed);
+    for (uint64_t page = offset / page_size; page <= (offset + size - 1) / page_size; ++page) note_page(backing, page);
+    count_write(backing.host + offset, size);
 }
 
 void GuestMemory::mark_dirty(Gpa address, uint64_t size) {
-    for_each_page(address, size, [](Backing& backing, uint64_t page) { backing.dirty[page] = true; });
+    for_each_page(address, size,
+                  [](Backing& backing, uint64_t page) { backing.dirty[page].store(1, std::memory_order_relaxed); });
 }
 
 uint32_t GuestMemory::write_generation(Gpa address) const {
     const Region* region = find(address);
     if (!region) return 0;
-    return backings_[region->backing]->generation[(region->backing_offset + (address - region->base)) / page_size];
+    return backings_[region->backing]->generation[(region->backing_offset + (address - region->base)) / page_size].load(
+        std::memory_order_relaxed);
 }
 
 std::vector<bool> GuestMemory::take_dirty(Gpa base) {
     const Region* region = find(base);
     if (!region) return {};
-    Backing& backing = *backings_[region->backing];
-    const auto first = backing.dirty.begin() + static_cast<ptrdiff_t>(region->backing_offset / page_size);
-    std::vector<bool> taken(first, first + static_cast<ptrdiff_t>(region->size / page_size));
-    std::fill_n(first, taken.size(), false);
-    dirty_takes_.fetch_add(1, std::memory_order_relaxed);
+    auto taken = take_pages(*backings_[region->backing], region->backing_offset / page_size, region->size / page_size);
+    count_take();
     return taken;
 }
 
@@ -255,9 +290,8 @@ std::vector<bool> GuestMemory::take_dirty(Store store) {
         if (ask_ && region.backing == store.backing && region.kind == Kind::ram) ask_(region.base);
     }
     Backing& backing = *backings_[store.backing];
-    std::vector<bool> taken(backing.dirty.size());
-    taken.swap(backing.dirty);
-    dirty_takes_.fetch_add(1, std::memory_order_relaxed);
+    auto taken = take_pages(backing, 0, backing.dirty.size());
+    count_take();
     return taken;
 }
 

@@ -106,7 +106,8 @@ class GuestMemory {
     /// Marks pages dirty and moves their write generation on. write() does it by itself.
     void note_write(Gpa address, uint64_t size);
 
-    /// Marks pages dirty only: for an engine that watches its own writes to code.
+    /// Marks pages dirty only: for an engine that watches its own writes to code. From any thread, while the region
+    /// list stands still.
     void mark_dirty(Gpa address, uint64_t size);
     /// How often note_write() was called: while it stands still, no write generation has changed. From any thread.
     [[nodiscard]] uint64_t noted_writes() const { return noted_writes_.load(std::memory_order_relaxed); }
@@ -126,6 +127,22 @@ class GuestMemory {
     /// Bytes of RAM, aliases not counted.
     [[nodiscard]] uint64_t ram_size() const;
 
+    /// Told while it happens what happens to the memory: for an engine whose CPUs run meanwhile. All calls come under
+    /// the machine lock.
+    class Observer {
+      public:
+        virtual ~Observer() = default;
+        /// The region list is about to change. regions_changed() follows, perhaps after further changes.
+        virtual void regions_will_change() = 0;
+        virtual void regions_changed() = 0;
+        /// What note_write() tells of, at its place in host memory.
+        virtual void written(const std::byte* host, uint64_t size) = 0;
+        /// take_dirty() was called.
+        virtual void dirt_taken() = 0;
+    };
+    void add_observer(Observer& observer) { observers_.push_back(&observer); }
+    void remove_observer(Observer& observer) { std::erase(observers_, &observer); }
+
     /// Called after each change of the region list.
     void on_change(std::move_only_function<void()> listener) { listeners_.push_back(std::move(listener)); }
 
@@ -133,7 +150,10 @@ class GuestMemory {
     struct Backing;
     Result<std::unique_ptr<Backing>> make_backing(uint64_t size, const std::string& name);
     Result<void> insert(Region region);
+    void will_change();
     void changed();
+    void count_write(const std::byte* host, uint64_t size);
+    void count_take();
     template <class Mark>
     void for_each_page(Gpa address, uint64_t size, Mark mark);
     template <class Step>
@@ -145,7 +165,9 @@ class GuestMemory {
     std::vector<Region> regions_;  // sorted by base
     std::vector<std::unique_ptr<Backing>> backings_;
     std::vector<std::move_only_function<void()>> listeners_;
+    std::vector<Observer*> observers_;
     std::move_only_function<void(Gpa)> ask_;
+    bool observers_know_ = false;  // that regions change
     unsigned open_changes_ = 0;
     bool change_waits_ = false;
 };

@@ -36,7 +36,8 @@ class VcpuHost {
     /// The FERR# wire: whether an x87 exception is pending that is not reported as #MF, since CR0.NE is clear. Returns
     /// the level of IGNNE#: whether the CPU shall go on in spite of it.
     virtual bool x87_error(bool /*pending*/) { return true; }
-    /// Between these two the regions of the GuestMemory stay as they are; no other call is made meanwhile.
+    /// Between these two nothing else is in the machine: GuestMemory's regions stay, and its clock's timers may be
+    /// armed.
     virtual void hold_memory() {}
     virtual void release_memory() {}
 };

@@ -12,12 +12,13 @@ namespace {
 Result<ChosenEngine> make_soft(const EngineConfig& config, EngineClock clock, std::string reason) {
     auto engine = std::visit([&](auto* kind) { return make_soft_engine(config, *kind); }, clock);
     if (!engine) return std::unexpected(engine.error());
-    return ChosenEngine{std::move(*engine), true, std::move(reason)};
+    return ChosenEngine{std::move(*engine), std::move(reason)};
 }
 
 Result<ChosenEngine> make_kvm(const EngineConfig& config) {
     auto make_rescuer = [&memory = config.memory] { return make_soft_rescuer(memory); };
-    return ChosenEngine{TRY(make_kvm_engine(config, make_rescuer)), false, {}};
+    auto engine = TRY(make_kvm_engine(config, make_rescuer));
+    return ChosenEngine{std::move(engine), {}};
 }
 
 }  // namespace

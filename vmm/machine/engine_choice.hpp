@@ -17,8 +17,6 @@ using EngineClock = std::variant<HostClock*, VirtualClock*>;
 
 struct ChosenEngine {
     std::unique_ptr<Engine> engine;
-    /// KVM runs a CPU in each thread that calls; the software CPUs take turns.
-    bool one_loop = false;
     /// Why it is this one, in one line; empty when it was asked for by name.
     std::string reason;
 };

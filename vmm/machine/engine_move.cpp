@@ -1,4 +1,4 @@
-// Moving a running machine from one engine to another, and the threads that each kind needs.
+// Moving a running machine from one engine to another.
 
 #include <fmt/format.h>
 
@@ -20,7 +20,7 @@ void Machine::request_engine(EngineKind kind, MoveEnd done) {
 void Machine::ask_for_engine(EngineKind kind) {
     if (phase_ == Phase::stopped) return;
     pending_engine_ = kind;
-    if (!chosen_.one_loop && parked_ == cpus_.size() && phase_ == Phase::paused) {
+    if (!one_loop() && parked_ == cpus_.size() && phase_ == Phase::paused) {
         carry_out_requests();
     } else {
         kick_cpus();
@@ -106,38 +106,6 @@ void Machine::carry_out_move() {
         }
     }
     if (end) end(moved);
-}
-
-/// Makes the threads beside that of the first CPU. Under the lock.
-void Machine::start_other_threads() {
-    loop_thread_ = std::jthread([this] { loop_.run(); });
-    for (size_t i = 1; i < cpus_.size(); ++i) cpu_threads_.emplace_back([this, i] { cpu_thread(i); });
-}
-
-/// Ends them, for the first CPU's thread to do all the work.
-void Machine::end_other_threads(std::unique_lock<std::mutex>& hold) {
-    hold.unlock();
-    while (cpu_threads_.size() > 1) cpu_threads_.pop_back();  // joins
-    if (loop_thread_.joinable()) {
-        loop_.stop();
-        loop_thread_.join();
-        loop_.restart();
-    }
-    hold.lock();
-}
-
-void Machine::cpu_thread(size_t index) {
-    std::unique_lock hold(lock_);
-    while (phase_ != Phase::stopped) {
-        if (!chosen_.one_loop) {
-            if (index == 0) start_other_threads();
-            run_cpu(index, hold);
-            if (index != 0) return;
-            end_other_threads(hold);
-        } else {
-            run_one_loop(hold);
-        }
-    }
 }
 
 }  // namespace viv

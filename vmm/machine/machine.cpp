@@ -140,7 +140,6 @@ Machine::~Machine() {
         const std::lock_guard hold(lock_);
         stop({});
     }
-    // The first one ends the others, or else the loop below is the only one left.
     cpu_threads_.clear();
     loop_.stop();
     if (loop_thread_.joinable()) loop_thread_.join();
@@ -157,7 +156,12 @@ void Machine::start() {
         phase_ = Phase::running;
         resume_clock();
         if (host_clock_) loop_.drive(*host_clock_);
-        cpu_threads_.emplace_back([this] { cpu_thread(0); });
+        if (one_loop()) {
+            cpu_threads_.emplace_back([this] { run_one_loop(); });
+            return;
+        }
+        loop_thread_ = std::jthread([this] { loop_.run(); });
+        for (size_t i = 0; i < cpus_.size(); ++i) cpu_threads_.emplace_back([this, i] { run_cpu(i); });
     }
 }
 
@@ -205,7 +209,7 @@ std::optional<Outcome> Machine::wait(std::optional<Duration> at_most) {
 void Machine::kick_cpus() {
     for (auto& cpu : cpus_) cpu->kick();
     // The single loop may be asleep with all CPUs halted.
-    if (chosen_.one_loop) loop_.post([] {});
+    if (one_loop()) loop_.post([] {});
 }
 
 void Machine::pause_clock() {
@@ -288,18 +292,18 @@ void Machine::trace_exits() {
     }
 }
 
-/// Runs a CPU until the run ends or the engine is another kind.
-void Machine::run_cpu(size_t index, std::unique_lock<std::mutex>& hold) {
+/// The thread of a CPU, until the run ends.
+void Machine::run_cpu(size_t index) {
+    std::unique_lock hold(lock_);
     const uint64_t budget = count_instructions_ ? ~uint64_t{0} - 1 : ~uint64_t{0};
     while (true) {
         ++parked_;
         // The last one to come to rest does what needs them all at rest.
         if (parked_ == cpus_.size()) carry_out_requests();
-        cpus_may_run_.wait(hold, [this] {
-            return phase_ == Phase::stopped || chosen_.one_loop || (phase_ == Phase::running && !is_busy());
-        });
+        cpus_may_run_.wait(hold,
+                           [this] { return phase_ == Phase::stopped || (phase_ == Phase::running && !is_busy()); });
         --parked_;
-        if (phase_ == Phase::stopped || chosen_.one_loop) return;
+        if (phase_ == Phase::stopped) return;
         Vcpu& cpu = *cpus_[index];
         hold.unlock();
         const Stop reason = cpu.run(host_of(index), budget);

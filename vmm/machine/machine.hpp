@@ -22,6 +22,7 @@
 #include "vmm/core/clock.hpp"
 #include "vmm/core/event_loop.hpp"
 #include "vmm/core/guest_memory.hpp"
+#include "vmm/core/machine_lock.hpp"
 #include "vmm/core/services.hpp"
 #include "vmm/core/system_control.hpp"
 #include "vmm/engine/engine.hpp"
@@ -70,8 +71,8 @@ struct MachineConfig {
 };
 
 /// One PC: memory, buses, devices and CPUs made from a board, and the threads that run them: one per CPU, and one for
-/// the event loop. All control calls are made under lock(), which handlers of the event loop hold anyway; they ask, and
-/// return at once.
+/// the event loop; on virtual time one for all. All control calls are made under lock(), which handlers of the event
+/// loop hold anyway; they ask, and return at once.
 class Machine final : private SystemControl, private VcpuHost, private IrqSink {
   public:
     /// Errors: a wrong board (usage), or what the host refuses.
@@ -137,11 +138,10 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Result<void> move_to_engine(EngineKind kind);
     void carry_out_move();
     void ask_for_engine(EngineKind kind);
-    void cpu_thread(size_t index);
-    void start_other_threads();
-    void end_other_threads(std::unique_lock<std::mutex>& hold);
-    void run_cpu(size_t index, std::unique_lock<std::mutex>& hold);
-    void run_one_loop(std::unique_lock<std::mutex>& hold);
+    /// On virtual time CPUs, timers and host events take turns in one thread.
+    [[nodiscard]] bool one_loop() const { return virtual_clock_ != nullptr; }
+    void run_cpu(size_t index);
+    void run_one_loop();
     bool run_round(std::unique_lock<std::mutex>& hold);
     void trace_exits();
     /// What CPU `index` calls: the machine, or what traces on the way to it.
@@ -176,7 +176,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     uint8_t acknowledge_interrupt() override;
     void end_of_interrupt(uint8_t vector) override;
     bool x87_error(bool pending) override;
-    void hold_memory() override { lock_.lock(); }
+    void hold_memory() override { hold_machine(lock_).release(); }
     void release_memory() override { lock_.unlock(); }
     // IrqSink: INTR of the 8259A pair
     void set_irq_level(unsigned pin, bool level) override;
@@ -230,7 +230,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     std::string last_reset_source_;
     std::optional<Outcome> outcome_;
     std::move_only_function<void()> on_stopped_;
-    std::vector<std::jthread> cpu_threads_;  // the first one makes and ends the others
+    std::vector<std::jthread> cpu_threads_;
     std::jthread loop_thread_;
 };
 

@@ -89,7 +89,7 @@ struct Rig {
     explicit Rig(TreeNode board = default_board(), TripleFault triple_fault = TripleFault::reset) {
         auto made = Machine::create({std::move(board),
                                      [this](const EngineConfig&, EngineClock) -> Result<ChosenEngine> {
-                                         return ChosenEngine{std::make_unique<FakeEngine>(fake), false, {}};
+                                         return ChosenEngine{std::make_unique<FakeEngine>(fake), {}};
                                      },
                                      {},
                                      1'700'000'000,
@@ -187,7 +187,7 @@ TEST_CASE("A firmware of a wrong size, or together with a kernel, is refused") {
         FakeState fake;
         const auto made = Machine::create({std::move(board),
                                            [&](const EngineConfig&, EngineClock) -> Result<ChosenEngine> {
-                                               return ChosenEngine{std::make_unique<FakeEngine>(fake), false, {}};
+                                               return ChosenEngine{std::make_unique<FakeEngine>(fake), {}};
                                            },
                                            {}});
         REQUIRE_FALSE(made);
@@ -366,7 +366,7 @@ TEST_CASE("A board without what power-on needs, or with a wrong CPU count, is re
     const auto create = [&](TreeNode board) {
         return Machine::create({std::move(board),
                                 [&](const EngineConfig&, EngineClock) -> Result<ChosenEngine> {
-                                    return ChosenEngine{std::make_unique<FakeEngine>(fake), false, {}};
+                                    return ChosenEngine{std::make_unique<FakeEngine>(fake), {}};
                                 },
                                 {},
                                 0,

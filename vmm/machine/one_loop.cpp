@@ -1,5 +1,5 @@
-// The machine as one loop: CPUs in turn, devices' timers and host events between their slices. The software CPU runs
-// like this; on virtual time the run depends on nothing but its inputs.
+// The machine on virtual time, as one loop: CPUs in turn, devices' timers and host events between their slices. The run
+// depends on nothing but its inputs.
 
 #include <algorithm>
 
@@ -7,8 +7,7 @@
 
 namespace viv {
 namespace {
-/// Instructions of one turn of a CPU. Long enough that the work between turns does not show, short enough that on host
-/// time a timer or a key waits for well under a millisecond.
+/// Instructions of one turn of a CPU. Long enough that the work between turns does not show.
 constexpr uint64_t slice = 20'000;
 }  // namespace
 
@@ -18,11 +17,9 @@ bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
     for (size_t index = 0; index < cpus_.size(); ++index) {
         Vcpu& cpu = *cpus_[index];
         uint64_t budget = slice;
-        if (virtual_clock_) {
-            virtual_clock_->run_due();
-            if (const auto deadline = virtual_clock_->next_deadline()) {
-                budget = std::clamp<uint64_t>(virtual_clock_->instructions_until(*deadline), 1, slice);
-            }
+        virtual_clock_->run_due();
+        if (const auto deadline = virtual_clock_->next_deadline()) {
+            budget = std::clamp<uint64_t>(virtual_clock_->instructions_until(*deadline), 1, slice);
         }
         parked_ = 0;
         hold.unlock();
@@ -36,16 +33,16 @@ bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
     return all_halted;
 }
 
-/// Until the run ends or the engine is another kind.
-void Machine::run_one_loop(std::unique_lock<std::mutex>& hold) {
+/// The thread of all, until the run ends.
+void Machine::run_one_loop() {
+    std::unique_lock hold(lock_);
     parked_ = cpus_.size();
     while (phase_ != Phase::stopped) {
         if (is_busy()) carry_out_requests();
-        if (!chosen_.one_loop) break;
         bool idle = phase_ == Phase::paused;
         if (phase_ == Phase::running && run_round(hold)) {
-            const auto deadline = clock_->next_deadline();
-            idle = !virtual_clock_ || !deadline;
+            const auto deadline = virtual_clock_->next_deadline();
+            idle = !deadline;
             if (!idle) virtual_clock_->skip_to(*deadline);
         }
         if (phase_ == Phase::stopped) break;

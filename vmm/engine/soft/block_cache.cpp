@@ -1,8 +1,10 @@
 #include "vmm/engine/soft/block_cache.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <new>
 
+#include "vmm/engine/soft/code_watch.hpp"
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/handlers.hpp"
 #include "vmm/engine/soft/memory.hpp"
@@ -17,15 +19,20 @@ const std::byte* page_start(const std::byte* host) {
     return reinterpret_cast<const std::byte*>(reinterpret_cast<uintptr_t>(host) & ~uintptr_t{0xFFF});
 }
 
-uint64_t chunk_mask(uint64_t first, uint64_t size) {
-    const uint64_t from = (first & 0xFFF) / 64;
-    const uint64_t to = std::min<uint64_t>(0xFFF, (first & 0xFFF) + size - 1) / 64;
-    return (~uint64_t{0} >> (63 - (to - from))) << from;
-}
 }  // namespace
 
-BlockCache::BlockCache(GuestMemory& memory, SoftEngine& engine)
-    : memory_(memory), engine_(engine), table_(table_size), seen_writes_(memory.noted_writes()) {}
+uint64_t BlockCache::chunk_mask(uint64_t address, uint64_t size) {
+    const uint64_t from = (address & 0xFFF) / 64;
+    const uint64_t to = std::min<uint64_t>(0xFFF, (address & 0xFFF) + size - 1) / 64;
+    return (~uint64_t{0} >> (63 - (to - from))) << from;
+}
+
+BlockCache::BlockCache(SoftEngine& engine, CodeWatch* watch)
+    : memory_(engine.memory),
+      engine_(engine),
+      watch_(watch),
+      table_(table_size),
+      seen_writes_(memory_.noted_writes()) {}
 
 BlockCache::~BlockCache() {
     clear();
@@ -61,6 +68,7 @@ Block* BlockCache::find(const std::byte* host, uint8_t flavour, const std::byte*
 }
 
 bool BlockCache::fresh(CodePage& page) {
+    if (watch_) return true;  // what was written is void already
     const uint64_t writes = memory_.noted_writes();
     if (page.checked_at == writes) return true;
     page.checked_at = writes;
@@ -77,14 +85,54 @@ CodePage& BlockCache::page_of(const std::byte* host_page, Gpa address) {
         page->address = {address.value & page_mask};
         page->generation = memory_.write_generation(address);
         page->checked_at = memory_.noted_writes();
-        for (SoftVcpu* vcpu : engine_.vcpus) protect_code_page(vcpu->cpu(), host_page);
+        for (Cpu* cpu : users_) protect_code_page(*cpu, host_page);
     }
     return *page;
 }
 
+void BlockCache::prepare(const std::byte* host_page, Gpa address) {
+    if (!watch_) return;
+    Cpu& cpu = *users_.front();
+    page_of(host_page, address);
+    const uint32_t writers = watch_->begin(host_page, cpu.id);
+    if (writers == 0) return;
+    if (writers & ~(1u << cpu.id)) {
+        const Alone alone(cpu);
+        for (SoftVcpu* vcpu : engine_.vcpus) {
+            if (writers & (1u << vcpu->cpu().id)) protect_code_page(vcpu->cpu(), host_page);
+        }
+    }
+    watch_->closed(host_page);
+}
+
+bool BlockCache::may_open(const Cpu& cpu, const std::byte* host_page) {
+    return watch_ ? watch_->open(host_page, cpu.id) : !pages_.contains(host_page);
+}
+
+void BlockCache::drop_page(const std::byte* host_page) {
+    pages_.erase(host_page);
+    if (watch_) watch_->set_chunks(host_page, users_.front()->id, 0);
+}
+
+void BlockCache::new_epochs() {
+    for (Cpu* cpu : users_) new_code_epoch(*cpu);
+}
+
+uint32_t BlockCache::next_epoch() {
+    if (epoch == std::numeric_limits<uint32_t>::max()) {
+        // From the start again, with no link left that an old number could revive.
+        epoch = 0;
+        for (Cpu* cpu : users_) cpu->jump_cache = {};
+        clear();
+    }
+    return ++epoch;
+}
+
 void BlockCache::insert(Block* block, Gpa address, const std::byte* second, Gpa second_address) {
-    if (live_ >= max_blocks) clear();
     const auto* host = reinterpret_cast<const std::byte*>(block->host);
+    if (live_ >= max_blocks / (watch_ ? engine_.vcpus.size() : 1)) clear();
+    // A page that nobody watches any more may have been written to.
+    if (watch_ && (!pages_.contains(page_start(host)) || (second && !pages_.contains(second)))) return adopt(block);
     CodePage& page = page_of(page_start(host), address);
     block->page = &page;
     page.blocks.push_back(block);
@@ -94,7 +142,9 @@ void BlockCache::insert(Block* block, Gpa address, const std::byte* second, Gpa 
         block->second_page = &after;
         after.blocks.push_back(block);
         after.chunks |= 1;
+        if (watch_) watch_->set_chunks(second, users_.front()->id, after.chunks);
     }
+    if (watch_) watch_->set_chunks(page.host, users_.front()->id, page.chunks);
     Block*& head = table_[slot_of(host, block->flavour)];
     block->hash_next = head;
     head = block;
@@ -124,17 +174,22 @@ void BlockCache::void_page(CodePage& page) {
         if (other) std::erase(other->blocks, block);
         void_block(block);
     }
-    pages_.erase(page.host);
-    for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+    drop_page(page.host);
+    new_epochs();
 }
 
 void BlockCache::written(Gpa address, const std::byte* host, unsigned size) {
     memory_.mark_dirty(address, size);
+    forget(host, size);
+    if (watch_) engine_.tell_of_write(host, size, users_.front());
+}
+
+void BlockCache::forget(const std::byte* host, unsigned size) {
     const auto found = pages_.find(page_start(host));
     if (found == pages_.end()) return;
     CodePage& page = *found->second;
     const uint64_t chunks = chunk_mask(reinterpret_cast<uintptr_t>(host), size);
-    if (!(page.chunks & chunks)) return;
+    if (!(page.chunks & chunks) && !page.blocks.empty()) return;
 
     const auto first = reinterpret_cast<uintptr_t>(host);
     bool any = false;
@@ -155,17 +210,20 @@ void BlockCache::written(Gpa address, const std::byte* host, unsigned size) {
         any = true;
         return true;
     });
-    if (page.blocks.empty()) pages_.erase(found);
-    if (any) {
-        for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+    if (page.blocks.empty()) {
+        drop_page(page.host);
+    } else if (watch_) {
+        watch_->set_chunks(page.host, users_.front()->id, page.chunks);
     }
+    if (any) new_epochs();
 }
 
 bool BlockCache::memory_moved() {
+    if (watch_) return false;  // as fresh()
     const uint64_t writes = memory_.noted_writes();
     if (writes == seen_writes_) return false;
     seen_writes_ = writes;
-    for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+    new_epochs();
     return true;
 }
 
@@ -178,8 +236,8 @@ void BlockCache::clear() {
     for (auto& head : table_) {
         while (head) void_block(head);
     }
-    pages_.clear();
-    for (SoftVcpu* vcpu : engine_.vcpus) new_code_epoch(vcpu->cpu());
+    while (!pages_.empty()) drop_page(pages_.begin()->first);
+    new_epochs();
 }
 
 }  // namespace viv::soft

@@ -8,9 +8,11 @@
 
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/engine/soft/cpu.hpp"
+#include "vmm/engine/soft/relaxed.hpp"
 
 namespace viv::soft {
 
+class CodeWatch;
 class SoftEngine;
 
 /// A page of guest memory that blocks were made from.
@@ -23,14 +25,20 @@ struct CodePage {
     std::vector<Block*> blocks;
 };
 
-/// All blocks of a machine, shared by its CPUs. A page is known by its host address, so that all aliases of a page and
-/// all mappings of it share their blocks.
+/// Blocks, of all CPUs of a machine while they take turns, of one when each has a thread. A page is known by its host
+/// address, so that all aliases of a page and all mappings of it share their blocks.
 class BlockCache {
   public:
-    BlockCache(GuestMemory& memory, SoftEngine& engine);
+    /// With a watch it is that of one CPU, which hears through the watch of what others write to its code.
+    BlockCache(SoftEngine& engine, CodeWatch* watch);
     ~BlockCache();
     BlockCache(const BlockCache&) = delete;
     BlockCache& operator=(const BlockCache&) = delete;
+
+    void add_user(Cpu& cpu) { users_.push_back(&cpu); }
+    void remove_user(Cpu& cpu) { std::erase(users_, &cpu); }
+    /// Comes before bytes of a page are decoded: from then on nobody writes there unnoticed.
+    void prepare(const std::byte* host_page, Gpa address);
 
     /// The block of this flavour that starts at `host`, if there is one and its page has not changed.
     Block* find(const std::byte* host, uint8_t flavour, const std::byte* second_host);
@@ -43,9 +51,15 @@ class BlockCache {
     /// Takes in a block that must not be found again; it lives until collect().
     void adopt(Block* block) { graveyard_.push_back(block); }
 
-    [[nodiscard]] bool has_code(const std::byte* host_page) const { return pages_.contains(host_page); }
-    /// The guest wrote here: blocks made of these bytes are void, also the one that is running.
+    /// Whether the CPU may write to the page from now on without telling.
+    bool may_open(const Cpu& cpu, const std::byte* host_page);
+    /// The guest wrote here: blocks made of these bytes are void, also the one that is running, and those of other
+    /// CPUs.
     void written(Gpa address, const std::byte* host, unsigned size);
+    /// The same for what others wrote; within a page.
+    void forget(const std::byte* host, unsigned size);
+    /// The 64-byte pieces of a page that `size` bytes at `address` touch, a bit each.
+    static uint64_t chunk_mask(uint64_t address, uint64_t size);
     /// True once after something outside the CPUs wrote to memory: links have to be made anew.
     [[nodiscard]] bool memory_moved();
     /// Frees what was voided. Only while no block runs.
@@ -53,10 +67,16 @@ class BlockCache {
     /// Voids everything.
     void clear();
 
-    uint64_t decoded = 0, invalidated = 0;
+    /// Another number for what code is linked under.
+    uint32_t next_epoch();
+
+    uint32_t epoch = 1;
+    Relaxed<uint64_t> decoded, invalidated;
 
   private:
     CodePage& page_of(const std::byte* host_page, Gpa address);
+    void drop_page(const std::byte* host_page);
+    void new_epochs();
     bool fresh(CodePage& page);
     void void_block(Block* block);
     void void_page(CodePage& page);
@@ -64,6 +84,8 @@ class BlockCache {
 
     GuestMemory& memory_;
     SoftEngine& engine_;
+    CodeWatch* watch_;
+    std::vector<Cpu*> users_;
     std::vector<Block*> table_;
     std::unordered_map<const std::byte*, std::unique_ptr<CodePage>> pages_;
     std::vector<Block*> graveyard_;

@@ -9,6 +9,7 @@
 
 #include "vmm/engine/cpu_state.hpp"
 #include "vmm/engine/soft/insn.hpp"
+#include "vmm/engine/soft/relaxed.hpp"
 
 namespace viv {
 class VcpuHost;
@@ -16,6 +17,7 @@ class VcpuHost;
 
 namespace viv::soft {
 
+class BlockCache;
 class SoftEngine;
 class LocalApic;
 struct Features;
@@ -219,6 +221,22 @@ struct Monitor {
     std::array<uint8_t, line> seen{};
 };
 
+/// What SoftEngine::counters() adds up.
+struct CpuCounters {
+    Relaxed<uint64_t> faults, interrupts;
+    Relaxed<uint64_t> slow_accesses, walks, flushes;  // of the TLB
+    Relaxed<uint64_t> block_lookups;
+    CpuCounters& operator+=(const CpuCounters& other) {
+        faults += other.faults;
+        interrupts += other.interrupts;
+        slow_accesses += other.slow_accesses;
+        walks += other.walks;
+        flushes += other.flushes;
+        block_lookups += other.block_lookups;
+        return *this;
+    }
+};
+
 /// One CPU as the handlers see it; hot fields first.
 struct Cpu {
     alignas(64) std::array<uint64_t, 18> gpr{};  // 16: zero, 17: RIP of the current block
@@ -256,7 +274,7 @@ struct Cpu {
     uint64_t cr0 = 0x60000010, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
     uint64_t xcr0 = 1;
     uint32_t pkru = 0, pkrs = 0;  // access and write disable bits of each protection key
-    uint64_t apic_base = 0xFEE00900;
+    Relaxed<uint64_t> apic_base = 0xFEE00900;
     std::array<uint64_t, 4> dr{};
     uint64_t dr6 = 0xFFFF0FF0, dr7 = 0x400;
     /// The causes of a #DB: B0 to B3 tell of this one alone, the others stay until software clears them.
@@ -289,9 +307,17 @@ struct Cpu {
     uint64_t physical_mask = ~uint64_t{0};  // A20
     uint32_t id = 0;
     int64_t slice_start = 0;  // `remaining` at the last time account
-    uint64_t retired = 0;
+    Relaxed<uint64_t> retired;
     VcpuHost* host = nullptr;
     SoftEngine* engine = nullptr;
+    BlockCache* blocks = nullptr;
+    std::atomic<bool> inside{false};           // Standstill's
+    std::atomic<bool> regions_changed{false};  // of memory, and not looked at yet
+    unsigned pauses = 0;                       // PAUSE instructions since the last yield
+    bool yields = false;                       // the rest of the slice is for other CPUs
+    CpuCounters counters;
+    uint32_t host_mxcsr = 0x1F80;  // NativeCode's, of the thread that runs the CPU
+    bool in_guest = false;
     LocalApic* apic = nullptr;
     const Features* features = nullptr;
     uint64_t random = 0x9E3779B97F4A7C15;

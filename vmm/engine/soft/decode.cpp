@@ -51,6 +51,7 @@ const TlbEntry& fetch_entry(Cpu& cpu, uint64_t linear) {
 unsigned copy_code(Cpu& cpu, const TlbEntry& entry, uint64_t linear, uint8_t* out, unsigned wanted) {
     const unsigned size = std::min(wanted, static_cast<unsigned>(0x1000 - (linear & 0xFFF)));
     if (entry.host) {
+        cpu.blocks->prepare(entry.host, physical_of(entry));
         std::memcpy(out, entry.host + (linear & 0xFFF), size);
         return size;
     }
@@ -135,9 +136,9 @@ Block* fetch_single(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& fir
     const bool cacheable = copy.host && (!second_address.value || second);
     Block* block = make_block(insns, flavour, bytes, copy.host ? copy.host + (linear & 0xFFF) : nullptr);
     if (cacheable) {
-        cpu.engine->blocks.insert(block, {copy.physical | (linear & 0xFFF)}, second, second_address);
+        cpu.blocks->insert(block, {copy.physical | (linear & 0xFFF)}, second, second_address);
     } else {
-        cpu.engine->blocks.adopt(block);
+        cpu.blocks->adopt(block);
     }
     return block;
 }
@@ -146,12 +147,16 @@ Block* decode_block(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& ent
     const unsigned limit = flavour & Flavour::single ? 1 : max_block;
     const unsigned available = within_limit(cpu, rip, static_cast<unsigned>(0x1000 - (linear & 0xFFF)));
     const std::byte* host = entry.host + (linear & 0xFFF);
-    const auto* code = reinterpret_cast<const uint8_t*>(host);
+    cpu.blocks->prepare(entry.host, physical_of(entry));
     std::vector<Insn> insns;
     uint32_t bytes = 0;
     while (insns.size() < limit && bytes < available) {
+        // Other CPUs and devices may be writing here; the decoder gets what keeps still.
+        uint8_t code[max_length];
+        const unsigned wanted = std::min(available - bytes, max_length);
+        std::memcpy(code, host + bytes, wanted);
         Decoded decoded;
-        const ZyanStatus status = decode({code + bytes, available - bytes}, flavour & Flavour::code_size_mask, decoded);
+        const ZyanStatus status = decode({code, wanted}, flavour & Flavour::code_size_mask, decoded);
         if (!ZYAN_SUCCESS(status)) {
             // At the page's end more bytes may follow; that is for a block of its own. So is what is undefined, unless
             // this block would be empty.
@@ -167,7 +172,7 @@ Block* decode_block(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& ent
     }
     if (insns.empty()) return fetch_single(cpu, rip, linear, entry, flavour);
     Block* block = make_block(insns, flavour, bytes, host);
-    cpu.engine->blocks.insert(block, {entry.physical | (linear & 0xFFF)}, nullptr, {});
+    cpu.blocks->insert(block, {entry.physical | (linear & 0xFFF)}, nullptr, {});
     return block;
 }
 
@@ -189,14 +194,14 @@ void drop_false_base(Decoded& d) {
 Block* block_at(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& entry, uint8_t flavour) {
     if (!entry.host) return fetch_single(cpu, rip, linear, entry, flavour);
     const std::byte* host = entry.host + (linear & 0xFFF);
-    Block* block = cpu.engine->blocks.find(host, flavour, nullptr);
+    Block* block = cpu.blocks->find(host, flavour, nullptr);
     if (!block && (linear & 0xFFF) > 0x1000 - max_length) {
         // Perhaps one that crosses into the page that follows here; the fetch of that one may fault.
         const uint64_t next_page = ((linear | 0xFFF) + 1) & cpu.linear_mask;
         TlbEntry& next_entry =
             (cpu.tlb == &cpu.tlbs[tlb_supervisor_smap] ? cpu.tlbs[tlb_supervisor] : *cpu.tlb).at(next_page);
         if (next_entry.page == next_page && next_entry.may_execute && next_entry.host) {
-            block = cpu.engine->blocks.find(host, flavour, next_entry.host);
+            block = cpu.blocks->find(host, flavour, next_entry.host);
         }
     }
     if (block && (cpu.code64 || rip + block->bytes - 1 <= cpu.seg[CS].limit)) return block;
@@ -215,7 +220,7 @@ ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& ou
 }
 
 Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
-    ++cpu.engine->block_lookups;
+    ++cpu.counters.block_lookups;
     if (!cpu.code64 && rip > cpu.seg[CS].limit) raise_gp();
     const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
     const TlbEntry entry = fetch_entry(cpu, linear);

@@ -50,6 +50,10 @@ uint8_t slot_of(ZydisRegister reg);
 /// Fills the memory operand's fields.
 void set_memory(const Decoded& decoded, const ZydisDecodedOperand& operand, uint8_t flavour, Insn& out);
 
+/// What an instruction does instead when there are other CPUs: its own handler for locked instructions, fences,
+/// serializing ones and PAUSE (among_others.cpp); null for all others.
+Handler handler_among_others(const SoftEngine& engine, const Decoded& decoded);
+
 /// x87, MMX, SSE, AVX and what else runs as the host's own instruction (translate_native.cpp); nothing when it is not
 /// one of them.
 std::optional<Flow> translate_native(SoftEngine& engine, const Decoded& decoded, uint8_t flavour, Insn& out);

@@ -9,20 +9,26 @@
 #include "vmm/core/clock.hpp"
 #include "vmm/engine/engine.hpp"
 #include "vmm/engine/soft/block_cache.hpp"
+#include "vmm/engine/soft/code_watch.hpp"
 #include "vmm/engine/soft/cpu.hpp"
 #include "vmm/engine/soft/features.hpp"
 #include "vmm/engine/soft/lapic.hpp"
 #include "vmm/engine/soft/native_code.hpp"
+#include "vmm/engine/soft/standstill.hpp"
 
 namespace viv::soft {
 
 class SoftVcpu;
 
+/// Whether CPUs run one at a time, or each in a thread of its own.
+enum class Turns : uint8_t { taken, none };
+
 /// The engine behind make_soft_engine(): the CPUs, the code they share, and the interrupt messages between them.
-/// One CPU runs at a time; run() holds `running`.
-class SoftEngine final : public Engine {
+/// CPUs that take turns share their blocks, and run() holds `running`. Others have blocks of their own, and meet in
+/// `watch` and `standstill`.
+class SoftEngine final : public Engine, private GuestMemory::Observer {
   public:
-    SoftEngine(const EngineConfig& config, Clock& clock, VirtualClock* retired);
+    SoftEngine(const EngineConfig& config, Clock& clock, VirtualClock* retired, Turns turns);
     ~SoftEngine() override;
 
     [[nodiscard]] std::string_view name() const override { return "soft"; }
@@ -41,8 +47,9 @@ class SoftEngine final : public Engine {
     /// Guest time at this moment of `cpu`.
     VirtualTime now(Cpu& cpu);
     void forget(SoftVcpu& vcpu);
-    /// Counts code epochs from the start again, with no link left that an old number could revive.
-    void restart_epochs();
+    [[nodiscard]] bool has_threads() const { return turns == Turns::none; }
+    /// Bytes of memory were written, by the CPU `writer` or by nobody's: those who made blocks of them hear of it.
+    void tell_of_write(const std::byte* host, uint64_t size, const Cpu* writer);
     /// An interrupt message to the CPUs that match. From any thread.
     struct Message {
         uint32_t destination = 0;
@@ -59,18 +66,49 @@ class SoftEngine final : public Engine {
     VirtualClock* retired;
     Features features;
     uint64_t tsc_start = 0;  // what the time stamp counters show first
-    BlockCache blocks;
+    const Turns turns;
+    /// Locked instructions are the host's own: other CPUs run meanwhile, here or in another engine.
+    bool locks;
+    const uint32_t cpu_count;
+    CodeWatch watch;
+    Standstill standstill;
+    BlockCache blocks;  // of CPUs that take turns
     NativeCode native;
     std::vector<SoftVcpu*> vcpus;
     std::mutex running;
     std::atomic<bool> a20_enabled{true};
     /// Set by the memory's listener, which may outlive the engine.
     std::shared_ptr<std::atomic<bool>> memory_changed = std::make_shared<std::atomic<bool>>(false);
-    uint32_t epoch = 1;
     Trace* trace = nullptr;  // null: nothing is traced
-    uint64_t faults = 0, interrupts = 0;
-    uint64_t slow_accesses = 0, walks = 0, flushes = 0;  // of the TLB
-    uint64_t block_lookups = 0;
+
+  private:
+    // GuestMemory::Observer, while CPUs have threads
+    void regions_will_change() override { standstill.begin(); }
+    void regions_changed() override;
+    void written(const std::byte* host, uint64_t size) override { tell_of_write(host, size, nullptr); }
+    void dirt_taken() override;
+};
+
+/// While it lives all other CPUs stand still, between two of their blocks or in a call of the host. Without threads
+/// they do anyway. It may be made only where the CPU could also have called the host, and the host is not called
+/// meanwhile.
+class Alone {
+  public:
+    explicit Alone(Cpu& cpu) : cpu_(cpu) {
+        if (!cpu.engine->has_threads()) return;
+        cpu.engine->standstill.leave(cpu);
+        cpu.engine->standstill.begin();
+    }
+    ~Alone() {
+        if (!cpu_.engine->has_threads()) return;
+        cpu_.engine->standstill.end();
+        cpu_.engine->standstill.enter(cpu_);
+    }
+    Alone(const Alone&) = delete;
+    Alone& operator=(const Alone&) = delete;
+
+  private:
+    Cpu& cpu_;
 };
 
 }  // namespace viv::soft

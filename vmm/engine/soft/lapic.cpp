@@ -40,6 +40,26 @@ bool test_bit(const std::array<uint32_t, 8>& bits, uint8_t vector) {
     return (bits[vector / 32] >> (vector % 32)) & 1;
 }
 
+/// The clock's timers, and what their callbacks look at, belong to the machine lock, which the thread of a CPU does not
+/// hold while it runs. While CPUs take turns all is one thread.
+class TimerHold {
+  public:
+    explicit TimerHold(Cpu& cpu) : cpu_(cpu) {
+        if (!cpu.engine->has_threads() || !cpu.host) return;
+        call_.emplace(cpu);
+        cpu.host->hold_memory();
+    }
+    ~TimerHold() {
+        if (call_) cpu_.host->release_memory();
+    }
+    TimerHold(const TimerHold&) = delete;
+    TimerHold& operator=(const TimerHold&) = delete;
+
+  private:
+    Cpu& cpu_;
+    std::optional<HostCall> call_;
+};
+
 }  // namespace
 
 LocalApic::LocalApic(SoftEngine& engine, uint32_t id)
@@ -49,7 +69,9 @@ LocalApic::LocalApic(SoftEngine& engine, uint32_t id)
       timer_(engine.clock, [this](VirtualTime deadline) { timer_fired(deadline); }) {}
 
 void LocalApic::reset(Cpu& cpu, bool init) {
-    tpr_ = ldr_ = esr_ = esr_latched_ = icr_low_ = icr_high_ = initial_count_ = divide_ = 0;
+    const TimerHold hold(cpu);
+    tpr_ = esr_ = esr_latched_ = icr_low_ = icr_high_ = initial_count_ = divide_ = 0;
+    ldr_ = 0;
     dfr_ = 0xFFFFFFFF;
     svr_ = 0xFF;
     lvt_.fill(lvt_masked);
@@ -184,12 +206,17 @@ void LocalApic::timer_mode_changed(TimerMode before) {
 
 /// The count goes on from where it is, at the new rate.
 void LocalApic::set_divide(Cpu& cpu, uint32_t value) {
-    const uint32_t count = current_count(cpu);
+    const uint32_t count = count_held(cpu);
     divide_ = value;
     if (count != 0) timer_.arm(engine_.now(cpu) + ticks(count));
 }
 
 uint32_t LocalApic::current_count(Cpu& cpu) {
+    const TimerHold hold(cpu);
+    return count_held(cpu);
+}
+
+uint32_t LocalApic::count_held(Cpu& cpu) {
     const auto deadline = timer_.deadline();
     if (!deadline || initial_count_ == 0 || timer_mode() == TimerMode::tsc_deadline) return 0;
     const int64_t period = ticks(initial_count_).count();
@@ -203,6 +230,7 @@ uint32_t LocalApic::current_count(Cpu& cpu) {
 
 void LocalApic::set_tsc_deadline(Cpu& cpu, uint64_t value) {
     if (timer_mode() != TimerMode::tsc_deadline) return;
+    const TimerHold hold(cpu);
     tsc_deadline_ = value;
     start_timer(cpu);
 }
@@ -240,7 +268,7 @@ uint32_t LocalApic::read(Cpu& cpu, uint32_t reg) {
         case reg_tpr: return tpr_;
         case reg_apr: return 0;
         case reg_ppr: return processor_priority();
-        case reg_ldr: return x2apic(cpu) ? (id_ >> 4) << 16 | 1u << (id_ & 15) : ldr_;
+        case reg_ldr: return x2apic(cpu) ? (id_ >> 4) << 16 | 1u << (id_ & 15) : uint32_t{ldr_};
         case reg_dfr: return dfr_;
         case reg_svr: return svr_;
         case reg_esr: return esr_;
@@ -256,6 +284,7 @@ uint32_t LocalApic::read(Cpu& cpu, uint32_t reg) {
 void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
     collect();
     if (reg >= reg_lvt_timer && reg <= reg_lvt_error) {
+        const TimerHold hold(cpu);
         const unsigned n = (reg - reg_lvt_timer) / 16;
         const TimerMode before = timer_mode();
         lvt_[n] = value & lvt_writable[n];
@@ -275,6 +304,7 @@ void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
         case reg_svr:
             svr_ = value & 0x1FF;
             if (!software_enabled()) {
+                const TimerHold hold(cpu);
                 for (auto& entry : lvt_) entry |= lvt_masked;
             }
             cpu.attention.store(true, std::memory_order_relaxed);
@@ -285,11 +315,16 @@ void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
             return;
         case reg_icr_low: icr_low_ = value & 0xCCFFF; return send_ipi(cpu, value, icr_high_ >> 24);
         case reg_icr_high: icr_high_ = value & 0xFF000000; return;
-        case reg_initial:
+        case reg_initial: {
             if (timer_mode() == TimerMode::tsc_deadline) return;
+            const TimerHold hold(cpu);
             initial_count_ = value;
             return start_timer(cpu);
-        case reg_divide: return set_divide(cpu, value & 0xB);
+        }
+        case reg_divide: {
+            const TimerHold hold(cpu);
+            return set_divide(cpu, value & 0xB);
+        }
         default: return error(error_illegal_register);
     }
 }
@@ -353,7 +388,7 @@ std::vector<uint8_t> LocalApic::save(const Cpu& cpu) {
     collect();
     std::vector<uint8_t> page(1024);
     const auto put = [&](uint32_t reg, uint32_t value) { std::memcpy(page.data() + reg, &value, 4); };
-    put(reg_id, (x2apic(cpu) ? id_ : apic_id_) << 24);  // in both modes, as KVM has it
+    put(reg_id, (x2apic(cpu) ? id_ : uint32_t{apic_id_}) << 24);  // in both modes, as KVM has it
     put(reg_version, 0x50014);
     put(reg_tpr, tpr_);
     put(reg_ppr, processor_priority());

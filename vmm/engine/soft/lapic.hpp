@@ -8,6 +8,7 @@
 
 #include "vmm/core/clock.hpp"
 #include "vmm/engine/soft/cpu.hpp"
+#include "vmm/engine/soft/relaxed.hpp"
 
 namespace viv::soft {
 
@@ -16,8 +17,9 @@ class SoftEngine;
 /// How an interrupt message is delivered (SDM 3A, 11.5.1).
 enum class Delivery : uint8_t { fixed, lowest_priority, smi, reserved, nmi, init, startup, external };
 
-/// The local APIC of one CPU, in xAPIC and x2APIC mode (SDM 3A, 11). Interrupts come in from any thread; everything
-/// else is called by the thread that runs the CPU.
+/// The local APIC of one CPU, in xAPIC and x2APIC mode (SDM 3A, 11). Interrupts come in from any thread, and so do
+/// questions whether messages are for it; the timer fires on the thread that runs the clock, under the machine lock;
+/// everything else is called by the thread that runs the CPU, or while that does not run.
 class LocalApic {
   public:
     LocalApic(SoftEngine& engine, uint32_t id);
@@ -47,6 +49,7 @@ class LocalApic {
     void accept(uint8_t vector);
     /// Whether the 8259A pair's INTR reaches the CPU.
     [[nodiscard]] bool passes_external(const Cpu& cpu) const;
+    /// From any thread, as software_enabled().
     [[nodiscard]] bool matches(uint32_t destination, bool logical, const Cpu& cpu) const;
     [[nodiscard]] bool software_enabled() const { return svr_ & 0x100; }
 
@@ -67,6 +70,7 @@ class LocalApic {
     void set_divide(Cpu& cpu, uint32_t value);
     void start_timer(Cpu& cpu);
     uint32_t current_count(Cpu& cpu);
+    uint32_t count_held(Cpu& cpu);
     void timer_fired(VirtualTime deadline);
     [[nodiscard]] unsigned divide_shift() const;
     [[nodiscard]] uint8_t processor_priority() const;
@@ -75,12 +79,13 @@ class LocalApic {
 
     SoftEngine& engine_;
     uint32_t id_;
-    uint32_t apic_id_;
-    uint32_t tpr_ = 0, ldr_ = 0, dfr_ = 0xFFFFFFFF, svr_ = 0xFF, esr_ = 0, esr_latched_ = 0;
+    Relaxed<uint32_t> apic_id_;
+    Relaxed<uint32_t> ldr_ = 0, dfr_ = 0xFFFFFFFF, svr_ = 0xFF;
+    uint32_t tpr_ = 0, esr_ = 0, esr_latched_ = 0;
     uint32_t icr_low_ = 0, icr_high_ = 0;
     std::array<uint32_t, 6> lvt_{};  // timer, thermal, performance, LINT0, LINT1, error
     uint32_t initial_count_ = 0, divide_ = 0;
-    uint64_t tsc_deadline_ = 0;
+    Relaxed<uint64_t> tsc_deadline_;
     Bits isr_{}, irr_{}, tmr_{};
     std::array<std::atomic<uint32_t>, 8> posted_{};
     std::array<std::atomic<uint32_t>, 8> posted_level_{};

@@ -54,7 +54,7 @@ bool allows(const TlbEntry& entry, Access access) {
 
 /// The TLB entry for `access`, from the TLB when it allows it.
 TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
-    ++cpu.engine->slow_accesses;
+    ++cpu.counters.slow_accesses;
     TlbEntry& entry = tlb.at(linear);
     if (entry.page == (linear & page_mask) && allows(entry, access)) {
         if (access == Access::write) open_for_writing(cpu, tlb, entry);
@@ -65,7 +65,7 @@ TlbEntry& entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 
 /// The same; null with Cpu::fault set for a page fault.
 TlbEntry* try_entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
-    ++cpu.engine->slow_accesses;
+    ++cpu.counters.slow_accesses;
     TlbEntry& entry = tlb.at(linear);
     if (entry.page == (linear & page_mask) && allows(entry, access)) {
         if (access == Access::write) open_for_writing(cpu, tlb, entry);
@@ -74,11 +74,32 @@ TlbEntry* try_entry_for(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool
     return try_translate(cpu, tlb, linear, access, user);
 }
 
+/// Loads and stores of 1, 2, 4 and 8 bytes are one access of the host.
+uint64_t load_host(const std::byte* at, unsigned size) {
+    switch (size) {
+        case 1: return peek<uint8_t>(at);
+        case 2: return peek<uint16_t>(at);
+        case 4: return peek<uint32_t>(at);
+        case 8: return peek<uint64_t>(at);
+        default: break;
+    }
+    uint64_t value = 0;
+    std::memcpy(&value, at, size);
+    return value;
+}
+void store_host(std::byte* at, unsigned size, uint64_t value) {
+    switch (size) {
+        case 1: return poke(at, static_cast<uint8_t>(value));
+        case 2: return poke(at, static_cast<uint16_t>(value));
+        case 4: return poke(at, static_cast<uint32_t>(value));
+        case 8: return poke(at, value);
+        default: std::memcpy(at, &value, size);
+    }
+}
+
 uint64_t load_entry(Cpu& cpu, const TlbEntry& entry, uint64_t linear, unsigned size) {
     if (entry.host) {
-        uint64_t value = 0;
-        std::memcpy(&value, entry.host + (linear & 0xFFF), size);
-        return value;
+        return load_host(entry.host + (linear & 0xFFF), size);
     }
     return physical_load(cpu, entry.physical | (linear & 0xFFF), size);
 }
@@ -86,8 +107,7 @@ uint64_t load_entry(Cpu& cpu, const TlbEntry& entry, uint64_t linear, unsigned s
 /// A write to a page without a direct way: ROM and MMIO go to the bus, code pages tell the block cache.
 void store_entry(Cpu& cpu, const TlbEntry& entry, uint64_t linear, unsigned size, uint64_t value) {
     if (entry.host && entry.write == entry.page) {
-        std::memcpy(entry.host + (linear & 0xFFF), &value, size);
-        return;
+        return store_host(entry.host + (linear & 0xFFF), size, value);
     }
     physical_store(cpu, entry.physical | (linear & 0xFFF), size, value);
 }
@@ -146,14 +166,17 @@ Tlb& system_tlb(Cpu& cpu) {
 HostCall::HostCall(Cpu& cpu) : cpu_(cpu) {
     cpu.engine->account_time(cpu);
     cpu.engine->native.release_fpu(cpu);
+    if (cpu.engine->has_threads()) cpu.engine->standstill.leave(cpu);
 }
 
 HostCall::~HostCall() {
+    if (cpu_.engine->has_threads()) cpu_.engine->standstill.enter(cpu_);
     cpu_.engine->native.resume(cpu_);
-    const bool changed = cpu_.engine->memory_changed->load(std::memory_order_relaxed);
+    const bool changed = cpu_.regions_changed.load(std::memory_order_relaxed) ||
+                         cpu_.engine->memory_changed->load(std::memory_order_relaxed);
     // The rest of the block sees the new map at once; the other CPUs, and what code there is, come with attention.
     if (changed) flush_tlb(cpu_);
-    if (cpu_.engine->blocks.memory_moved() || changed) {
+    if (cpu_.blocks->memory_moved() || changed) {
         cpu_.attention.store(true, std::memory_order_relaxed);
     }
 }
@@ -230,6 +253,38 @@ bool try_probe_write(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size,
     return try_entry_for(cpu, *cpu.tlb, linear, Access::write, is_user(cpu)) != nullptr;
 }
 
+std::byte* locked_place(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg) {
+    constexpr unsigned line = 64;
+    if (linear % line + size > line) {
+        probe_write(cpu, insn, linear, size, seg);
+        return nullptr;
+    }
+    if (std::byte* at = direct<Access::write>(cpu, linear, size)) return at;
+    probe_write(cpu, insn, linear, size, seg);
+    const TlbEntry& entry = cpu.tlb->at(linear);
+    if (!entry.host) return nullptr;
+    const auto place =
+        cpu.engine->memory.window(Gpa{entry.physical | (linear & 0xFFF)}, size, GuestMemory::Intent::write);
+    return place.empty() ? nullptr : place.data();
+}
+
+void locked_done(Cpu& cpu, uint64_t linear, unsigned size, std::byte* at) {
+    if (direct<Access::write>(cpu, linear, size)) return;
+    cpu.blocks->written(Gpa{cpu.tlb->at(linear).physical | (linear & 0xFFF)}, at, size);
+    note_access(cpu, linear, size, Access::read);
+    note_access(cpu, linear, size, Access::write);
+}
+
+bool is_ram(Cpu& cpu, uint64_t linear, unsigned size) {
+    const auto one_is = [&cpu](uint64_t page) {
+        const TlbEntry& entry = cpu.tlb->at(page);
+        return entry.page == (page & page_mask) && entry.host &&
+               !cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::write).empty();
+    };
+    const unsigned first = bytes_in_page(linear);
+    return one_is(linear) && (size <= first || one_is(next_page(cpu, linear, first)));
+}
+
 void load_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, void* out, unsigned size, uint8_t seg) {
     auto* to = static_cast<std::byte*>(out);
     if (const std::byte* at = direct<Access::read>(cpu, linear, size)) {
@@ -292,11 +347,7 @@ void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size) {
 uint64_t physical_load(Cpu& cpu, uint64_t address, unsigned size) {
     if (is_apic_page(cpu, address)) return cpu.apic->read_memory(cpu, static_cast<uint32_t>(address & 0xFFF), size);
     const auto window = cpu.engine->memory.window(Gpa{address}, size, GuestMemory::Intent::read);
-    if (!window.empty()) {
-        uint64_t value = 0;
-        std::memcpy(&value, window.data(), size);
-        return value;
-    }
+    if (!window.empty()) return load_host(window.data(), size);
     const HostCall call(cpu);
     return cpu.host->memory_read(Gpa{address}, static_cast<uint8_t>(size));
 }
@@ -307,12 +358,35 @@ void physical_store(Cpu& cpu, uint64_t address, unsigned size, uint64_t value) {
     }
     const auto window = cpu.engine->memory.window(Gpa{address}, size, GuestMemory::Intent::write);
     if (!window.empty()) {
-        std::memcpy(window.data(), &value, size);
-        cpu.engine->blocks.written(Gpa{address}, window.data(), size);
+        store_host(window.data(), size, value);
+        cpu.blocks->written(Gpa{address}, window.data(), size);
         return;
     }
     const HostCall call(cpu);
     cpu.host->memory_write(Gpa{address}, static_cast<uint8_t>(size), value);
+}
+
+namespace {
+template <class T>
+bool set_bits(std::byte* at, uint64_t expected, uint64_t bits) {
+    using Shared [[gnu::may_alias]] = T;
+    auto old = static_cast<T>(expected);
+    const auto value = static_cast<T>(expected | bits);
+    return __atomic_compare_exchange_n(reinterpret_cast<Shared*>(at), &old, value, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+}
+}  // namespace
+
+bool physical_set_bits(Cpu& cpu, uint64_t address, unsigned size, uint64_t expected, uint64_t bits) {
+    const auto window = cpu.engine->memory.window(Gpa{address}, size, GuestMemory::Intent::write);
+    if (window.empty() || is_apic_page(cpu, address)) {
+        physical_store(cpu, address, size, expected | bits);
+        return true;
+    }
+    const bool done = size == 8 ? set_bits<uint64_t>(window.data(), expected, bits)
+                                : set_bits<uint32_t>(window.data(), expected, bits);
+    if (done) cpu.blocks->written(Gpa{address}, window.data(), size);
+    return done;
 }
 
 void raise_segment(Cpu& cpu, const Insn* insn, uint8_t seg) {

@@ -30,6 +30,8 @@ void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size);
 /// Guest-physical accesses: RAM, ROM, the local APIC's page, MMIO. 1 to 8 bytes within a page.
 uint64_t physical_load(Cpu& cpu, uint64_t address, unsigned size);
 void physical_store(Cpu& cpu, uint64_t address, unsigned size, uint64_t value);
+/// Sets bits in an entry of 4 or 8 bytes that was `expected`, as one access; false: it is another one by now.
+bool physical_set_bits(Cpu& cpu, uint64_t address, unsigned size, uint64_t expected, uint64_t bits);
 
 /// The page walk (paging.cpp): fills and returns the TLB entry for an access, or throws the page fault.
 TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user);
@@ -69,15 +71,23 @@ inline std::byte* direct(const Cpu& cpu, uint64_t linear, unsigned size) {
     return reinterpret_cast<std::byte*>(linear + entry.addend);
 }
 
+/// One access of the host, of 1, 2, 4 or 8 bytes, wherever it lies: the compiler neither splits it nor moves it past
+/// another one. The host is an x86, too: its loads and stores have the order and the atomicity that the guest's have to
+/// have (SDM 3A, 9.1.1 and 9.2.2), so this is all that plain accesses need when each CPU has a thread.
 template <class T>
 inline T peek(const void* at) {
-    T value;
-    std::memcpy(&value, at, sizeof(T));
-    return value;
+    using Shared [[gnu::may_alias]] = T;
+    return static_cast<T>(__atomic_load_n(static_cast<const Shared*>(at), __ATOMIC_RELAXED));
 }
 template <class T>
 inline void poke(void* at, T value) {
-    std::memcpy(at, &value, sizeof(T));
+    using Shared [[gnu::may_alias]] = T;
+    __atomic_store_n(static_cast<Shared*>(at), value, __ATOMIC_RELAXED);
+}
+
+/// What MFENCE and serializing instructions do for memory.
+inline void host_fence() {
+    asm volatile("mfence" ::: "memory");
 }
 
 template <class T>
@@ -143,6 +153,14 @@ inline bool try_modify(Cpu& cpu, const Insn* insn, uint64_t linear, uint8_t seg,
     store_slow(cpu, insn, linear, sizeof(T), static_cast<uint64_t>(change(old)), seg);
     return true;
 }
+
+/// Where the host can make a locked access of its own for the guest: within one page of RAM and one cache line, since
+/// processors make a poor job of others. Null for all else. Faults as a write does.
+std::byte* locked_place(Cpu& cpu, const Insn* insn, uint64_t linear, unsigned size, uint8_t seg);
+/// Comes after a locked access there.
+void locked_done(Cpu& cpu, uint64_t linear, unsigned size, std::byte* at);
+/// Whether all these bytes, which may be written, are in RAM, so that an access does not call the host.
+bool is_ram(Cpu& cpu, uint64_t linear, unsigned size);
 
 /// #GP or #SS when the segment does not allow the access.
 [[noreturn]] void raise_segment(Cpu& cpu, const Insn* insn, uint8_t seg);

@@ -185,7 +185,14 @@ struct NativeCode::Chunk {
 NativeCode::NativeCode() = default;
 NativeCode::~NativeCode() = default;
 
-NativeCode::Function NativeCode::install(const std::string& code) {
+const NativeOp* NativeCode::install(const std::string& code, std::unique_ptr<NativeOp> op) {
+    const std::lock_guard hold(lock_);
+    op->code = function_of(code);
+    ops_.push_back(std::move(op));
+    return ops_.back().get();
+}
+
+NativeCode::Function NativeCode::function_of(const std::string& code) {
     if (const auto known = functions_.find(code); known != functions_.end()) return known->second;
     if (chunks_.empty() || chunk_size - chunks_.back()->used < code.size() + 16) {
         chunks_.push_back(std::make_unique<Chunk>());
@@ -285,9 +292,7 @@ const NativeOp* NativeCode::vector_op(const Decoded& d, Unit unit) {
     if (uses_flags) all.store_flags();
     if (vex && uses_vectors) all.bytes({0xC5, 0xF8, 0x77});  // vzeroupper
     all.bytes({0xC3});
-    op->code = install(all.code);
-    ops_.push_back(std::move(op));
-    return ops_.back().get();
+    return install(all.code, std::move(op));
 }
 
 const NativeOp* NativeCode::x87_op(const Decoded& d) {
@@ -313,31 +318,29 @@ const NativeOp* NativeCode::x87_op(const Decoded& d) {
     }
     if (uses_flags) all.store_flags();
     all.bytes({0xC3});
-    op->code = install(all.code);
-    ops_.push_back(std::move(op));
-    return ops_.back().get();
+    return install(all.code, std::move(op));
 }
 
 void NativeCode::enter_guest(Cpu& cpu) {
-    host_mxcsr_ = read_mxcsr();
-    in_guest_ = true;
+    cpu.host_mxcsr = read_mxcsr();
+    cpu.in_guest = true;
     load_mxcsr(cpu, cpu.fx.mxcsr);
 }
 
 void NativeCode::leave_guest(Cpu& cpu) {
     release_fpu(cpu);
-    in_guest_ = false;
+    cpu.in_guest = false;
 }
 
 void NativeCode::release_fpu(Cpu& cpu) {
-    if (!in_guest_) return;
+    if (!cpu.in_guest) return;
     if (cpu.fpu_live) unload_fpu(cpu);
     sync_mxcsr(cpu);
-    write_mxcsr(host_mxcsr_);
+    write_mxcsr(cpu.host_mxcsr);
 }
 
 void NativeCode::resume(Cpu& cpu) {
-    if (in_guest_) load_mxcsr(cpu, cpu.fx.mxcsr);
+    if (cpu.in_guest) load_mxcsr(cpu, cpu.fx.mxcsr);
 }
 
 void sync_mxcsr(Cpu& cpu) {

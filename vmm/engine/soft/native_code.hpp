@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -35,7 +36,7 @@ struct NativeOp {
     uint8_t source_register = 0;  // of a store
 };
 
-/// Makes and keeps the host code, and moves the floating point state between guest and host.
+/// Makes and keeps the host code, and moves the floating point state between guest and host. From any thread.
 class NativeCode {
   public:
     NativeCode();
@@ -57,13 +58,13 @@ class NativeCode {
 
   private:
     using Function = void (*)(Cpu*, void*);
-    Function install(const std::string& code);
+    const NativeOp* install(const std::string& code, std::unique_ptr<NativeOp> op);
+    Function function_of(const std::string& code);
     struct Chunk;
     std::vector<std::unique_ptr<Chunk>> chunks_;
     std::unordered_map<std::string, Function> functions_;
     std::vector<std::unique_ptr<NativeOp>> ops_;
-    uint32_t host_mxcsr_ = 0x1F80;
-    bool in_guest_ = false;
+    std::mutex lock_;  // of what is above
 };
 
 /// Brings Cpu::fx.mxcsr up to date with the exception flags that the host has collected.

@@ -14,8 +14,6 @@ struct Leaf {
     uint64_t physical = 0;  // of the 4 KiB page
     bool write = true, user = true, execute = true, global = false, dirty = false;
     uint8_t key = 0;
-    uint64_t entry_address = 0;  // of the last entry, for the dirty bit
-    unsigned entry_size = 0;
 };
 
 /// Error code bits of #PF (SDM 3A, 4.7).
@@ -33,7 +31,8 @@ class Walk {
     Walk(Cpu& cpu, uint64_t linear, Access access, bool user, bool smap)
         : cpu_(cpu), linear_(linear), access_(access), user_(user), smap_(smap) {}
 
-    /// False: it faults, and Cpu::fault says how.
+    /// False: it faults, and Cpu::fault says how; or, with changed(), another CPU changed an entry meanwhile, and the
+    /// walk has to begin anew.
     bool run() {
         if (!(cpu_.cr0 & cr0_pg)) {
             leaf_ = {.physical = linear_ & 0xFFFFF000, .dirty = true};
@@ -49,9 +48,12 @@ class Walk {
         bool read = false, write = false, execute = false;
     };
     [[nodiscard]] const Rights& rights() const { return rights_; }
-    void set_dirty() {
-        const uint64_t value = physical_load(cpu_, leaf_.entry_address, leaf_.entry_size);
-        physical_store(cpu_, leaf_.entry_address, leaf_.entry_size, value | pte_dirty | pte_accessed);
+    [[nodiscard]] bool changed() const { return changed_; }
+    /// False: as run() with changed().
+    bool set_dirty() {
+        const Pending& last = pending_[pending_count_ - 1];
+        changed_ = !physical_set_bits(cpu_, last.address, last.size, last.value | pte_accessed, pte_dirty);
+        return !changed_;
     }
 
   private:
@@ -71,8 +73,6 @@ class Walk {
         address &= cpu_.physical_mask;
         value = physical_load(cpu_, address, size);
         if (!(value & pte_present)) return fault(0);
-        leaf_.entry_address = address;
-        leaf_.entry_size = size;
         leaf_.write &= (value & pte_write) != 0;
         leaf_.user &= (value & pte_user) != 0;
         if (size == 8) {
@@ -89,12 +89,15 @@ class Walk {
         return true;
     }
 
-    /// Accessed bits are set once the walk is known to be good.
-    void set_accessed() {
-        for (unsigned i = 0; i < pending_count_; ++i) {
+    /// Accessed bits are set once the walk is known to be good. An entry that changed meanwhile is not touched (SDM 3A,
+    /// 4.8: what a processor sets it sets in the entry that it has used).
+    bool set_accessed() {
+        for (unsigned i = 0; i < pending_count_ && !changed_; ++i) {
             const Pending& p = pending_[i];
-            if (!(p.value & pte_accessed)) physical_store(cpu_, p.address, p.size, p.value | pte_accessed);
+            if (!(p.value & pte_accessed))
+                changed_ = !physical_set_bits(cpu_, p.address, p.size, p.value, pte_accessed);
         }
+        return !changed_;
     }
 
     bool legacy() {
@@ -169,8 +172,7 @@ class Walk {
             return access_ == Access::read ? rights.read : access_ == Access::write ? rights.write : rights.execute;
         };
         if (!of_access(rights_)) return fault(error_present | (of_access(key) ? 0 : error_key));
-        set_accessed();
-        return true;
+        return set_accessed();
     }
 
     struct Pending {
@@ -187,10 +189,11 @@ class Walk {
     Rights rights_;
     Pending pending_[4];
     unsigned pending_count_ = 0;
+    bool changed_ = false;
 };
 
 void flush(Cpu& cpu, bool keep_global) {
-    ++cpu.engine->flushes;
+    ++cpu.counters.flushes;
     for (Tlb& tlb : cpu.tlbs) {
         unsigned kept = 0;
         for (unsigned i = 0; i < tlb.used_count; ++i) {
@@ -216,12 +219,12 @@ TlbEntry& translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool use
 }
 
 TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool user) {
-    ++cpu.engine->walks;
+    ++cpu.counters.walks;
     Walk walk(cpu, linear, access, user, &tlb == &cpu.tlbs[tlb_supervisor_smap]);
-    if (!walk.run()) return nullptr;
+    if (!walk.run()) return walk.changed() ? try_translate(cpu, tlb, linear, access, user) : nullptr;
     const Leaf leaf = walk.leaf();
     const bool sets_dirty = access == Access::write && !leaf.dirty;
-    if (sets_dirty) walk.set_dirty();
+    if (sets_dirty && !walk.set_dirty()) return try_translate(cpu, tlb, linear, access, user);
 
     TlbEntry& entry = tlb.at(linear);
     if (!entry.listed) tlb.used[tlb.used_count++] = static_cast<uint16_t>((linear >> 12) % Tlb::size);
@@ -251,7 +254,7 @@ TlbEntry* try_translate(Cpu& cpu, Tlb& tlb, uint64_t linear, Access access, bool
 void open_for_writing(Cpu& cpu, const Tlb& tlb, TlbEntry& entry) {
     if (!entry.host || entry.write == entry.page || !entry.may_write || &tlb == &cpu.tlbs[tlb_user_aligned]) return;
     if (cpu.engine->memory.window(Gpa{entry.physical}, 0x1000, GuestMemory::Intent::write).empty()) return;
-    if (cpu.engine->blocks.has_code(entry.host) || watches_data(cpu, entry.page)) return;
+    if (watches_data(cpu, entry.page) || !cpu.blocks->may_open(cpu, entry.host)) return;
     cpu.engine->memory.mark_dirty(Gpa{entry.physical}, 0x1000);
     entry.write = entry.page;
 }

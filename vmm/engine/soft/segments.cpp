@@ -58,11 +58,6 @@ void update_code_tag(Cpu& cpu) {
     const uint32_t epoch = cpu.cpl == 3 ? cpu.user_epoch : cpu.supervisor_epoch;
     cpu.code_tag = uint64_t{epoch} << 32 | (cpu.seg_base[CS] & 0xFFFFFFFF);
 }
-
-uint32_t next_epoch(SoftEngine& engine) {
-    if (engine.epoch == std::numeric_limits<uint32_t>::max()) engine.restart_epochs();
-    return ++engine.epoch;
-}
 }  // namespace
 
 void update_mode(Cpu& cpu) {
@@ -100,7 +95,7 @@ void update_mode(Cpu& cpu) {
 }
 
 void new_code_epoch(Cpu& cpu) {
-    cpu.supervisor_epoch = cpu.user_epoch = next_epoch(*cpu.engine);
+    cpu.supervisor_epoch = cpu.user_epoch = cpu.blocks->next_epoch();
     cpu.ran_local_supervisor_code = false;
     cpu.supervisor_code = cpu.tlbs.user_code() = {};
     cpu.tlbs.void_epochs();
@@ -112,7 +107,7 @@ void new_local_code_epoch(Cpu& cpu) {
 }
 
 void new_user_code_epoch(Cpu& cpu) {
-    cpu.user_epoch = next_epoch(*cpu.engine);
+    cpu.user_epoch = cpu.blocks->next_epoch();
     cpu.tlbs.user_code() = {};
     update_code_tag(cpu);
 }

@@ -3,18 +3,29 @@
 #include <algorithm>
 
 #include "vmm/engine/soft/engine_impl.hpp"
+#include "vmm/engine/soft/memory.hpp"
 #include "vmm/engine/soft/soft_vcpu.hpp"
 
 namespace viv {
 namespace soft {
 
-SoftEngine::SoftEngine(const EngineConfig& config, Clock& guest_clock, VirtualClock* retired_clock)
+SoftEngine::SoftEngine(const EngineConfig& config, Clock& guest_clock, VirtualClock* retired_clock, Turns how)
     : memory(config.memory),
       clock(guest_clock),
       retired(retired_clock),
-      blocks(config.memory, *this),
+      turns(how),
+      locks(how == Turns::none),
+      cpu_count(config.cpus),
+      standstill([this](const std::function<void(Cpu&)>& each) {
+          for (SoftVcpu* vcpu : vcpus) each(vcpu->cpu());
+      }),
+      blocks(*this, nullptr),
       trace(config.trace) {
-    memory.on_change([changed = memory_changed] { *changed = true; });
+    if (has_threads()) {
+        memory.add_observer(*this);
+    } else {
+        memory.on_change([changed = memory_changed] { *changed = true; });
+    }
     if (retired) {
         retired->on_earlier_deadline([this] {
             for (SoftVcpu* vcpu : vcpus) vcpu->kick();
@@ -22,7 +33,9 @@ SoftEngine::SoftEngine(const EngineConfig& config, Clock& guest_clock, VirtualCl
     }
 }
 
-SoftEngine::~SoftEngine() = default;
+SoftEngine::~SoftEngine() {
+    if (has_threads()) memory.remove_observer(*this);
+}
 
 Result<std::unique_ptr<Vcpu>> SoftEngine::create_vcpu(VcpuId id) {
     if (id.value != vcpus.size()) return fail("CPUs of the software engine are made in order");
@@ -35,10 +48,28 @@ void SoftEngine::forget(SoftVcpu& vcpu) {
     std::erase(vcpus, &vcpu);
 }
 
-void SoftEngine::restart_epochs() {
-    epoch = 0;
-    for (SoftVcpu* vcpu : vcpus) vcpu->cpu().jump_cache = {};
-    blocks.clear();
+void SoftEngine::regions_changed() {
+    for (SoftVcpu* vcpu : vcpus) vcpu->note_new_regions();
+    standstill.end();
+}
+
+void SoftEngine::dirt_taken() {
+    for (SoftVcpu* vcpu : vcpus) vcpu->wake();
+}
+
+void SoftEngine::tell_of_write(const std::byte* host, uint64_t size, const Cpu* writer) {
+    while (size > 0) {
+        const auto address = reinterpret_cast<uintptr_t>(host);
+        const auto piece = static_cast<unsigned>(std::min<uint64_t>(size, 0x1000 - (address & 0xFFF)));
+        const auto* page = reinterpret_cast<const std::byte*>(address & page_mask);
+        if (const uint32_t users = watch.users(page, BlockCache::chunk_mask(address, piece))) {
+            for (SoftVcpu* vcpu : vcpus) {
+                if (&vcpu->cpu() != writer && (users & (1u << vcpu->cpu().id))) vcpu->post_code_change(host, piece);
+            }
+        }
+        host += piece;
+        size -= piece;
+    }
 }
 
 void SoftEngine::set_a20(bool enabled) {
@@ -86,18 +117,20 @@ void SoftEngine::set_ioapic_routes(std::span<const IoApicRoute>) {
 }
 
 EngineCounters SoftEngine::counters() const {
-    uint64_t instructions = 0;
-    for (const SoftVcpu* vcpu : vcpus) instructions += vcpu->instructions();
-    return {{"instructions", instructions},
-            {"faults", faults},
-            {"interrupts", interrupts},
-            {"tlb.slow-accesses", slow_accesses},
-            {"tlb.walks", walks},
-            {"tlb.flushes", flushes},
-            {"blocks.lookups", block_lookups},
-            {"blocks.epochs", epoch},
-            {"blocks.decoded", blocks.decoded},
-            {"blocks.invalidated", blocks.invalidated}};
+    uint64_t instructions = 0, decoded = blocks.decoded, invalidated = blocks.invalidated, epochs = blocks.epoch;
+    CpuCounters all;
+    for (SoftVcpu* vcpu : vcpus) {
+        instructions += vcpu->instructions();
+        all += vcpu->cpu().counters;
+        if (!has_threads()) continue;
+        decoded += vcpu->cpu().blocks->decoded;
+        invalidated += vcpu->cpu().blocks->invalidated;
+        epochs += vcpu->cpu().blocks->epoch;
+    }
+    return {{"instructions", instructions},           {"faults", all.faults},    {"interrupts", all.interrupts},
+            {"tlb.slow-accesses", all.slow_accesses}, {"tlb.walks", all.walks},  {"tlb.flushes", all.flushes},
+            {"blocks.lookups", all.block_lookups},    {"blocks.epochs", epochs}, {"blocks.decoded", decoded},
+            {"blocks.invalidated", invalidated}};
 }
 
 void SoftEngine::account_time(Cpu& cpu) {
@@ -120,20 +153,21 @@ uint64_t SoftEngine::tsc(Cpu& cpu) {
 }  // namespace soft
 
 namespace {
-Result<std::unique_ptr<Engine>> make(const EngineConfig& config, Clock& clock, VirtualClock* retired) {
-    auto engine = std::make_unique<soft::SoftEngine>(config, clock, retired);
+Result<std::unique_ptr<Engine>> make(const EngineConfig& config, Clock& clock, VirtualClock* retired,
+                                     soft::Turns turns) {
+    auto engine = std::make_unique<soft::SoftEngine>(config, clock, retired, turns);
     engine->features = TRY(soft::make_features(config.cpu_model, config.cpus, config.tsc.hertz));
     engine->tsc_start = config.tsc.shows.value_or(0);
     return std::unique_ptr<Engine>(std::move(engine));
 }
 }  // namespace
 
-Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, Clock& clock) {
-    return make(config, clock, nullptr);
+Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, HostClock& clock) {
+    return make(config, clock, nullptr, soft::Turns::none);
 }
 
 Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, VirtualClock& clock) {
-    return make(config, clock, &clock);
+    return make(config, clock, &clock, soft::Turns::taken);
 }
 
 }  // namespace viv

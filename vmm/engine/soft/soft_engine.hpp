@@ -7,11 +7,14 @@
 
 namespace viv {
 
-/// The software CPU. `clock` is guest time: for the time stamp counter and the local APICs' timers. Its CPUs take
-/// turns: one run() at a time does something, whatever thread it is called from.
-Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, Clock& clock);
+/// The software CPU. `clock` is guest time: for the time stamp counter and the local APICs' timers. Each CPU is run by
+/// a thread of its own, and run() waits inside while it is halted. The clock's timers, all calls of the engine but
+/// those "from any thread", and changes of the memory's regions come under the machine lock, which
+/// VcpuHost::hold_memory() takes.
+Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, HostClock& clock);
 
-/// The same on virtual time: the engine retires its instructions into `clock`, before every callback into the host and
+/// The same on virtual time, where CPUs take turns: one run() at a time does something, whatever thread it is called
+/// from. The engine retires its instructions into `clock`, before every callback into the host and
 /// at the end of every run(), and ends a run() with Stop::kicked when something was armed that is due earlier than
 /// what was due when it began. The machine only skips and runs what is due.
 Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, VirtualClock& clock);

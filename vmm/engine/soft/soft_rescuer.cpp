@@ -221,7 +221,9 @@ struct Prepared {
 class SoftRescuer final : public Rescuer {
   public:
     explicit SoftRescuer(GuestMemory& memory)
-        : engine_(EngineConfig{.memory = memory}, clock_, nullptr), vcpu_(engine_, VcpuId{0}) {}
+        : engine_(EngineConfig{.memory = memory}, clock_, nullptr, Turns::taken), vcpu_(engine_, VcpuId{0}) {
+        engine_.locks = true;  // the other engine's CPUs go on
+    }
     ~SoftRescuer() override {
         for (const Prepared& entry : prepared_) {
             if (entry.block) BlockCache::release(entry.block);

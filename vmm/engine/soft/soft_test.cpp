@@ -210,7 +210,7 @@ TEST_CASE("A state comes back as it was set") {
 
 TEST_CASE("When the code epochs run out they start again without losing the code") {
     TestMachine m;
-    static_cast<soft::SoftEngine&>(*m.engine).epoch = 0xFFFFFFFD;
+    static_cast<soft::SoftEngine&>(*m.engine).blocks.epoch = 0xFFFFFFFD;
     // again: mov al, 1; out 80h, al; cmp al, 9; jne again -- the port's device changes the immediate, in the end to 9.
     m.code(0x1000, {0xB0, 0x01, 0xE6, 0x80, 0x3C, 0x09, 0x75, 0xF8, 0xF4});
     uint8_t value = 1;
@@ -218,7 +218,7 @@ TEST_CASE("When the code epochs run out they start again without losing the code
     m.start_real(0x1000);
     CHECK(m.run() == Stop::halted);
     CHECK((m.state().gpr[RAX] & 0xFF) == 9);
-    CHECK(static_cast<soft::SoftEngine&>(*m.engine).epoch < 100);
+    CHECK(static_cast<soft::SoftEngine&>(*m.engine).blocks.epoch < 100);
 }
 
 TEST_CASE(

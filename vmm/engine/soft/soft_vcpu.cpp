@@ -2,6 +2,7 @@
 #include "vmm/engine/soft/soft_vcpu.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <utility>
 
@@ -36,6 +37,9 @@ SoftVcpu::SoftVcpu(SoftEngine& engine, VcpuId id)
     cpu_->apic = &apic_;
     cpu_->id = id.value;
     cpu_->features = &engine.features;
+    if (engine.has_threads()) own_blocks_ = std::make_unique<BlockCache>(engine, &engine.watch);
+    cpu_->blocks = own_blocks_ ? own_blocks_.get() : &engine.blocks;
+    cpu_->blocks->add_user(*cpu_);
     cpu_->random ^= id.value;
     if (engine.tsc_start != 0) {
         cpu_->tsc_offset = engine.tsc_start - ticks_in(engine.clock.now().ns, engine.features.tsc_hertz);
@@ -46,10 +50,55 @@ SoftVcpu::SoftVcpu(SoftEngine& engine, VcpuId id)
 
 SoftVcpu::~SoftVcpu() {
     engine_.forget(*this);
+    own_blocks_.reset();
+    if (!engine_.has_threads()) engine_.blocks.remove_user(*cpu_);
 }
 
 void SoftVcpu::wake() {
     cpu_->attention.store(true);
+    if (!asleep_.load()) return;
+    const std::lock_guard hold(sleep_lock_);
+    awake_.notify_one();
+}
+
+/// Until somebody asks for attention. Each side writes its flag before it reads the other's.
+void SoftVcpu::sleep() {
+    Cpu& cpu = *cpu_;
+    const HostCall call(cpu);
+    std::unique_lock hold(sleep_lock_);
+    asleep_.store(true);
+    if (cpu.monitor.waits) {
+        // Nobody tells of a write to the monitored line.
+        constexpr auto between_looks = std::chrono::microseconds(50);
+        awake_.wait_for(hold, between_looks, [&cpu] { return cpu.attention.load(); });
+    } else {
+        awake_.wait(hold, [&cpu] { return cpu.attention.load(); });
+    }
+    asleep_.store(false);
+}
+
+void SoftVcpu::post_code_change(const std::byte* host, unsigned size) {
+    {
+        const std::lock_guard hold(changes_lock_);
+        changes_.push_back({host, size});
+    }
+    code_changed_.store(true);
+    wake();
+}
+
+void SoftVcpu::take_code_changes() {
+    if (!take(code_changed_)) return;
+    std::vector<CodeChange> changes;
+    {
+        const std::lock_guard hold(changes_lock_);
+        changes.swap(changes_);
+    }
+    for (const CodeChange& change : changes) cpu_->blocks->forget(change.host, change.size);
+}
+
+void SoftVcpu::note_new_regions() {
+    cpu_->regions_changed.store(true);
+    wake();
 }
 void SoftVcpu::kick() {
     kicked_ = true;
@@ -64,6 +113,7 @@ void SoftVcpu::inject_nmi() {
     wake();
 }
 void SoftVcpu::post_init() {
+    startup_ = -1;  // one that came before is over
     init_ = true;
     wake();
 }
@@ -77,15 +127,22 @@ uint64_t SoftVcpu::instructions() const {
 }
 
 Stop SoftVcpu::run(VcpuHost& host, uint64_t budget) {
-    const std::lock_guard lock(engine_.running);
+    std::unique_lock turn(engine_.running, std::defer_lock);
+    if (!engine_.has_threads()) turn.lock();
     Cpu& cpu = *cpu_;
     cpu.host = &host;
     cpu.remaining = static_cast<int64_t>(std::min<uint64_t>(budget, std::numeric_limits<int64_t>::max() / 2));
     cpu.slice_start = cpu.remaining;
     engine_.native.enter_guest(cpu);
+    if (engine_.has_threads()) engine_.standstill.enter(cpu);
     const bool traced = engine_.trace && engine_.trace->choice().instructions;
-    while (serve()) {
-        engine_.blocks.collect();
+    while (true) {
+        if (!serve()) {
+            if (stop_ != Stop::halted || !engine_.has_threads()) break;
+            sleep();
+            continue;
+        }
+        cpu.blocks->collect();
         cpu.block = nullptr;
         try {
             const bool singly =
@@ -102,12 +159,13 @@ Stop SoftVcpu::run(VcpuHost& host, uint64_t budget) {
     }
     engine_.account_time(cpu);
     engine_.native.leave_guest(cpu);
+    if (engine_.has_threads()) engine_.standstill.leave(cpu);
     cpu.host = nullptr;
     return stop_;
 }
 
 void deliver_from_block(Cpu& cpu, const Fault& fault) {
-    ++cpu.engine->faults;
+    ++cpu.counters.faults;
     cpu.debug_pending = 0;  // what the instruction accessed it will access again
     if (cpu.block) {
         refund(cpu, cpu.at);
@@ -210,6 +268,21 @@ void SoftVcpu::check_dirty_epoch() {
     }
 }
 
+/// What happened to guest memory, apart from this CPU's own writes.
+void SoftVcpu::check_memory() {
+    check_dirty_epoch();
+    if (take(cpu_->regions_changed)) {
+        cpu_->blocks->clear();
+        flush_tlb(*cpu_);
+    }
+    if (engine_.memory_changed->exchange(false)) {
+        engine_.blocks.clear();
+        for (SoftVcpu* vcpu : engine_.vcpus) flush_tlb(vcpu->cpu());
+    }
+    take_code_changes();
+    static_cast<void>(cpu_->blocks->memory_moved());
+}
+
 bool SoftVcpu::serve_reset_messages() {
     Cpu& cpu = *cpu_;
     if (take(init_)) {
@@ -268,7 +341,7 @@ void SoftVcpu::take_interrupt() {
         vector = *pending;
         apic_.accept(vector);
     }
-    ++engine_.interrupts;
+    ++cpu.counters.interrupts;
     deliver(cpu, Fault{vector, false, 0, 0}, Source::external);
     // What it interrupted may have been looked at with another stack or privilege; look again at once.
     cpu.attention.store(true, std::memory_order_relaxed);
@@ -286,12 +359,11 @@ bool SoftVcpu::serve() {
         return stop(Stop::kicked);
     }
     if (attention || cpu.remaining == cpu.slice_start) {
-        check_dirty_epoch();
-        if (engine_.memory_changed->exchange(false)) {
-            engine_.blocks.clear();
-            for (SoftVcpu* vcpu : engine_.vcpus) flush_tlb(vcpu->cpu());
+        if (engine_.has_threads() && engine_.standstill.wanted()) {
+            engine_.standstill.leave(cpu);
+            engine_.standstill.enter(cpu);
         }
-        static_cast<void>(engine_.blocks.memory_moved());
+        check_memory();
         const uint64_t physical_mask = engine_.a20_enabled ? ~uint64_t{0} : ~uint64_t{0x100000};
         if (cpu.physical_mask != physical_mask) {
             cpu.physical_mask = physical_mask;
@@ -326,7 +398,7 @@ bool SoftVcpu::serve() {
         }
     }
     if (cpu.shutdown) return stop(Stop::shutdown);
-    if (cpu.remaining <= 0) return stop(Stop::budget);
+    if (std::exchange(cpu.yields, false) || cpu.remaining <= 0) return stop(Stop::budget);
     return true;
 }
 

@@ -190,7 +190,10 @@ Flow translate_instruction(SoftEngine& engine, const Decoded& d, uint8_t flavour
     if (has_instruction(engine.features.set, d.z)) {
         if (const auto flow = translate_native(engine, d, flavour, out)) return *flow;
         Translator translator(engine.features.set, d, flavour, out);
-        if (translator.run() && out.handler) return translator.flow();
+        if (translator.run() && out.handler) {
+            if (const Handler handler = handler_among_others(engine, d)) out.handler = handler;
+            return translator.flow();
+        }
     }
     out.handler = ending<undefined>;
     return Flow::ends;
