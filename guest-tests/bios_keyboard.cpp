@@ -53,6 +53,7 @@ tick_hook:                      # INT 1Ch: after some ticks a space, as if from 
     pushw %ax
     pushw $0
     popw %ds
+    movw %ss, tick_stack
     incl tick_calls
     cmpl $6, tick_calls
     jne 9f
@@ -72,6 +73,7 @@ tick_hook:                      # INT 1Ch: after some ticks a space, as if from 
 extern "C" {
 extern char break_hook[], system_hook[], tick_hook[];
 volatile uint32_t break_calls, tick_calls;
+volatile uint16_t tick_stack;
 volatile uint8_t request_calls[2];
 uint32_t old_system;
 }
@@ -289,6 +291,17 @@ void test_special_keys() {
     send(0xC5);
     check_equal(call(0x1200).ah() & 0x01, 0, "the pause is over and no Ctrl is down");
     check_equal(peek8(0x40, 0x18) & 0x08, 0, "nor the pause's bit set");
+
+    while (key() != none) continue;
+    uint16_t own_stack;
+    asm("movw %%ss, %0" : "=r"(own_stack));
+    tick_calls = 0;
+    hook(0x1C, reinterpret_cast<uint32_t>(tick_hook));
+    check_equal(call(0x1000).ax(), 0x3920, "INT 16h/10 waits for a key");
+    hook(0x1C, old_tick);
+    check(tick_calls >= 6, "while ticks go on");
+    check_equal(tick_stack, own_stack, "which find the caller's stack");
+    send(0xB9);
     check_equal(key(), none, "and its key is swallowed");
     press(0x39);
     check_equal(key(), 0x3920, "the next one is not");

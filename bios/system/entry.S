@@ -69,7 +69,7 @@ vectors_end:
     service_entry int13_disk, disk_service
     service_entry int14_serial, serial_service
     service_entry int15_services, system_service
-    service_entry int16_keyboard, keyboard_service
+    service_entry int16_services, keyboard_service
     service_entry int17_printer, printer_service
     service_entry int1a_clock, time_service
     service_entry int70_clock, clock_interrupt
@@ -99,6 +99,33 @@ int15_system:
     movw %sp, %bp
     andb $0xFE, 6(%bp)
     popw %bp
+    iretw
+
+# 00h and 10h wait on the caller's stack, as in the BIOS of a PC: some programs leave the wait by their timer interrupt and
+# go on with the SS that they find (KolibriOS's loader). The services take a key or set ZF, with interrupts closed.
+.globl int16_keyboard
+int16_keyboard:
+    testb $0xEF, %ah
+    jnz int16_services
+    cli
+    pushw %ax
+    pushfw
+    pushw %cs
+    callw int16_services
+    jnz 2f
+    movw $0x9002, %ax       # the keyboard is waited for
+    int $0x15
+1:  cli
+    popw %ax
+    pushw %ax
+    pushfw
+    pushw %cs
+    callw int16_services
+    jnz 2f
+    sti
+    hlt
+    jmp 1b
+2:  addw $2, %sp
     iretw
 
 # ---- Boot -----------------------------------------------------------------------------------------------------------

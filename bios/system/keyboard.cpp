@@ -59,16 +59,13 @@ bool find_key(KeyboardKind kind, uint16_t& word) {
     }
 }
 
+// The door (entry.S) calls with interrupts closed, and waits and calls again as long as ZF is set.
 void read_key(Registers& r, KeyboardKind kind) {
     uint16_t word;
-    disable_interrupts();
-    if (!find_key(kind, word)) {
-        tell_device_busy(2);
-        disable_interrupts();
-        while (!find_key(kind, word)) wait_for_interrupt();
-    }
+    if (!find_key(kind, word)) return r.set_zero();
     remove_key(get(bda::keyboard_head));
     r.ax() = word;
+    r.clear_zero();
 }
 
 void peek_key(Registers& r, KeyboardKind kind) {

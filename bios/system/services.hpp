@@ -20,10 +20,7 @@ extern const uint8_t diskette_parameters[];
 extern const uint8_t system_configuration[];
 }
 
-// An INT 15h hook's answer to "a device is busy" / "is ready" (AH=90h, 91h).
-inline void tell_device_busy(uint8_t device) {
-    call_int15(0x9000u | device);
-}
+// Tells an INT 15h hook that a device is ready (AH=91h).
 inline void tell_device_ready(uint8_t device) {
     call_int15(0x9100u | device);
 }
