@@ -1,8 +1,7 @@
 #include <cstdint>
-#include <mutex>
 #include <span>
 
-#include "devices/interrupt/isa_irqs.hpp"
+#include "devices/fuzz_board.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/pci_card_test.hpp"
 #include "devices/pci/piix3.hpp"
@@ -10,63 +9,21 @@
 
 using namespace viv;
 
-namespace {
-
-struct NoSystem final : SystemControl {
-    void request_reset(std::string_view) override {}
-    void request_power_off(std::string_view) override {}
-    void request_exit(uint8_t) override {}
-    void set_a20(A20Gate, bool) override {}
-    [[nodiscard]] bool a20() const override { return true; }
-    void request_cpu_init(std::string_view) override {}
-};
-
-struct Board {
-    std::unique_ptr<Device> make(DeviceMaker maker, uint32_t device, std::vector<DeviceRange> ranges = {},
-                                 uint32_t function = 0) {
-        node.set_cells("reg", std::array<uint32_t, 2>{device, function});
-        DeviceContext context{node,  "/fuzz", std::move(ranges), {&isa.pins[9]}, ports, memory_bus, memory,
-                              clock, loop,    services,          system,         0};
-        auto made = maker(context);
-        VIV_ASSERT(made.has_value());
-        return std::move(*made);
-    }
-    TreeNode node{"fuzz", {}, {}};
-    NoSystem system;
-    IsaIrqs isa;
-    Bus ports{Bus::Kind::ports};
-    Bus memory_bus{Bus::Kind::memory};
-    GuestMemory memory;
-    ManualClock clock;
-    Services services;
-    std::mutex lock;
-    EventLoop loop{lock};
-};
-
-}  // namespace
-
 // The input is a row of operations on a bus with bridges and two cards: configuration, port and memory accesses, saves
 // and loads. What is decoded must always be what the registers say.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    Board board;
+    FuzzBoard board;
     board.services.provide(board.isa);
     static_cast<void>(board.memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "RAM"));
     std::vector<std::unique_ptr<Device>> devices;
-    devices.push_back(board.make(make_i440fx, 0, {{DeviceRange::Space::ports, 0xCF8, 8}}));
-    devices.push_back(board.make(make_piix3, 1));
-    devices.push_back(board.make(make_piix4_pm, 1, {{DeviceRange::Space::ports, 0xB2, 2}}, 3));
-    devices.push_back(board.make(TestCard::make, 2));
-    devices.push_back(board.make(TestCard::make, 3));
+    devices.push_back(board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}}));
+    devices.push_back(board.make(make_piix3, {}, 1));
+    devices.push_back(board.make(make_piix4_pm, {{DeviceRange::Space::ports, 0xB2, 2}}, 1, 3));
+    devices.push_back(board.make(TestCard::make, {}, 2));
+    devices.push_back(board.make(TestCard::make, {}, 3));
 
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input](unsigned bytes) -> uint32_t {
-        uint32_t value = 0;
-        for (unsigned i = 0; i < bytes && !input.empty(); ++i) {
-            value = value << 8 | input.front();
-            input = input.subspan(1);
-        }
-        return value;
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input](unsigned bytes) { return input.number(bytes); };
     for (unsigned steps = 0; steps < 500 && !input.empty(); ++steps) {
         const uint32_t kind = take(1);
         const auto width = static_cast<uint8_t>(1u << (kind >> 3 & 3));

@@ -1,8 +1,8 @@
 #include <array>
 #include <cstdint>
-#include <mutex>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/storage/ahci.hpp"
 #include "devices/storage/ata_disk.hpp"
@@ -13,15 +13,6 @@ using namespace viv;
 
 namespace {
 
-struct NoSystem final : SystemControl {
-    void request_reset(std::string_view) override {}
-    void request_power_off(std::string_view) override {}
-    void request_exit(uint8_t) override {}
-    void set_a20(A20Gate, bool) override {}
-    [[nodiscard]] bool a20() const override { return true; }
-    void request_cpu_init(std::string_view) override {}
-};
-
 constexpr uint64_t base = 0xE0000000, list = 0x1000, received = 0x2000, table = 0x4000;
 
 }  // namespace
@@ -29,23 +20,12 @@ constexpr uint64_t base = 0xE0000000, list = 0x1000, received = 0x2000, table = 
 // The input is a row of operations: commands with a FIS, a packet and a table from the input, register accesses, bytes
 // of memory, time, saves and loads. Port 0 has a disk with a bad sector, port 1 a CD-ROM drive.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    TreeNode node{"fuzz", {}, {}};
-    NoSystem system;
-    Bus ports{Bus::Kind::ports};
-    Bus memory_bus{Bus::Kind::memory};
-    GuestMemory memory;
-    ManualClock clock;
-    Services services;
-    std::mutex lock;
-    EventLoop loop{lock};
+    FuzzBoard board;
+    GuestMemory& memory = board.memory;
+    Bus& memory_bus = board.memory_bus;
     static_cast<void>(memory.add(Gpa{0}, 0x40000, GuestMemory::Kind::ram, "RAM"));
-    node.set_cells("reg", std::array<uint32_t, 2>{0, 0});
-    DeviceContext context{
-        node,   "/fuzz", {{DeviceRange::Space::ports, 0xCF8, 8}}, {}, ports, memory_bus, memory, clock, loop, services,
-        system, 0};
-    const auto bridge = make_i440fx(context);
-    VIV_ASSERT(bridge.has_value());
-    Ahci ahci(clock);
+    const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
+    Ahci ahci(board.clock);
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
     ahci.attach(0,
@@ -53,19 +33,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     auto cdrom = std::make_unique<AtapiCdrom>(ahci.device_state(1), CdromDrive::Place{}, AtaWire::serial);
     cdrom->drive().load(std::make_unique<MemoryImage>(size_t{50} * 2048, ImageAccess::read_only));
     ahci.attach(1, std::move(cdrom));
-    node.set_cells("reg", std::array<uint32_t, 2>{3, 0});
+    auto context = board.context_at(3);
     VIV_ASSERT(ahci.pci().attach(context).has_value());
-    PciBus& bus = *services.find<PciBus>();
+    PciBus& bus = *board.services.find<PciBus>();
     bus.config_write({0, 3, 0}, pci::BAR0 + 20, 4, base);
     bus.config_write({0, 3, 0}, pci::COMMAND, 2, pci::MEMORY_SPACE | pci::BUS_MASTER);
 
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input]() -> uint8_t {
-        if (input.empty()) return 0;
-        const uint8_t byte = input.front();
-        input = input.subspan(1);
-        return byte;
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
     const auto port_write = [&](unsigned port, uint64_t offset, uint32_t value) {
         memory_bus.write(base + ahci::first_port + port * ahci::port_span + offset, 4, value);
     };
@@ -114,11 +89,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 5: memory_bus.read(base + take() * 4 + (kind >> 6), 4); break;
             case 6: memory.store(Gpa{list + take()}, take()); break;
             case 7: {
-                clock.advance(std::chrono::microseconds(kind));
+                board.clock.advance(std::chrono::microseconds(kind));
                 if (kind >> 3 != 0) break;
-                auto commit = ahci.prepare_load(ahci.save());
-                VIV_ASSERT(commit.has_value());
-                (*commit)();
+                save_and_load(ahci);
                 break;
             }
         }

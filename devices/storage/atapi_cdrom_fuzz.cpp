@@ -3,6 +3,7 @@
 #include <memory>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/storage/atapi_cdrom.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
@@ -23,13 +24,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     drive.load(disc(100));
     channel.attach(0, std::move(made));
     BusDevice& ports = channel.command_block();
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input]() -> uint8_t {
-        if (input.empty()) return 0;
-        const uint8_t byte = input.front();
-        input = input.subspan(1);
-        return byte;
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
     for (unsigned steps = 0; steps < 1000 && !input.empty(); ++steps) {
         const uint8_t kind = take();
         const uint8_t offset = kind >> 3 & 7;
@@ -74,9 +70,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                     const auto done = drive.insert(disc(take()));
                 break;
             case 7: {
-                auto commit = channel.prepare_load(channel.save());
-                VIV_ASSERT(commit.has_value());
-                (*commit)();
+                save_and_load(channel);
                 break;
             }
         }

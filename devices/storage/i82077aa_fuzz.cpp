@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 
@@ -39,13 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     chip.attach(0, std::make_unique<FloppyDrive>(chip.drive_state(0), uint8_t{0}, FloppyType::d1440k));
     chip.attach(1, std::make_unique<FloppyDrive>(chip.drive_state(1), uint8_t{1}, FloppyType::d2880k));
     VIV_ASSERT(chip.drive(0)->load(std::make_unique<MemoryImage>(size_t{80} * 512)));
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input]() -> uint8_t {
-        if (input.empty()) return 0;
-        const uint8_t byte = input.front();
-        input = input.subspan(1);
-        return byte;
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
     chip.main_ports().write({2, 1}, 0x0C);
     clock.advance(std::chrono::milliseconds(1));
     for (unsigned steps = 0; steps < 2000 && !input.empty(); ++steps) {
@@ -76,9 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 }
                 break;
             case 7: {
-                auto commit = chip.prepare_load(chip.save());
-                VIV_ASSERT(commit.has_value());
-                (*commit)();
+                save_and_load(chip);
                 break;
             }
         }

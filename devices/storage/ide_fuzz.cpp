@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
@@ -17,13 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         channel.attach(unit, std::make_unique<AtaDisk>(channel.device_state(unit), std::move(image), AtaDisk::Place{}));
     }
     BusDevice& ports = channel.command_block();
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input]() -> uint8_t {
-        if (input.empty()) return 0;
-        const uint8_t byte = input.front();
-        input = input.subspan(1);
-        return byte;
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
     for (unsigned steps = 0; steps < 2000 && !input.empty(); ++steps) {
         const uint8_t kind = take();
         const uint8_t offset = kind >> 3 & 7;
@@ -44,9 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             }
             case 5: channel.control_block().write({0, 1}, take()); break;
             case 6: {
-                auto commit = channel.prepare_load(channel.save());
-                VIV_ASSERT(commit.has_value());
-                (*commit)();
+                save_and_load(channel);
                 break;
             }
             case 7: {

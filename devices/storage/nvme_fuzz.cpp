@@ -1,8 +1,8 @@
 #include <array>
 #include <cstdint>
-#include <mutex>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 #include "devices/storage/nvme.hpp"
@@ -10,15 +10,6 @@
 using namespace viv;
 
 namespace {
-
-struct NoSystem final : SystemControl {
-    void request_reset(std::string_view) override {}
-    void request_power_off(std::string_view) override {}
-    void request_exit(uint8_t) override {}
-    void set_a20(A20Gate, bool) override {}
-    [[nodiscard]] bool a20() const override { return true; }
-    void request_cpu_init(std::string_view) override {}
-};
 
 constexpr uint64_t base = 0xE0000000, vectors = 0xE1000000;
 constexpr PciAddress at{0, 4, 0};
@@ -28,39 +19,23 @@ constexpr PciAddress at{0, 4, 0};
 // The input is a row of operations: commands into the admin queue and two others, register accesses, bytes of memory,
 // time, saves and loads.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    TreeNode node{"fuzz", {}, {}};
-    NoSystem system;
-    Bus ports{Bus::Kind::ports};
-    Bus memory_bus{Bus::Kind::memory};
-    GuestMemory memory;
-    ManualClock clock;
-    Services services;
-    std::mutex lock;
-    EventLoop loop{lock};
+    FuzzBoard board;
+    GuestMemory& memory = board.memory;
+    Bus& memory_bus = board.memory_bus;
     static_cast<void>(memory.add(Gpa{0}, 0x40000, GuestMemory::Kind::ram, "RAM"));
-    node.set_cells("reg", std::array<uint32_t, 2>{0, 0});
-    DeviceContext context{
-        node,   "/fuzz", {{DeviceRange::Space::ports, 0xCF8, 8}}, {}, ports, memory_bus, memory, clock, loop, services,
-        system, 0};
-    const auto bridge = make_i440fx(context);
-    VIV_ASSERT(bridge.has_value());
+    const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
-    Nvme nvme(std::make_unique<NvmeDisk>(std::move(image), "FUZZ"), clock);
-    node.set_cells("reg", std::array<uint32_t, 2>{at.device, 0});
+    Nvme nvme(std::make_unique<NvmeDisk>(std::move(image), "FUZZ"), board.clock);
+    auto context = board.context_at(at.device);
     VIV_ASSERT(nvme.pci().attach(context).has_value());
-    PciBus& bus = *services.find<PciBus>();
+    PciBus& bus = *board.services.find<PciBus>();
     bus.config_write(at, pci::BAR0, 4, base);
     bus.config_write(at, pci::BAR0 + 16, 4, vectors);
     bus.config_write(at, pci::COMMAND, 2, pci::MEMORY_SPACE | pci::BUS_MASTER);
 
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input]() -> uint8_t {
-        if (input.empty()) return 0;
-        const uint8_t byte = input.front();
-        input = input.subspan(1);
-        return byte;
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
     // Queues of eight entries, one page each.
     const auto commands_of = [](uint64_t queue) { return 0x2000 + queue * 0x2000; };
     std::array<uint32_t, 3> tails{};
@@ -119,11 +94,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 }
                 break;
             case 7: {
-                clock.advance(std::chrono::microseconds(kind));
+                board.clock.advance(std::chrono::microseconds(kind));
                 if (kind >> 3 != 0) break;
-                auto commit = nvme.prepare_load(nvme.save());
-                VIV_ASSERT(commit.has_value());
-                (*commit)();
+                save_and_load(nvme);
                 break;
             }
         }

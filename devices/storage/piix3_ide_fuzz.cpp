@@ -1,7 +1,7 @@
 #include <cstdint>
-#include <mutex>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
@@ -9,61 +9,27 @@
 
 using namespace viv;
 
-namespace {
-
-struct NoSystem final : SystemControl {
-    void request_reset(std::string_view) override {}
-    void request_power_off(std::string_view) override {}
-    void request_exit(uint8_t) override {}
-    void set_a20(A20Gate, bool) override {}
-    [[nodiscard]] bool a20() const override { return true; }
-    void request_cpu_init(std::string_view) override {}
-};
-
-}  // namespace
-
 // The input is the descriptor table, then a row of operations: commands of the drive, registers of the bus master,
 // data port accesses, saves and loads.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    TreeNode node{"fuzz", {}, {}};
-    NoSystem system;
-    Bus ports{Bus::Kind::ports};
-    Bus memory_bus{Bus::Kind::memory};
-    GuestMemory memory;
-    ManualClock clock;
-    Services services;
-    std::mutex lock;
-    EventLoop loop{lock};
+    FuzzBoard board;
+    GuestMemory& memory = board.memory;
+    Bus& ports = board.ports;
     static_cast<void>(memory.add(Gpa{0}, 0x40000, GuestMemory::Kind::ram, "RAM"));
     IdeChannel channel{IrqLine{}};
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
     channel.attach(0, std::make_unique<AtaDisk>(channel.device_state(0), std::move(image), AtaDisk::Place{}));
-    services.provide(channel, "primary");
-    const auto make = [&](DeviceMaker maker, uint32_t device, uint32_t function, std::vector<DeviceRange> ranges) {
-        node.set_cells("reg", std::array<uint32_t, 2>{device, function});
-        DeviceContext context{node,  "/fuzz", std::move(ranges), {},     ports, memory_bus, memory,
-                              clock, loop,    services,          system, 0};
-        auto made = maker(context);
-        VIV_ASSERT(made.has_value());
-        return std::move(*made);
-    };
-    const auto bridge = make(make_i440fx, 0, 0, {{DeviceRange::Space::ports, 0xCF8, 8}});
-    const auto ide = make(make_piix3_ide, 1, 1, {});
-    PciBus& bus = *services.find<PciBus>();
+    board.services.provide(channel, "primary");
+    const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
+    const auto ide = board.make(make_piix3_ide, {}, 1, 1);
+    PciBus& bus = *board.services.find<PciBus>();
     bus.config_write({0, 1, 1}, pci::BAR0 + 16, 4, 0xC000);
     bus.config_write({0, 1, 1}, pci::COMMAND, 2, pci::IO_SPACE | pci::BUS_MASTER);
 
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input]() -> uint8_t {
-        if (input.empty()) return 0;
-        const uint8_t byte = input.front();
-        input = input.subspan(1);
-        return byte;
-    };
-    const auto first = input.first(std::min<size_t>(input.size(), 64));
-    memory.write(Gpa{0x1000}, std::as_bytes(first));
-    input = input.subspan(first.size());
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
+    memory.write(Gpa{0x1000}, std::as_bytes(input.some(64)));
     ports.write(0xC004, 4, 0x1000);
     BusDevice& block = channel.command_block();
     for (unsigned steps = 0; steps < 300 && !input.empty(); ++steps) {
@@ -83,9 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 5: block.read({0, 2}); break;
             case 6: memory.store(Gpa{0x1000u + (kind >> 3) * 4}, uint32_t{take()} << 24 | uint32_t{take()} << 8); break;
             case 7: {
-                auto commit = ide->prepare_load(ide->save());
-                VIV_ASSERT(commit.has_value());
-                (*commit)();
+                save_and_load(*ide);
                 break;
             }
         }

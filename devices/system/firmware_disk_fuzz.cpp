@@ -2,6 +2,7 @@
 #include <cstring>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 #include "devices/system/firmware_disk.hpp"
@@ -50,12 +51,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FirmwareDisk firmware(memory, memory_bus, system, drives);
     VIV_ASSERT(ports.map(0xB40, 16, firmware, "firmware"));
 
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input](void* to, size_t bytes) {
-        const size_t got = std::min(bytes, input.size());
-        std::memcpy(to, input.data(), got);
-        input = input.subspan(got);
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input](void* to, size_t bytes) { input.bytes(to, bytes); };
     for (unsigned steps = 0; steps < 256 && !input.empty(); ++steps) {
         uint8_t kind = 0;
         take(&kind, 1);

@@ -3,60 +3,25 @@
 #include <cstring>
 #include <span>
 
+#include "devices/fuzz_board.hpp"
 #include "devices/system/fw_cfg.hpp"
 
 using namespace viv;
 
-namespace {
-
-struct FakeSystem final : SystemControl {
-    void request_reset(std::string_view) override {}
-    void request_power_off(std::string_view) override {}
-    void request_exit(uint8_t) override {}
-    void set_a20(A20Gate, bool) override {}
-    [[nodiscard]] bool a20() const override { return true; }
-    void request_cpu_init(std::string_view) override {}
-};
-
-}  // namespace
-
 // The input is a row of operations: a kind, then a DMA control block or a port access.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    GuestMemory memory;
+    FuzzBoard board;
+    GuestMemory& memory = board.memory;
+    Bus& ports = board.ports;
     VIV_ASSERT(memory.add(Gpa{0}, 0x4000, GuestMemory::Kind::ram, "low"));
     VIV_ASSERT(memory.add(Gpa{0x8000}, 0x1000, GuestMemory::Kind::rom, "rom"));
-    Bus ports{Bus::Kind::ports};
-    Bus memory_bus{Bus::Kind::memory};
-    ManualClock clock;
-    std::mutex lock;
-    EventLoop loop{lock};
-    Services services;
-    FakeSystem system;
-    const TreeNode node{"fw-cfg", {}, {}};
-    DeviceContext context{.node = node,
-                          .path = "/fw-cfg",
-                          .ranges = {{DeviceRange::Space::ports, 0x510, 12}},
-                          .irqs = {},
-                          .ports = ports,
-                          .memory_bus = memory_bus,
-                          .memory = memory,
-                          .clock = clock,
-                          .loop = loop,
-                          .services = services,
-                          .system = system,
-                          .wall_time = 0};
-    const auto device = make_fw_cfg(context);
-    VIV_ASSERT(device.has_value());
-    auto* config = services.find<FwCfg>();
+    const auto device = board.make(make_fw_cfg, {{DeviceRange::Space::ports, 0x510, 12}});
+    auto* config = board.services.find<FwCfg>();
     config->add_file("bootorder", std::vector<std::byte>(10, std::byte{1}));
     config->add_file("etc/acpi/tables", std::vector<std::byte>(5000, std::byte{2}));
 
-    std::span<const uint8_t> input(data, size);
-    const auto take = [&input](void* to, size_t bytes) {
-        const size_t got = std::min(bytes, input.size());
-        std::memcpy(to, input.data(), got);
-        input = input.subspan(got);
-    };
+    FuzzInput input(data, size);
+    const auto take = [&input](void* to, size_t bytes) { input.bytes(to, bytes); };
     for (unsigned steps = 0; steps < 256 && !input.empty(); ++steps) {
         uint8_t kind = 0;
         take(&kind, 1);
@@ -80,8 +45,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             ports.write(port, width, value);
         }
     }
-    auto commit = (*device)->prepare_load((*device)->save());
-    VIV_ASSERT(commit.has_value());
-    (*commit)();
+    save_and_load(*device);
     return 0;
 }
