@@ -1,6 +1,8 @@
 #include "devices/storage/ahci.hpp"
 
 #include "devices/storage/ahci_rig_test.hpp"
+#include "devices/storage/drive_registry.hpp"
+#include "devices/storage/image/temporary_file_test.hpp"
 
 using namespace viv;
 using namespace viv::ahci;
@@ -436,4 +438,24 @@ TEST_CASE("A state that the AHCI controller never has is refused") {
     CHECK(refused("ports/0", "errors", 1));
     CHECK(refused("ports/0/drive", "tag", 32));
     CHECK(refused("ports/0/drive", "phase", 9));
+}
+
+TEST_CASE("A SATA controller's node makes the drives that have images and registers them") {
+    const TemporaryFile file(numbered_sectors(200));
+    PciBoard board;
+    DriveRegistry drives;
+    board.services.provide<DriveRegistry>(drives);
+    board.node.ensure_child("drive@1").set_string("viv,image", file.path());
+    board.node.ensure_child("drive@1").set_flag("viv,snapshot");
+    board.node.ensure_child("drive@5").set_string("viv,drive-type", "cdrom");
+    board.make_function(make_ahci, 6);
+    REQUIRE(drives.entries().size() == 2);
+    CHECK(drives.entries()[0].name == "disk0");
+    CHECK(drives.entries()[0].bios_number == 0x80);
+    CHECK(drives.entries()[0].drive->medium()->sectors() == 200);
+    CHECK(drives.entries()[1].name == "cdrom0");
+    CHECK(drives.entries()[1].drive->medium() == nullptr);
+    board.node.ensure_child("drive@1").set_string("viv,image", "/nonexistent.img");
+    board.node.set_cells("reg", std::array<uint32_t, 2>{7, 0});
+    CHECK_FALSE(board.try_make(make_ahci, {}));
 }

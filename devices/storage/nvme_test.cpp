@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "devices/storage/drive_registry.hpp"
+#include "devices/storage/image/temporary_file_test.hpp"
 #include "devices/storage/nvme_rig_test.hpp"
 
 using namespace viv;
@@ -335,4 +337,21 @@ TEST_CASE("A state that the NVMe controller never has is refused") {
     CHECK(refused({"session", "completions", "1"}, "size", 1));
     CHECK(refused({"session", "completions", "0"}, "base", 0x10));
     CHECK(refused({"session"}, "events", 4));
+}
+
+TEST_CASE("An NVMe controller's node says what its disk is") {
+    const TemporaryFile file(numbered_sectors(200));
+    PciBoard board;
+    DriveRegistry drives;
+    board.services.provide<DriveRegistry>(drives);
+    board.node.set_string("viv,image", file.path());
+    board.node.set_flag("viv,read-only");
+    board.make_function(make_nvme, 6, 2);
+    REQUIRE(drives.entries().size() == 1);
+    CHECK(drives.entries()[0].name == "disk0");
+    CHECK(drives.entries()[0].drive->medium()->read_only());
+    CHECK(drives.entries()[0].drive->geometry() == DriveGeometry{3, 1, 63});
+    board.node.set_cells("reg", std::array<uint32_t, 2>{7, 0});
+    board.node.erase("viv,image");
+    CHECK_FALSE(board.try_make(make_nvme, {}));
 }

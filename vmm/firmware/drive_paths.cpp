@@ -25,6 +25,8 @@ class Walk {
             paths_.push_back({name, path(*unit)});
         }
     }
+    /// A card that is a disk by itself.
+    void add(std::string path) { paths_.push_back({fmt::format("disk{}", disks_++), std::move(path)}); }
     void add_floppies() {
         for (unsigned unit = 0; unit < 2; ++unit) {
             paths_.push_back({fmt::format("floppy{}", unit), fmt::format("/pci@i0cf8/isa@1/fdc@03f0/floppy@{}", unit)});
@@ -47,11 +49,16 @@ std::vector<DrivePath> drive_paths(const TreeNode& board) {
         walk.add(*channel,
                  [number](uint32_t unit) { return fmt::format("/pci@i0cf8/ide@1,1/drive@{}/disk@{}", number, unit); });
     }
-    for (const TreeNode* controller : board_devices(board, "intel,ich9-ahci")) {
-        const auto reg = controller->cells("reg");
+    // Cards count in the order in which they are made, whatever they are.
+    for (const TreeNode* card : board_devices(board, {"intel,ich9-ahci", "viv,nvme"})) {
+        const auto reg = card->cells("reg");
         if (reg.size() < 2) continue;
         const std::string function = reg[1] ? fmt::format("{:x},{:x}", reg[0], reg[1]) : fmt::format("{:x}", reg[0]);
-        walk.add(*controller, [&function](uint32_t port) {
+        if (std::ranges::count(card->strings("compatible"), "viv,nvme")) {
+            walk.add(fmt::format("/pci@i0cf8/pci1234,4e56@{}/namespace@1,0", function));
+            continue;
+        }
+        walk.add(*card, [&function](uint32_t port) {
             return fmt::format("/pci@i0cf8/pci8086,2922@{}/drive@{}/disk@0", function, port);
         });
     }

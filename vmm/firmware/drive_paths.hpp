@@ -14,8 +14,8 @@ struct DrivePath {
     std::string path;
 };
 
-/// The drives of a board's floppy, IDE and AHCI controllers in the order in which they are made, which numbers them. A
-/// place where no drive is may be among the floppies.
+/// The drives of a board's floppy, IDE, AHCI and NVMe controllers in the order in which they are made, which numbers
+/// them. A place where no drive is may be among the floppies.
 std::vector<DrivePath> drive_paths(const TreeNode& board);
 
 }  // namespace viv::firmware

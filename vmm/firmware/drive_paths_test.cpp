@@ -32,6 +32,19 @@ TEST_CASE("Drives have the paths that other firmware knows them by") {
     CHECK(path_of(board, "disk3").starts_with("/pci@i0cf8/pci8086,2922@"));
     CHECK(path_of(board, "disk3").ends_with("/drive@0/disk@0"));
     CHECK(path_of(board, "cdrom1").ends_with("/drive@1/disk@0"));
+    REQUIRE(attach_disk(board, "n.img", DriveAccess::writable, DriveBus::nvme));
+    CHECK(path_of(board, "disk4").starts_with("/pci@i0cf8/pci1234,4e56@"));
+    CHECK(path_of(board, "disk4").ends_with("/namespace@1,0"));
+}
+
+TEST_CASE("Disks on cards are numbered in the order of the cards") {
+    TreeNode board = default_board();
+    REQUIRE(attach_disk(board, "n.img", DriveAccess::writable, DriveBus::nvme));
+    REQUIRE(attach_disk(board, "s.img", DriveAccess::writable, DriveBus::ahci));
+    REQUIRE(attach_disk(board, "m.img", DriveAccess::writable, DriveBus::nvme));
+    CHECK(path_of(board, "disk0").ends_with("/namespace@1,0"));
+    CHECK(path_of(board, "disk1").ends_with("/drive@0/disk@0"));
+    CHECK(path_of(board, "disk2").ends_with("/namespace@1,0"));
 }
 
 TEST_CASE("A board without a floppy controller has no floppy paths") {
