@@ -37,7 +37,7 @@ class SoftSide final : public VcpuHost {
     void load(const CpuImage& in);
 
     GuestMemory memory_;
-    ManualClock clock_;
+    VirtualClock clock_{100};
     std::unique_ptr<soft::SoftEngine> engine_;
     std::unique_ptr<soft::SoftVcpu> vcpu_;
 };
