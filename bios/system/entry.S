@@ -84,6 +84,8 @@ int15_system:
     je 2f
     cmpb $0x91, %ah
     je 2f
+    cmpb $0x53, %ah
+    je int15_53_power_management
     cmpb $0x87, %ah
     je int15_87_move_block
     cmpb $0x89, %ah
