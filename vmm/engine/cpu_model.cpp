@@ -194,8 +194,10 @@ struct Vendor {
 /// Performance counters, which do not count; SYSCFG; HWCR; the microcode loader.
 constexpr MsrRange amd_msrs[] = {
     {0xC0010000, 0xC0010007}, {0xC0010010, 0xC0010010}, {0xC0010015, 0xC0010015}, {0xC0010020, 0xC0010020}};
+// The uncore's MSR_UNCORE_PERF_GLOBAL_CTRL: Linux writes it without a look at anything but the model number.
+constexpr MsrRange intel_msrs[] = {{0x391, 0x391}};
 // SDM 2, SYSCALL, SYSRET, SYSENTER; AMD APM 3, the same and appendix E.
-constexpr Vendor vendors[] = {{"GenuineIntel", {}},
+constexpr Vendor vendors[] = {{"GenuineIntel", {.silent_msrs = intel_msrs}},
                               {"AuthenticAMD",
                                {.syscall_outside_64_bit = true,
                                 .sysenter_in_long_mode = false,

@@ -269,6 +269,14 @@ TEST_CASE("MSRs and bits of CR4 are there exactly where CPUID shows their featur
     }
 }
 
+TEST_CASE("The uncore's control register is there, and does nothing") {
+    ModelMachine m("max");
+    // mov ecx,391h; mov eax,2000000Fh; wrmsr; rdmsr
+    const Bytes code = {0xB9, 0x91, 3, 0, 0, 0xB8, 0x0F, 0, 0, 0x20, 0x0F, 0x30, 0x0F, 0x32};
+    CHECK(m.execute(code, false, [](CpuState& s) { s.gpr[RDX] = 0; }).gpr[RAX] == 0);
+    CHECK(m.vector_of({0xB9, 0x92, 3, 0, 0, 0x0F, 0x32}) == 13);  // mov ecx,392h; rdmsr
+}
+
 TEST_CASE("RDPMC is refused, and unknown to processors before the Pentium with MMX") {
     CHECK(ModelMachine("486").vector_of({0x0F, 0x33}) == 6);
     CHECK(ModelMachine("pentium").vector_of({0x0F, 0x33}) == 13);
