@@ -70,7 +70,7 @@ class BlockCache {
     /// Another number for what code is linked under.
     uint32_t next_epoch();
 
-    uint32_t epoch = 1;
+    Relaxed<uint32_t> epoch = 1;
     Relaxed<uint64_t> decoded, invalidated;
 
   private:
