@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 viv, *options = sys.argv[1:]
+cpus = int(options[options.index("--cpus") + 1]) if "--cpus" in options else 1
 cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
 folder = os.path.join(cache, "vivarium", "guests", "linux-disks")
 kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
@@ -25,7 +26,7 @@ def disk_commands(disk, driver):
     """A command, and a word that its output has."""
     return [
         (f"{driver} drives {disk}", f"ls /sys/bus/pci/drivers/{driver} | grep -c 0000:", "1"),
-        ("by messages", f"grep {driver} /proc/interrupts | grep -c MSI", str({"ahci": 1, "nvme": 2}[driver])),
+        ("by messages", f"grep {driver} /proc/interrupts | grep -c MSI", str({"ahci": 1, "nvme": cpus + 1}[driver])),
         (f"{disk} has its size", f"cat /sys/block/{disk}/size", str(SIZE // 512)),
         (f"{disk} reads as the image", f"dd if=/dev/{disk} bs=1M count=4 skip=3 2>/dev/null | md5sum", md5(CONTENT[3 << 20 : 7 << 20])),
         (f"{disk} takes what is written", f"dd if=/dev/urandom of=/tmp/a bs=64k count=32 2>/dev/null; dd if=/tmp/a of=/dev/{disk} bs=64k seek=100 2>/dev/null; sync; echo $?", "0"),
