@@ -1,12 +1,10 @@
 // Four CPUs at work on the same memory: what LOCK, the order of accesses, interrupts between CPUs and rewritten code
-// promise, whatever runs the CPUs. The local APIC is just below 4 GiB: GS gets a limit of 4 GiB in protected mode and
-// keeps it in real mode.
+// promise, whatever runs the CPUs.
 
-#include "guest-tests/runtime/guest.hpp"
+#include "guest-tests/runtime/cards.hpp"
 
 using namespace guest;
 
-extern "C" void make_gs_flat();
 extern "C" char ap_start[], ap_start_end[];
 extern "C" char ipi_entry[];
 extern "C" {
@@ -17,26 +15,6 @@ extern "C" void ap_main();
 
 asm(R"(
     .text
-# Runs on all CPUs.
-    .globl make_gs_flat
-make_gs_flat:
-    pushfl
-    cli
-    lgdtl flat_gdt
-    movl %cr0, %eax
-    orb $1, %al
-    movl %eax, %cr0
-    jmp 1f
-1:  movw $8, %cx
-    movw %cx, %gs
-    andb $0xFE, %al
-    movl %eax, %cr0
-    jmp 2f
-2:  xorw %cx, %cx
-    movw %cx, %gs
-    popfl
-    retl
-
 # Copied to a page of its own. Each CPU takes 512 bytes of stack below 6000h.
     .globl ap_start, ap_start_end
 ap_start:
@@ -79,13 +57,6 @@ ipi_entry:
     popl %ebx
     popl %eax
     iretw
-
-    .data
-    .balign 8
-flat_table: .quad 0, 0x008F93000000FFFF
-flat_gdt: .word 15
-    .long flat_table
-    .text
 )");
 
 namespace {
@@ -97,14 +68,6 @@ constexpr uint8_t ipi_vector = 0x60;
 constexpr uint16_t start_page = 0x70;  // 70000h
 constexpr uint32_t cpus = 4, rounds = 120;
 
-uint32_t read32(uint32_t address) {
-    uint32_t value;
-    asm volatile("movw %2, %%gs; movl %%gs:(%1), %0" : "=r"(value) : "r"(address), "r"(uint16_t{0}) : "memory");
-    return value;
-}
-void write32(uint32_t address, uint32_t value) {
-    asm volatile("movw %2, %%gs; movl %1, %%gs:(%0)" ::"r"(address), "r"(value), "r"(uint16_t{0}) : "memory");
-}
 void relax() {
     asm volatile("pause" ::: "memory");
 }
