@@ -3,7 +3,7 @@
 #include <memory>
 #include <span>
 
-#include "devices/fuzz_board.hpp"
+#include "devices/fuzz_board_test.hpp"
 #include "devices/storage/atapi_cdrom.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/image/memory_image_test.hpp"

@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <span>
 
-#include "devices/fuzz_board.hpp"
+#include "devices/fuzz_board_test.hpp"
 #include "devices/storage/i82077aa.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 

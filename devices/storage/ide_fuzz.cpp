@@ -2,7 +2,7 @@
 #include <cstdint>
 #include <span>
 
-#include "devices/fuzz_board.hpp"
+#include "devices/fuzz_board_test.hpp"
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/ide.hpp"
 #include "devices/storage/image/memory_image_test.hpp"

@@ -1,7 +1,7 @@
 #include <cstdint>
 #include <span>
 
-#include "devices/fuzz_board.hpp"
+#include "devices/fuzz_board_test.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/image/memory_image_test.hpp"

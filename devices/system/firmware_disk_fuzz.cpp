@@ -2,7 +2,7 @@
 #include <cstring>
 #include <span>
 
-#include "devices/fuzz_board.hpp"
+#include "devices/fuzz_board_test.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 #include "devices/system/firmware_disk.hpp"

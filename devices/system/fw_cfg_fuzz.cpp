@@ -3,7 +3,7 @@
 #include <cstring>
 #include <span>
 
-#include "devices/fuzz_board.hpp"
+#include "devices/fuzz_board_test.hpp"
 #include "devices/system/fw_cfg.hpp"
 
 using namespace viv;

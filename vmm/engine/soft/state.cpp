@@ -37,7 +37,7 @@ constexpr uint64_t component_pkru = 0x200;
 
 std::vector<uint8_t> save_vectors(Cpu& cpu) {
     const Features& features = cpu.engine->features;
-    const uint64_t components = features.xcr0_mask() | 3;  // also without XSAVE
+    uint64_t components = features.xcr0_mask() | 3;  // also without XSAVE
     std::vector<uint8_t> area(std::max<size_t>(avx_end, features.xsave_size(components)));
     FxImage image = cpu.fx;
     for (unsigned n = 0; n < 16; ++n) {
@@ -45,6 +45,8 @@ std::vector<uint8_t> save_vectors(Cpu& cpu) {
         std::memcpy(area.data() + xsave_avx + 16 * n, cpu.vector_registers[n].bytes.data() + 16, 16);
     }
     std::memcpy(area.data(), &image, sizeof image);
+    // Another engine may not know this component: it is left out in its initial state.
+    if (cpu.pkru == 0) components &= ~component_pkru;
     if (components & component_pkru) std::memcpy(area.data() + features.pkru_offset, &cpu.pkru, sizeof cpu.pkru);
     std::memcpy(area.data() + xsave_header, &components, 8);
     return area;
