@@ -182,6 +182,9 @@ class Terminal:
         def own_the_terminal():
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            # A shell has its background jobs ignore these, and whatever they start.
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
 
         self.process = subprocess.Popen(rig.run_words(*words), stdin=self.slave, stdout=self.slave, stderr=self.slave, cwd=rig.path,
                                         env=rig.environment(**(env or {})), preexec_fn=own_the_terminal)
