@@ -1,10 +1,13 @@
 #include "vmm/engine/kvm/limited_host.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
 
 #include "vmm/engine/kvm/kvm_rig.hpp"
 
 using namespace viv;
+using namespace viv::kvm;
 using namespace viv::testing;
 
 namespace {
@@ -117,4 +120,45 @@ TEST_CASE("kvm: an interrupt of the local APIC while we step leaves the guest no
     REQUIRE(after);
     CHECK(after->gpr[RBX] == 20);
     CHECK(after->gpr[RDX] == 0);
+}
+
+TEST_CASE("kvm: our trap flag is taken out of a frame that was pushed during a step, and the guest's own is not") {
+    const FileDescriptor kvm{open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+    if (kvm.get() < 0) VIV_SKIP("this host has no /dev/kvm to use");
+    const FileDescriptor vm{call(kvm.get(), KVM_CREATE_VM, 0)};
+    GuestMemory memory;
+    REQUIRE(memory.add(Gpa{0}, 0x10000, GuestMemory::Kind::ram, "ram"));
+    MemorySlots slots(vm.get(), memory);
+    REQUIRE(slots.update());
+    const FileDescriptor vcpu{call(vm.get(), KVM_CREATE_VCPU, 0)};
+    REQUIRE(vcpu.get() >= 0);
+    auto run = std::make_unique<kvm_run>();
+    ExitCounters counters;
+    LimitedHost host(HostLimits{}, slots, vcpu.get(), *run, counters);
+    // A real-mode interrupt at 100h:1234h with SP 800h: what is at 7FEh is FLAGS.
+    const auto flags_after_step = [&](uint64_t guest_flags, uint16_t pushed_ip, uint64_t sp) {
+        host.step_always(false);
+        run->s.regs.regs = {};
+        run->s.regs.regs.rflags = guest_flags;
+        run->s.regs.regs.rip = 0x1234;
+        run->s.regs.regs.rsp = 0x800;
+        run->s.regs.sregs.cs.selector = 0x100;
+        run->s.regs.sregs.cs.base = 0x1000;
+        host.prepare(false);
+        host.step_always(true);
+        run->s.regs.regs.rflags = guest_flags;
+        host.prepare(false);
+        memory.store<uint16_t>(Gpa{0x7FA}, pushed_ip);
+        memory.store<uint16_t>(Gpa{0x7FC}, 0x100);
+        memory.store<uint16_t>(Gpa{0x7FE}, 0x0302);
+        run->s.regs.regs.rip = 0x2000;
+        run->s.regs.regs.rsp = sp;
+        host.returned();
+        return memory.load<uint16_t>(Gpa{0x7FE});
+    };
+    CHECK(flags_after_step(0x202, 0x1234, 0x7FA) == 0x0202);
+    CHECK(flags_after_step(0x202, 0x1234, 0x7F8) == 0x0202);  // the handler has pushed a word since
+    CHECK(flags_after_step(0x302, 0x1234, 0x7FA) == 0x0302);  // the guest steps itself
+    CHECK(flags_after_step(0x202, 0x1236, 0x7FA) == 0x0302);  // no frame of this instruction
+    CHECK(flags_after_step(0x202, 0x1234, 0x800) == 0x0302);  // nothing was pushed
 }
