@@ -1,0 +1,70 @@
+#include "devices/network/link/link.hpp"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "devices/network/link/links.hpp"
+#include "devices/network/link/queued_link.hpp"
+#include "vmm/core/device_context.hpp"
+
+namespace viv {
+namespace {
+
+/// A cable with nothing at its end.
+class NoLink final : public QueuedLink {
+  public:
+    explicit NoLink(EventLoop& loop) : QueuedLink(loop, Carrier::none) {}
+    [[nodiscard]] std::string description() const override { return {}; }
+
+  private:
+    void transmit(std::span<const uint8_t> /*frame*/) override {}
+};
+
+}  // namespace
+
+Result<MacAddress> parse_mac_address(std::string_view text) {
+    const auto refuse = [text](const char* why) {
+        return fail_usage(fmt::format("'{}' is not the address of a NIC: {} (try 52:54:00:12:34:56)", text, why));
+    };
+    MacAddress address{};
+    constexpr size_t length = 17;
+    if (text.size() != length) return refuse("it is not six bytes with colons between them");
+    for (size_t i = 0; i < address.size(); ++i) {
+        const char* first = text.data() + 3 * i;
+        const auto [end, error] = std::from_chars(first, first + 2, address[i], 16);
+        if (error != std::errc() || end != first + 2 || (i < 5 && *end != ':')) {
+            return refuse("it is not six bytes with colons between them");
+        }
+    }
+    if (address[0] & 1) return refuse("the lowest bit of its first byte says that it is a group's");
+    return address;
+}
+
+std::string to_string(const MacAddress& address) {
+    return fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", address[0], address[1], address[2], address[3],
+                       address[4], address[5]);
+}
+
+Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup) {
+    if (spec == "none") return std::make_unique<NoLink>(setup.loop);
+    if (spec == "loopback") return make_loopback_link(setup.loop);
+    return fail_usage(fmt::format("there is no network link '{}': use none or loopback", spec));
+}
+
+Result<NetworkPort> open_network_port(const DeviceContext& context) {
+    const auto* bytes = context.node.property("local-mac-address");
+    NetworkPort port;
+    if (!bytes || bytes->size() != port.mac.size()) {
+        return context.refuse("`local-mac-address` is not the six bytes of a NIC's address");
+    }
+    for (size_t i = 0; i < port.mac.size(); ++i) port.mac[i] = std::to_integer<uint8_t>((*bytes)[i]);
+    if (port.mac[0] & 1) return context.refuse("`local-mac-address` is the address of a group");
+    auto link = open_network_link(context.node.string("viv,link").value_or("none"),
+                                  {context.loop, context.clock, port.mac, context.node.strings("viv,publish")});
+    if (!link) return add_context(link.error(), context.path);
+    port.link = std::move(*link);
+    return port;
+}
+
+}  // namespace viv

@@ -1,0 +1,47 @@
+#include "devices/network/link/queued_link.hpp"
+
+namespace viv {
+
+void QueuedLink::send(std::span<const uint8_t> frame) {
+    if (!up_ || frame.size() < least_frame || frame.size() > most_frame) {
+        ++dropped_;
+        return;
+    }
+    transmit(frame);
+}
+
+std::span<const uint8_t> QueuedLink::front() const {
+    return queue_.empty() ? std::span<const uint8_t>() : std::span<const uint8_t>(queue_.front());
+}
+
+void QueuedLink::pop() {
+    VIV_ASSERT(!queue_.empty());
+    const bool was_full = full();
+    queue_.pop_front();
+    if (was_full) room_again();
+}
+
+void QueuedLink::set_up(bool up) {
+    if (std::exchange(up_, up) == up) return;
+    queue_.clear();
+    post([this] {
+        if (on_state_) on_state_();
+    });
+}
+
+void QueuedLink::deliver(std::span<const uint8_t> frame) {
+    if (!up_ || full() || frame.size() < least_frame || frame.size() > most_frame) {
+        ++dropped_;
+        return;
+    }
+    queue_.emplace_back(frame.begin(), frame.end());
+    if (on_receive_) on_receive_();
+}
+
+void QueuedLink::post(std::move_only_function<void()> work) {
+    loop_.post([self = std::weak_ptr(self_), work = std::move(work)]() mutable {
+        if (self.lock()) work();
+    });
+}
+
+}  // namespace viv

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "devices/network/link/link.hpp"
+
+namespace viv {
+
+/// The part of links that all have: the queue to the NIC, the carrier, and handlers of the event loop that outlive
+/// nothing. Derived classes call deliver() in handlers only.
+class QueuedLink : public NetworkLink {
+  public:
+    /// Frames that wait for a NIC that takes none. What comes then is dropped, as by a switch.
+    static constexpr size_t queue_limit = 512;
+
+    enum class Carrier { there, none };
+    explicit QueuedLink(EventLoop& loop, Carrier carrier = Carrier::there)
+        : loop_(loop), up_(carrier == Carrier::there) {}
+
+    void send(std::span<const uint8_t> frame) final;
+    [[nodiscard]] std::span<const uint8_t> front() const final;
+    void pop() final;
+    void on_receive(std::move_only_function<void()> callback) final { on_receive_ = std::move(callback); }
+    [[nodiscard]] bool up() const final { return up_; }
+    void set_up(bool up) final;
+    void on_state(std::move_only_function<void()> callback) final { on_state_ = std::move(callback); }
+    [[nodiscard]] uint64_t dropped() const { return dropped_; }
+
+  protected:
+    /// A frame of the NIC, of a length that can be, for the other end.
+    virtual void transmit(std::span<const uint8_t> frame) = 0;
+    /// The NIC took a frame of a queue that had been full.
+    virtual void room_again() {}
+    /// A frame for the NIC, which is told. In handlers of the event loop only.
+    void deliver(std::span<const uint8_t> frame);
+    [[nodiscard]] size_t waiting() const { return queue_.size(); }
+    [[nodiscard]] bool full() const { return queue_.size() >= queue_limit; }
+    /// Runs `work` in a handler, if this is still there then.
+    void post(std::move_only_function<void()> work);
+    EventLoop& loop() { return loop_; }
+
+  private:
+    EventLoop& loop_;
+    std::deque<std::vector<uint8_t>> queue_;
+    std::move_only_function<void()> on_receive_;
+    std::move_only_function<void()> on_state_;
+    uint64_t dropped_ = 0;
+    bool up_;
+    std::shared_ptr<QueuedLink*> self_ = std::make_shared<QueuedLink*>(this);  // outlived by posted work
+};
+
+}  // namespace viv
