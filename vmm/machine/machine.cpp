@@ -72,6 +72,7 @@ Result<void> Machine::build(MachineConfig config) {
 
     services_.provide(isa_irqs_);
     services_.provide(drives_);
+    services_.provide(links_);
     // No thread runs yet, but devices may look at the clock and the loop: they are made under the lock as they will
     // live.
     const std::lock_guard hold(lock_);

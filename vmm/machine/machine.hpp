@@ -14,6 +14,7 @@
 #include "devices/interrupt/interrupt_controller.hpp"
 #include "devices/interrupt/ioapic_control.hpp"
 #include "devices/interrupt/isa_irqs.hpp"
+#include "devices/network/link/link_activity.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/system/cfi_flash.hpp"
 #include "devices/system/nvram.hpp"
@@ -143,6 +144,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void run_cpu(size_t index);
     void run_one_loop();
     bool run_round(std::unique_lock<std::mutex>& hold);
+    void let_time_pass(VirtualTime deadline, std::unique_lock<std::mutex>& hold);
     void trace_exits();
     /// What CPU `index` calls: the machine, or what traces on the way to it.
     VcpuHost& host_of(size_t index) {
@@ -194,6 +196,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Services services_;
     IsaIrqs isa_irqs_;
     DriveRegistry drives_;
+    LinkActivity links_;
     TreeNode board_;
     uint64_t memory_size_ = 0;
     TripleFault on_triple_fault_ = TripleFault::reset;

@@ -9,6 +9,10 @@ namespace viv {
 namespace {
 /// Instructions of one turn of a CPU. Long enough that the work between turns does not show.
 constexpr uint64_t slice = 20'000;
+/// The longest that the machine sleeps without looking at the loop.
+constexpr Duration nap = std::chrono::milliseconds(5);
+/// What passes when something has come.
+constexpr Duration moment = std::chrono::microseconds(10);
 }  // namespace
 
 /// Gives each CPU one turn. Returns whether all of them are halted.
@@ -33,6 +37,20 @@ bool Machine::run_round(std::unique_lock<std::mutex>& hold) {
     return all_halted;
 }
 
+/// No CPU has anything to do until then, but a frame may be on its way. While something outside of the machine may
+/// answer, time passes no faster than the host's.
+void Machine::let_time_pass(VirtualTime deadline, std::unique_lock<std::mutex>& hold) {
+    if (links_.works()) return;
+    if (!links_.expected()) return virtual_clock_->skip_to(deadline);
+    VirtualTime until = std::min(deadline, virtual_clock_->now() + nap);
+    const Duration at_most = until - virtual_clock_->now();
+    hold.unlock();
+    const bool come = links_.wait(at_most);
+    hold.lock();
+    if (come) until = std::min(until, virtual_clock_->now() + moment);
+    virtual_clock_->skip_to(until);
+}
+
 /// The thread of all, until the run ends.
 void Machine::run_one_loop() {
     std::unique_lock hold(lock_);
@@ -43,7 +61,7 @@ void Machine::run_one_loop() {
         if (phase_ == Phase::running && run_round(hold)) {
             const auto deadline = virtual_clock_->next_deadline();
             idle = !deadline;
-            if (!idle) virtual_clock_->skip_to(*deadline);
+            if (!idle) let_time_pass(*deadline, hold);
         }
         if (phase_ == Phase::stopped) break;
         hold.unlock();

@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "devices/network/link/link_activity.hpp"
 #include "devices/network/link/links.hpp"
 #include "devices/network/link/queued_link.hpp"
 #include "vmm/core/device_context.hpp"
@@ -14,7 +15,7 @@ namespace {
 /// A cable with nothing at its end.
 class NoLink final : public QueuedLink {
   public:
-    explicit NoLink(EventLoop& loop) : QueuedLink(loop, Carrier::none) {}
+    explicit NoLink(const LinkSetup& setup) : QueuedLink(setup, Carrier::none) {}
     [[nodiscard]] std::string description() const override { return {}; }
 
   private:
@@ -47,9 +48,15 @@ std::string to_string(const MacAddress& address) {
 }
 
 Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup) {
-    if (spec == "none") return std::make_unique<NoLink>(setup.loop);
-    if (spec == "loopback") return make_loopback_link(setup.loop);
-    return fail_usage(fmt::format("there is no network link '{}': use none or loopback", spec));
+    const LinkOptions options = TRY(parse_link_options(spec));
+    if (options.kind == "user") return open_user_link(options, setup);
+    if (!setup.published.empty()) {
+        return fail_usage(fmt::format("--publish is for the network 'user', not for '{}'", spec));
+    }
+    TRY(options.only({}));
+    if (options.kind == "none") return std::make_unique<NoLink>(setup);
+    if (options.kind == "loopback") return make_loopback_link(setup);
+    return fail_usage(fmt::format("there is no network '{}': use none, user or loopback", spec));
 }
 
 Result<NetworkPort> open_network_port(const DeviceContext& context) {
@@ -61,7 +68,8 @@ Result<NetworkPort> open_network_port(const DeviceContext& context) {
     for (size_t i = 0; i < port.mac.size(); ++i) port.mac[i] = std::to_integer<uint8_t>((*bytes)[i]);
     if (port.mac[0] & 1) return context.refuse("`local-mac-address` is the address of a group");
     auto link = open_network_link(context.node.string("viv,link").value_or("none"),
-                                  {context.loop, context.clock, port.mac, context.node.strings("viv,publish")});
+                                  {context.loop, context.clock, port.mac, context.node.strings("viv,publish"),
+                                   context.services.find<LinkActivity>()});
     if (!link) return add_context(link.error(), context.path);
     port.link = std::move(*link);
     return port;

@@ -17,6 +17,7 @@
 namespace viv {
 
 struct DeviceContext;
+class LinkActivity;
 
 using MacAddress = std::array<uint8_t, 6>;
 
@@ -62,12 +63,13 @@ struct LinkSetup {
     Clock& clock;
     MacAddress mac;                           // of the NIC
     std::vector<std::string> published = {};  // "[ADDR:]HOST:GUEST[/udp]" each, of user links
+    LinkActivity* activity = nullptr;
 };
 
 /// Opens what `spec` names:
-///     none | loopback
-/// `none` is a cable that nothing is at the end of (no carrier), `loopback` returns every frame. Errors are of kind
-/// usage or failure and name the spec.
+///     none | user[,restrict=on][,tftp=DIR][,bootfile=NAME][,hostname=NAME] | loopback
+/// `user` is libslirp's network, `none` is a cable that nothing is at the end of (no carrier), `loopback` returns every
+/// frame. Errors are of kind usage or failure and name the spec.
 Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup);
 
 /// What a NIC's maker needs of its node: `local-mac-address` (six bytes) and the link of `viv,link` (without it: none).

@@ -24,8 +24,8 @@ class LoopbackLink final : public QueuedLink {
 
 }  // namespace
 
-std::unique_ptr<NetworkLink> make_loopback_link(EventLoop& loop) {
-    return std::make_unique<LoopbackLink>(loop);
+std::unique_ptr<NetworkLink> make_loopback_link(const LinkSetup& setup) {
+    return std::make_unique<LoopbackLink>(setup);
 }
 
 }  // namespace viv

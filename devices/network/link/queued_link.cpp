@@ -1,5 +1,7 @@
 #include "devices/network/link/queued_link.hpp"
 
+#include "devices/network/link/link_activity.hpp"
+
 namespace viv {
 
 void QueuedLink::send(std::span<const uint8_t> frame) {
@@ -39,9 +41,15 @@ void QueuedLink::deliver(std::span<const uint8_t> frame) {
 }
 
 void QueuedLink::post(std::move_only_function<void()> work) {
-    loop_.post([self = std::weak_ptr(self_), work = std::move(work)]() mutable {
+    if (activity_) activity_->begin_work();
+    loop_.post([self = std::weak_ptr(self_), activity = activity_, work = std::move(work)]() mutable {
+        if (activity) activity->end_work();
         if (self.lock()) work();
     });
+}
+
+void QueuedLink::expect_at(int fd) {
+    if (activity_) activity_->expect(this, fd);
 }
 
 }  // namespace viv

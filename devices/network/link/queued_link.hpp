@@ -17,9 +17,10 @@ class QueuedLink : public NetworkLink {
     static constexpr size_t queue_limit = 512;
 
     enum class Carrier { there, none };
-    explicit QueuedLink(EventLoop& loop, Carrier carrier = Carrier::there)
-        : loop_(loop), up_(carrier == Carrier::there) {}
+    explicit QueuedLink(const LinkSetup& setup, Carrier carrier = Carrier::there)
+        : loop_(setup.loop), activity_(setup.activity), up_(carrier == Carrier::there) {}
 
+    ~QueuedLink() override { expect_at(-1); }
     void send(std::span<const uint8_t> frame) final;
     [[nodiscard]] std::span<const uint8_t> front() const final;
     void pop() final;
@@ -41,9 +42,12 @@ class QueuedLink : public NetworkLink {
     /// Runs `work` in a handler, if this is still there then.
     void post(std::move_only_function<void()> work);
     EventLoop& loop() { return loop_; }
+    /// `fd` is readable when something outside has sent something; -1: nothing can come.
+    void expect_at(int fd);
 
   private:
     EventLoop& loop_;
+    LinkActivity* activity_;  // may be null
     std::deque<std::vector<uint8_t>> queue_;
     std::move_only_function<void()> on_receive_;
     std::move_only_function<void()> on_state_;
