@@ -75,10 +75,11 @@ errors = run.stderr.decode(errors="replace")
 if run.returncode == 2 and "--engine" in errors:
     print(f"1..0 # SKIP {name} on {arguments.engine}: {errors.strip()}")
     sys.exit(0)
-sys.stderr.write(errors)
 # The guest sends "\n"; what a serial line adds is not part of TAP.
 output = run.stdout.decode(errors="replace").replace("\r", "")
-print(output, end="")
+print(output, end="", flush=True)
+# What viv says comes last: why a run ended is what a reader of a long output looks for.
+sys.stderr.write(errors)
 if run.returncode not in (0, 1) or "1.." not in output:
     print(f"Bail out! {name} ended with exit code {run.returncode} before its plan")
     sys.exit(1)

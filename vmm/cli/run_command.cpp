@@ -188,6 +188,8 @@ class Run {
         // From here on the terminal is the person's again. Not under the lock: the display has a thread that may want
         // it.
         display_.reset();
+        // What is reported is the end, and what the machine calls (the script) may go.
+        machine_->finish();
         const std::lock_guard hold(machine_->lock());
         signals_.end();
         const Report report = make_report(outcome);

@@ -136,7 +136,7 @@ void Machine::set_boot_choices() {
         chosen->u32("viv,boot-menu-wait").value_or(0));
 }
 
-Machine::~Machine() {
+void Machine::finish() {
     {
         const std::lock_guard hold(lock_);
         stop({});
@@ -144,6 +144,10 @@ Machine::~Machine() {
     cpu_threads_.clear();
     loop_.stop();
     if (loop_thread_.joinable()) loop_thread_.join();
+}
+
+Machine::~Machine() {
+    finish();
     // Devices let go of watches and timers under the lock, like any other time.
     const std::lock_guard hold(lock_);
     while (!devices_.empty()) devices_.pop_back();

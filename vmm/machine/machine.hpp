@@ -100,6 +100,10 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     [[nodiscard]] Phase phase() const { return phase_; }
     /// Blocks until the run has ended, or for so long (host time): then nothing is returned. Not under the lock.
     std::optional<Outcome> wait(std::optional<Duration> at_most = std::nullopt);
+    /// Ends the run, if nothing has yet, and returns when no thread of the machine runs any more: a CPU may still be
+    /// inside a device when wait() returns. From here on its state stands still and nobody is called. Not under the
+    /// lock.
+    void finish();
     /// Called under the lock when the run has ended.
     void on_stopped(std::move_only_function<void()> listener) { on_stopped_ = std::move(listener); }
 
@@ -117,7 +121,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     [[nodiscard]] EngineCounters engine_counters() const;
     [[nodiscard]] const Bus& ports() const { return ports_; }
     [[nodiscard]] const Bus& memory_bus() const { return memory_bus_; }
-    /// The state of every CPU and device, a node each. Under the lock, while no CPU runs.
+    /// The state of every CPU and device, a node each. Under the lock, while no CPU runs: paused, or finished.
     Result<TreeNode> state();
     /// SHA-256 over state() and all of RAM, in hexadecimal: equal for equal runs. As state().
     Result<std::string> digest();

@@ -280,6 +280,36 @@ TEST_CASE("The exit port ends the run with its code") {
     CHECK(outcome->exit_code == 42);
 }
 
+TEST_CASE("A finished machine has no CPU inside a device any more, and finishing is ending") {
+    TreeNode board = default_board();
+    REQUIRE(add_exit_port(board, 0x501));
+    Rig rig(std::move(board));
+    rig.machine->start();
+    std::atomic<bool> came_out = false;
+    rig.act([&came_out](VcpuHost& host) {
+        host.port_write(0x501, 1, 42);
+        // The run has ended by now, but not for this CPU.
+        std::this_thread::sleep_for(100ms);
+        host.port_write(0x80, 1, 1);
+        came_out = true;
+        return Stop::kicked;
+    });
+    REQUIRE(rig.machine->wait(10s));
+    rig.machine->finish();
+    CHECK(came_out);
+    rig.machine->finish();
+    CHECK(rig.machine->wait(0s).value().exit_code == 42);
+
+    Rig unasked;
+    unasked.machine->start();
+    unasked.machine->finish();
+    CHECK(unasked.machine->phase() == Phase::stopped);
+    CHECK(unasked.machine->wait(0s).value().kind == Outcome::Kind::stopped);
+    Rig unstarted;
+    unstarted.machine->finish();
+    CHECK(unstarted.machine->phase() == Phase::stopped);
+}
+
 TEST_CASE("A failed engine and a triple fault that is to stop end the run with the reason") {
     Rig failing;
     failing.machine->start();
