@@ -187,24 +187,43 @@ uint32_t& register_of(CpuidLeaf& leaf, CpuidRegister where) {
     return leaf.eax;
 }
 
+/// Processors of a vendor from this family and model on.
 struct Vendor {
     std::string_view name;
+    uint32_t family;
+    uint32_t model;
     VendorRules rules;
 };
-/// Performance counters, which do not count; SYSCFG; HWCR; the microcode loader.
-constexpr MsrRange amd_msrs[] = {
-    {0xC0010000, 0xC0010007}, {0xC0010010, 0xC0010010}, {0xC0010015, 0xC0010015}, {0xC0010020, 0xC0010020}};
+/// Performance counters, which do not count; SYSCFG; HWCR; the northbridge's configuration; the microcode loader; the
+/// interrupt pending message; MMIO configuration space; the memory of SMM; VM_CR and IGNNE; OSVW.
+constexpr MsrRange amd_msrs[] = {{0xC0010000, 0xC0010007}, {0xC0010010, 0xC0010010}, {0xC0010015, 0xC0010015},
+                                 {0xC001001F, 0xC0010020}, {0xC0010055, 0xC0010055}, {0xC0010058, 0xC0010058},
+                                 {0xC0010111, 0xC0010117}, {0xC0010140, 0xC0010141}};
+/// These, and the counters of family 15h; the configuration of load and store, instruction cache, data cache, floating
+/// point, decoder and level 2.
+constexpr MsrRange amd_zen_msrs[] = {{0xC0010000, 0xC0010007}, {0xC0010010, 0xC0010010}, {0xC0010015, 0xC0010015},
+                                     {0xC001001F, 0xC0010020}, {0xC0010055, 0xC0010055}, {0xC0010058, 0xC0010058},
+                                     {0xC0010111, 0xC0010117}, {0xC0010140, 0xC0010141}, {0xC0010200, 0xC001020B},
+                                     {0xC0011020, 0xC0011022}, {0xC0011028, 0xC001102D}};
+constexpr uint32_t zen_family = 0x17, zen2_model = 0x30;
 // The uncore's MSR_UNCORE_PERF_GLOBAL_CTRL: Linux writes it without a look at anything but the model number.
 constexpr MsrRange intel_msrs[] = {{0x391, 0x391}};
 // SDM 2, SYSCALL, SYSRET, SYSENTER; AMD APM 3, the same and appendix E.
-constexpr Vendor vendors[] = {{"GenuineIntel", {.silent_msrs = intel_msrs}},
-                              {"AuthenticAMD",
-                               {.syscall_outside_64_bit = true,
-                                .sysenter_in_long_mode = false,
-                                .sysret_checks_target = false,
-                                .sysret_loads_stack_segment = false,
-                                .repeats_basic_features = true,
-                                .silent_msrs = amd_msrs}}};
+constexpr VendorRules amd_rules(std::span<const MsrRange> msrs, bool null_selector_keeps_base) {
+    return {.syscall_outside_64_bit = true,
+            .sysenter_in_long_mode = false,
+            .sysret_checks_target = false,
+            .sysret_loads_stack_segment = false,
+            .repeats_basic_features = true,
+            .repeats_last_leaf = false,
+            .null_selector_keeps_base = null_selector_keeps_base,
+            .silent_msrs = msrs};
+}
+/// Ascending for each vendor.
+constexpr Vendor vendors[] = {{"GenuineIntel", 0, 0, {.silent_msrs = intel_msrs}},
+                              {"AuthenticAMD", 0, 0, amd_rules(amd_msrs, true)},
+                              {"AuthenticAMD", zen_family, 0, amd_rules(amd_zen_msrs, true)},
+                              {"AuthenticAMD", zen_family, zen2_model, amd_rules(amd_zen_msrs, false)}};
 
 std::vector<CpuModel> make_models() {
     using Type = CpuCache::Type;
@@ -374,6 +393,15 @@ std::vector<CpuidLeaf> xsave_leaves(const CpuFeatureSet& features, const CpuidBa
     return leaves;
 }
 
+/// Leaves 15h and 16h: a guest need not measure the time stamp counter.
+void add_frequencies(std::vector<CpuidLeaf>& table, uint64_t hertz) {
+    const auto megahertz = static_cast<uint32_t>(hertz / 1'000'000);
+    const auto kilohertz = static_cast<uint32_t>(hertz / 1'000);
+    const uint32_t divisor = kilohertz == megahertz * 1'000 ? 1 : 1'000;  // of a crystal of 1 MHz
+    table.push_back({.leaf = 0x15, .eax = divisor, .ebx = divisor == 1 ? megahertz : kilohertz, .ecx = 1'000'000});
+    table.push_back({.leaf = 0x16, .eax = megahertz, .ebx = megahertz, .ecx = 100});
+}
+
 void add_extended(std::vector<CpuidLeaf>& table, const CpuModel& model, const CpuIdentity& identity,
                   const CpuidBase& base, uint32_t cpus) {
     table.push_back({.leaf = 0x80000000, .eax = model.max_extended_leaf});
@@ -458,9 +486,42 @@ Result<CpuSelection> parse_cpu(std::string_view text) {
     return selection;
 }
 
-const VendorRules& vendor_rules(std::string_view vendor) {
-    const auto* found = std::ranges::find(vendors, vendor, &Vendor::name);
-    return found == std::end(vendors) ? vendors[0].rules : found->rules;
+const VendorRules& vendor_rules(const CpuIdentity& identity) {
+    const VendorRules* found = &vendors[0].rules;
+    for (const Vendor& vendor : vendors) {
+        const bool old_enough = std::pair(vendor.family, vendor.model) <= std::pair(identity.family, identity.model);
+        if (vendor.name == identity.vendor && old_enough) found = &vendor.rules;
+    }
+    return *found;
+}
+
+CpuidBase base_of(std::span<const CpuidLeaf> table) {
+    CpuidBase base;
+    base.supported = features_of(table);
+    CpuIdentity& identity = base.identity;
+    std::string brand(48, '\0');
+    for (const CpuidLeaf& leaf : table) {
+        const uint32_t registers[] = {leaf.eax, leaf.ebx, leaf.ecx, leaf.edx};
+        if (leaf.leaf == 0) {
+            const uint32_t text[] = {leaf.ebx, leaf.edx, leaf.ecx};
+            identity.vendor.assign(reinterpret_cast<const char*>(text), sizeof text);
+        } else if (leaf.leaf == 1) {
+            identity.stepping = leaf.eax & 15;
+            identity.family = (leaf.eax >> 8 & 15) + ((leaf.eax >> 8 & 15) == 15 ? leaf.eax >> 20 & 255 : 0);
+            identity.model = (leaf.eax >> 4 & 15) | (leaf.eax >> 12 & 0xF0);
+        } else if (leaf.leaf == 0xD) {
+            base.xsave.push_back(leaf);
+        } else if (leaf.leaf == 0x15 && leaf.eax) {
+            base.shown_hertz = uint64_t{leaf.ecx} * leaf.ebx / leaf.eax;
+        } else if (leaf.leaf >= 0x80000002 && leaf.leaf <= 0x80000004) {
+            std::memcpy(brand.data() + (leaf.leaf - 0x80000002) * sizeof registers, registers, sizeof registers);
+        } else if (leaf.leaf == 0x80000008 && leaf.eax) {
+            base.physical_address_bits = leaf.eax & 255;
+            base.linear_address_bits = leaf.eax >> 8 & 255;
+        }
+    }
+    identity.brand = brand.c_str();
+    return base;
 }
 
 const CpuIdentity& shown_identity(const CpuSelection& selection, const CpuidBase& base) {
@@ -479,7 +540,8 @@ std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase
 
     std::vector<CpuidLeaf> table;
     const auto vendor = vendor_registers(identity);
-    table.push_back({0, 0, false, model.max_leaf, vendor[0], vendor[2], vendor[1]});
+    const bool frequencies = model.host_identity && base.shown_hertz != 0;
+    table.push_back({0, 0, false, frequencies ? 0x16 : model.max_leaf, vendor[0], vendor[2], vendor[1]});
     table.push_back({.leaf = 1, .eax = signature_of(identity)});
     table.back().ebx = number << 24 | (features.has(clflush) ? 8u << 8 : 0);
     if (cpus > 1) table.back().ebx |= std::bit_ceil(cpus) << 16;
@@ -503,6 +565,7 @@ std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase
     if (model.max_leaf >= 0xD) {
         for (const CpuidLeaf& leaf : xsave_leaves(features, base)) table.push_back(leaf);
     }
+    if (frequencies) add_frequencies(table, base.shown_hertz);
     if (features.has(kvmclock)) {
         table.push_back({0x40000000, 0, false, 0x40000001, 0x4B4D564B, 0x564B4D56, 0x4D});  // "KVMKVMKVM"
         table.push_back({.leaf = 0x40000001, .eax = 1u << 24});  // the clock is the same on all CPUs
@@ -516,7 +579,7 @@ std::vector<CpuidLeaf> make_cpuid(const CpuSelection& selection, const CpuidBase
         }
     }
     const auto extended = std::ranges::find(table, 0x80000001u, &CpuidLeaf::leaf);
-    if (extended != table.end() && vendor_rules(identity.vendor).repeats_basic_features) {
+    if (extended != table.end() && vendor_rules(identity).repeats_basic_features) {
         constexpr uint32_t repeated = 0x0183F3FF;
         extended->edx |= std::ranges::find(table, 1u, &CpuidLeaf::leaf)->edx & repeated;
     }

@@ -190,11 +190,13 @@ struct VendorRules {
     bool sysret_checks_target = true;        // #GP at ring 0 for an RCX that is not canonical
     bool sysret_loads_stack_segment = true;  // with base, limit and attributes
     bool repeats_basic_features = false;     // CPUID 8000_0001h EDX shows those of leaf 1, too
+    bool repeats_last_leaf = true;           // CPUID beyond the last leaf shows the last basic one, not zeros
+    bool null_selector_keeps_base = false;   // in DS, ES, FS and GS
     /// MSRs that are always there; they read as 0, and writes to them do nothing.
     std::span<const MsrRange> silent_msrs;
 };
 /// Those of GenuineIntel for a vendor that is not known.
-const VendorRules& vendor_rules(std::string_view vendor);
+const VendorRules& vendor_rules(const CpuIdentity& identity);
 
 struct CpuCache {
     enum class Type : uint8_t { data = 1, instruction = 2, unified = 3 };
@@ -239,7 +241,11 @@ struct CpuidBase {
     uint32_t pkru_offset = 0xA80;
     uint32_t physical_address_bits = 40;
     uint32_t linear_address_bits = 48;
+    /// The rate of the time stamp counter for leaves 15h and 16h of models with host_identity; 0: they are not there.
+    uint64_t shown_hertz = 0;
 };
+/// What shows a table like this one on another engine.
+CpuidBase base_of(std::span<const CpuidLeaf> table);
 /// What the table shows as vendor, signature and name.
 const CpuIdentity& shown_identity(const CpuSelection& selection, const CpuidBase& base);
 /// The CPUID table of CPU `number` of `cpus` (1 to 16 cores of one package; the number is the APIC ID), ascending by

@@ -86,6 +86,36 @@ TEST_CASE("cpu model: what the engine lacks is not shown") {
     CHECK(find(table, 0xD)->eax == 0);
 }
 
+TEST_CASE("cpu model: an engine that is told what a table shows makes the same table") {
+    const CpuFeatureSet lacking = CpuFeatureSet::all() - CpuFeatureSet{CpuFeature::pcid, CpuFeature::avx512f};
+    CpuidBase amd{.supported = lacking, .identity = {"AuthenticAMD", 25, 1, 1, "AMD EPYC 7R13"}};
+    amd.pkru_offset = 0x340;
+    amd.physical_address_bits = 48;
+    amd.linear_address_bits = 57;
+    CpuidBase intel;
+    for (const CpuModel& model : cpu_models()) {
+        const auto selection = parse_cpu(model.name);
+        for (CpuidBase base : {amd, intel}) {
+            for (const uint64_t hertz : {uint64_t{0}, uint64_t{2'300'000'000}, uint64_t{2'299'998'000}}) {
+                INFO(model.name << " at " << hertz);
+                base.shown_hertz = hertz;
+                const auto table = make_cpuid(*selection, base, 2, 3);
+                CHECK(std::ranges::is_sorted(table, {}, &CpuidLeaf::leaf));
+                CHECK(make_cpuid(*selection, base_of(table), 2, 3) == table);
+                CHECK((find(table, 0x15) != nullptr) == (hertz != 0 && model.host_identity));
+            }
+        }
+    }
+}
+
+TEST_CASE("cpu model: AMD's processors from Zen 2 on clear the base behind a null selector") {
+    CHECK(vendor_rules({.vendor = "AuthenticAMD", .family = 15, .model = 37}).null_selector_keeps_base);
+    CHECK(vendor_rules({.vendor = "AuthenticAMD", .family = 0x17, .model = 1}).null_selector_keeps_base);
+    CHECK_FALSE(vendor_rules({.vendor = "AuthenticAMD", .family = 0x17, .model = 0x31}).null_selector_keeps_base);
+    CHECK_FALSE(vendor_rules({.vendor = "AuthenticAMD", .family = 0x19, .model = 1}).null_selector_keeps_base);
+    CHECK_FALSE(vendor_rules({.vendor = "Another", .family = 6}).null_selector_keeps_base);
+}
+
 TEST_CASE("cpu model: 1 to 16 CPUs are the cores of one package") {
     for (uint32_t cpus = 1; cpus <= 16; ++cpus) {
         for (uint32_t number = 0; number < cpus; ++number) {

@@ -12,6 +12,7 @@
 #include "vmm/core/irq_line.hpp"
 #include "vmm/core/result.hpp"
 #include "vmm/core/types.hpp"
+#include "vmm/engine/cpu_model.hpp"
 #include "vmm/engine/cpu_state.hpp"
 
 namespace viv {
@@ -100,6 +101,8 @@ class Engine : public MsiSink {
     [[nodiscard]] virtual std::string drawback() const { return {}; }
     /// What guests see of time in the end.
     [[nodiscard]] virtual TimeStampCounter time_stamp_counter() const { return {}; }
+    /// The processor that guests see, for an engine that takes over; after the first CPU was made.
+    [[nodiscard]] virtual std::optional<CpuidBase> processor() const { return {}; }
     /// Makes the next CPU; the first is the bootstrap processor.
     virtual Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) = 0;
     /// The A20 gate: with it off, physical address bit 20 reads as 0. Holds from the next guest instruction of every
@@ -134,6 +137,11 @@ struct EngineConfig {
     /// chooses.
     TimeStampCounter tsc = {};
     Trace* trace = nullptr;  // what to tell of instructions and interrupts to; may be null
+    /// A machine's processors stay what they are, too: those of another engine, less the features that this one lacks,
+    /// or else the engine chooses.
+    std::optional<CpuidBase> processor = {};
+    /// What the engine has that takes over when this one cannot go on: where that can happen, no more is offered.
+    CpuFeatureSet successor = CpuFeatureSet::all();
 };
 
 }  // namespace viv

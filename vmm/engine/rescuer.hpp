@@ -30,6 +30,8 @@ class StrandedCpu {
     /// The bytes at RIP as the engine fetched them; may be none.
     std::span<const uint8_t> code;
     bool a20 = true;
+    /// Of the processor that the guest sees.
+    VendorRules rules;
 };
 
 /// Executes on behalf of an engine what that cannot execute. It takes no interrupts and has no local APIC: those stay

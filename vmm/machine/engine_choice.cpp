@@ -17,7 +17,9 @@ Result<ChosenEngine> make_soft(const EngineConfig& config, EngineClock clock, st
 
 Result<ChosenEngine> make_kvm(const EngineConfig& config) {
     auto make_rescuer = [&memory = config.memory] { return make_soft_rescuer(memory); };
-    auto engine = TRY(make_kvm_engine(config, make_rescuer));
+    EngineConfig with_successor = config;
+    with_successor.successor = soft_cpu_features();
+    auto engine = TRY(make_kvm_engine(with_successor, make_rescuer));
     return ChosenEngine{std::move(engine), {}};
 }
 
@@ -41,8 +43,8 @@ Result<ChosenEngine> make_engine(EngineKind kind, const EngineConfig& config, En
     if (!kvm) return make_soft(config, clock, kvm.error().message);
     if (std::string drawback = kvm->engine->drawback(); !drawback.empty()) {
         // With KVM's time stamp counter, so that the machine could move there.
-        const EngineConfig movable{config.memory, config.cpus, config.cpu_model, kvm->engine->time_stamp_counter(),
-                                   config.trace};
+        EngineConfig movable = config;
+        movable.tsc = kvm->engine->time_stamp_counter();
         return make_soft(movable, clock, std::move(drawback));
     }
     return kvm;

@@ -60,7 +60,12 @@ void pass_time(std::vector<Moment>& cpus, VirtualTime now, uint64_t hertz) {
 Result<void> Machine::move_to_engine(EngineKind kind) {
     // The counter's rate is part of the machine; what it shows, of each CPU's state.
     const TimeStampCounter tsc{engine_->time_stamp_counter().hertz, std::nullopt};
-    const EngineConfig config{memory_, static_cast<uint32_t>(cpus_.size()), cpu_model_, tsc, trace_.get()};
+    const EngineConfig config{.memory = memory_,
+                              .cpus = static_cast<uint32_t>(cpus_.size()),
+                              .cpu_model = cpu_model_,
+                              .tsc = tsc,
+                              .trace = trace_.get(),
+                              .processor = processor_};
     ChosenEngine made = TRY(viv::make_engine(kind, config, engine_clock_));
     std::vector<std::unique_ptr<Vcpu>> fresh;
     for (uint32_t i = 0; i < cpus_.size(); ++i) fresh.push_back(TRY(made.engine->create_vcpu(VcpuId{i})));
@@ -93,14 +98,29 @@ Result<void> Machine::move_to_engine(EngineKind kind) {
     return {};
 }
 
+std::string Machine::newly_missing_features() {
+    const auto now = engine_->processor();
+    if (!processor_ || !now) return {};
+    const CpuFeatureSet missing = processor_->supported - now->supported - told_missing_ -
+                                  CpuFeatureSet{CpuFeature::ht};  // says how many there are
+    told_missing_ = told_missing_ | missing;
+    return missing.names();
+}
+
 void Machine::carry_out_move() {
     const EngineKind kind = *std::exchange(pending_engine_, std::nullopt);
     const std::string reason = std::exchange(move_reason_, {});
     MoveEnd end = std::exchange(move_end_, {});
     const auto moved = move_to_engine(kind);
-    if (!reason.empty()) {
+    const std::string missing = moved ? newly_missing_features() : std::string();
+    const std::string lost =
+        missing.empty() ? "" : fmt::format("it lacks CPU features that the guest has seen: {}", missing);
+    if (reason.empty()) {
+        if (!lost.empty()) log_line(fmt::format("the {} engine took over; {}", engine_->name(), lost));
+    } else {
         if (moved) {
-            log_line(fmt::format("going on with the {} engine: {}", engine_->name(), reason));
+            log_line(fmt::format("going on with the {} engine: {}{}{}", engine_->name(), reason,
+                                 lost.empty() ? "" : "; ", lost));
         } else {
             stop({Outcome::Kind::died, 0, fmt::format("{}; and {}", reason, moved.error().message)});
         }

@@ -22,8 +22,9 @@ constexpr size_t lapic_id = 0x20, lapic_svr = 0xF0, lapic_irr = 0x200, lapic_tim
 
 /// The software CPUs of a machine on virtual time. Several sets of them stand for the engines before and after a move.
 struct SoftCpus {
-    explicit SoftCpus(GuestMemory& memory, VirtualClock& clock, uint32_t cpus = 1, TimeStampCounter tsc = {})
-        : engine(make(EngineConfig{memory, cpus, "max", tsc}, clock)) {
+    explicit SoftCpus(GuestMemory& memory, VirtualClock& clock, uint32_t cpus = 1, TimeStampCounter tsc = {},
+                      const std::optional<CpuidBase>& processor = {})
+        : engine(make({.memory = memory, .cpus = cpus, .tsc = tsc, .processor = processor}, clock)) {
         for (uint32_t id = 0; id < cpus; ++id) {
             auto vcpu = engine->create_vcpu(VcpuId{id});
             REQUIRE(vcpu);
@@ -77,7 +78,109 @@ void set_msr(CpuState& state, uint32_t index, uint64_t value) {
     }
 }
 
+/// What CPUID shows to code in real mode, leaf by leaf. `run` executes from a state and gives the one behind it.
+std::vector<CpuidLeaf> shown_cpuid(auto run) {
+    std::vector<CpuidLeaf> shown;
+    for (const uint32_t base : {0u, 0x80000000u}) {
+        for (uint32_t leaf = base; leaf <= base + 0x18; ++leaf) {
+            for (uint32_t subleaf = 0; subleaf < 10; ++subleaf) {
+                CpuState state = Rig::real_mode();
+                state.gpr[RAX] = leaf;
+                state.gpr[RCX] = subleaf;
+                const CpuState after = run(state);
+                const auto low = [&](size_t reg) { return static_cast<uint32_t>(after.gpr[reg]); };
+                shown.push_back({leaf, subleaf, true, low(RAX), low(RBX), low(RCX), low(RDX)});
+            }
+        }
+    }
+    return shown;
+}
+
 }  // namespace
+
+TEST_CASE("move: the processor is the one that it was, with all that CPUID shows of it") {
+    Memory memory;
+    VirtualClock clock(100);
+    memory.code(0x1000, {0x0F, 0xA2, 0xF4});  // cpuid; hlt
+    // As some KVM could show it.
+    CpuidBase amd{.identity = {"AuthenticAMD", 25, 1, 1, "AMD EPYC 7R13"}};
+    amd.supported.set(CpuFeature::pcid, false);
+    amd.physical_address_bits = 48;
+    SoftCpus before(memory, clock, 2, {2'300'000'000, {}}, amd);
+    const auto processor = before.engine->processor();
+    REQUIRE(processor);
+    CHECK(processor->identity == amd.identity);
+    CHECK(processor->physical_address_bits == 48);
+    CHECK(processor->shown_hertz == 0);
+    CHECK_FALSE(processor->supported.has(CpuFeature::pcid));
+    CHECK_FALSE(processor->supported.has(CpuFeature::avx512f));  // nothing that is not executed
+    SoftCpus after(memory, clock, 2, {2'300'000'000, {}}, processor);
+    const auto cpuid_of = [](SoftCpus& cpus) {
+        return shown_cpuid([&](const CpuState& state) {
+            REQUIRE(cpus.vcpus[0]->set_state(state));
+            CHECK(cpus.run() == Stop::halted);
+            return cpus.state();
+        });
+    };
+    CHECK(cpuid_of(before) == cpuid_of(after));
+    // Its vendor's rules come with it: performance counters of AMD's, and reserved bits of page tables from 48 on.
+    CpuState state = Rig::real_mode();
+    state.gpr[RCX] = 0xC0010200;
+    memory.code(0x1000, {0x0F, 0x32, 0xF4});  // rdmsr; hlt
+    REQUIRE(after.vcpus[0]->set_state(state));
+    CHECK(after.run() == Stop::halted);
+    CHECK(after.state().rip == 0x1003);
+    SoftCpus own(memory, clock);
+    CHECK(own.engine->processor()->identity.vendor == "GenuineIntel");
+    CHECK(own.engine->processor()->shown_hertz == 1'000'000'000);
+}
+
+TEST_CASE("move: the processor passes from KVM to the software CPU and back") {
+    VIV_KVM_RIG(rig);
+    VirtualClock clock(100);
+    const auto first = rig.engine->processor();
+    REQUIRE(first);
+    SoftCpus soft(rig.memory, clock, 1, rig.engine->time_stamp_counter(), first);
+    const auto moved = soft.engine->processor();
+    CHECK(moved->identity == first->identity);
+    CHECK(moved->physical_address_bits == first->physical_address_bits);
+    CHECK((moved->supported - first->supported).empty());
+    rig.load(0x1000, {0x0F, 0xA2, 0xE6, 0xF4, 0xF4});  // cpuid; out F4h,al; hlt
+    const auto at_kvm = shown_cpuid([&](const CpuState& state) {
+        CHECK(rig.run(state) == Stop::kicked);
+        return *rig.cpu().state();
+    });
+    const auto at_soft = shown_cpuid([&](const CpuState& state) {
+        REQUIRE(soft.vcpus[0]->set_state(state));
+        CHECK(soft.run() == Stop::kicked);
+        return soft.state();
+    });
+    for (size_t i = 0; i < at_kvm.size(); ++i) {
+        const CpuidLeaf &kvm = at_kvm[i], &own = at_soft[i];
+        INFO("leaf " << std::hex << kvm.leaf << " subleaf " << kvm.subleaf);
+        // Here and in leaf 1 are features, which KVM may show more of.
+        const bool features =
+            kvm.leaf == 6 || kvm.leaf == 7 || kvm.leaf == 0xD || kvm.leaf == 0x80000001 || kvm.leaf == 0x80000007;
+        const uint32_t last = kvm.leaf < 0x80000000 ? at_kvm[0].eax : at_kvm[250].eax;
+        if (features || kvm.leaf > last) continue;
+        CHECK(kvm.eax == own.eax);
+        CHECK(kvm.ebx == own.ebx);
+        if (kvm.leaf == 1) continue;
+        CHECK(kvm.ecx == own.ecx);
+        CHECK(kvm.edx == own.edx);
+    }
+    // Back again, and from a software CPU that was the first.
+    SoftCpus other(rig.memory, clock, 1, rig.engine->time_stamp_counter());
+    for (SoftCpus* from : {&soft, &other}) {
+        const auto processor = from->engine->processor();
+        auto kvm = make_kvm_engine({.memory = rig.memory, .processor = processor}, {});
+        REQUIRE(kvm);
+        REQUIRE((*kvm)->create_vcpu(VcpuId{0}));
+        CHECK((*kvm)->processor()->identity == processor->identity);
+        CHECK((*kvm)->processor()->shown_hertz == processor->shown_hertz);
+        CHECK((*kvm)->processor()->physical_address_bits == processor->physical_address_bits);
+    }
+}
 
 TEST_CASE("move: INIT and start-up messages that a CPU has not looked at are in its state") {
     Memory memory;

@@ -68,6 +68,7 @@ Result<void> Machine::build(MachineConfig config) {
     engine_ = chosen_.engine.get();
     memory_.on_sync([this](Gpa base) { engine_->sync_dirty(base); });
     for (uint32_t i = 0; i < cpus; ++i) cpus_.push_back(TRY(engine_->create_vcpu(VcpuId{i})));
+    processor_ = engine_->processor();
     if (trace_) trace_exits();
 
     services_.provide(isa_irqs_);

@@ -141,6 +141,8 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     void kick_cpus();
     void carry_out_requests();
     Result<void> move_to_engine(EngineKind kind);
+    /// Features that the guest knows and the engine does not have; empty when they were told before.
+    std::string newly_missing_features();
     void carry_out_move();
     void ask_for_engine(EngineKind kind);
     /// On virtual time CPUs, timers and host events take turns in one thread.
@@ -211,6 +213,8 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     ChosenEngine chosen_;
     Engine* engine_ = nullptr;  // of chosen_
     std::vector<std::unique_ptr<Vcpu>> cpus_;
+    std::optional<CpuidBase> processor_;                       // as the guest has known it since power-on
+    CpuFeatureSet told_missing_;                               // of its features; told once
     std::vector<std::unique_ptr<TracingHost>> tracing_hosts_;  // a CPU each, or none
     std::vector<BuiltDevice> devices_;
     InterruptController* pic_ = nullptr;

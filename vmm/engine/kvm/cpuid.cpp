@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 
 namespace viv::kvm {
@@ -20,26 +19,6 @@ std::vector<CpuidLeaf> from_kvm(const CpuidTable& table) {
     return leaves;
 }
 
-CpuIdentity identity_of(const std::vector<CpuidLeaf>& leaves) {
-    CpuIdentity identity{.vendor = "", .brand = ""};
-    std::string brand(48, '\0');
-    for (const CpuidLeaf& leaf : leaves) {
-        const uint32_t registers[] = {leaf.eax, leaf.ebx, leaf.ecx, leaf.edx};
-        if (leaf.leaf == 0) {
-            const uint32_t text[] = {leaf.ebx, leaf.edx, leaf.ecx};
-            identity.vendor.assign(reinterpret_cast<const char*>(text), sizeof text);
-        } else if (leaf.leaf == 1) {
-            identity.stepping = leaf.eax & 15;
-            identity.family = (leaf.eax >> 8 & 15) + ((leaf.eax >> 8 & 15) == 15 ? leaf.eax >> 20 & 255 : 0);
-            identity.model = (leaf.eax >> 4 & 15) | (leaf.eax >> 12 & 0xF0);
-        } else if (leaf.leaf >= 0x80000002 && leaf.leaf <= 0x80000004) {
-            std::memcpy(brand.data() + (leaf.leaf - 0x80000002) * sizeof registers, registers, sizeof registers);
-        }
-    }
-    identity.brand = brand.c_str();
-    return identity;
-}
-
 }  // namespace
 
 Result<CpuidBase> read_cpuid_base(int kvm) {
@@ -47,20 +26,12 @@ Result<CpuidBase> read_cpuid_base(int kvm) {
     table->count = static_cast<uint32_t>(table->entries.size());
     if (call(kvm, KVM_GET_SUPPORTED_CPUID, table.get()) < 0) return fail_errno("cannot read KVM's CPUID", errno);
     const auto leaves = from_kvm(*table);
-    CpuidBase base;
-    base.supported = features_of(leaves);
+    CpuidBase base = base_of(leaves);
     // KVM's list leaves these to whoever provides the local APIC, the topology and the signature.
     base.supported.set(CpuFeature::ht);
     base.supported.set(CpuFeature::hypervisor);
     base.supported.set(CpuFeature::tsc_deadline, call(kvm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0);
-    base.identity = identity_of(leaves);
-    for (const CpuidLeaf& leaf : leaves) {
-        if (leaf.leaf == 0xD) base.xsave.push_back(leaf);
-        if (leaf.leaf == 0x80000008 && leaf.eax) {
-            base.physical_address_bits = leaf.eax & 255;
-            base.linear_address_bits = leaf.eax >> 8 & 255;
-        }
-    }
+    base.shown_hertz = 0;  // the host's
     return base;
 }
 

@@ -30,6 +30,8 @@ struct HostLimits {
         return emulates_kernel_code || no_legacy_paging || late_interrupt_windows || hangs_on_high_interrupts ||
                syscall_stays || fixed_tsc;
     }
+    /// Guests can meet what ends with Stop::unsupported.
+    [[nodiscard]] bool hands_off() const { return no_legacy_paging || syscall_stays; }
     /// One line each, for the user.
     [[nodiscard]] std::vector<std::string> lines() const;
 };

@@ -103,6 +103,7 @@ class KvmEngine final : public Engine {
     [[nodiscard]] std::vector<std::string> limits() const override;
     [[nodiscard]] std::string drawback() const override;
     [[nodiscard]] TimeStampCounter time_stamp_counter() const override;
+    [[nodiscard]] std::optional<CpuidBase> processor() const override { return processor_; }
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override { vm_->note(vm_->slots.set_a20(enabled)); }
     void sync_dirty(Gpa base) override { vm_->note(vm_->slots.sync_dirty(base)); }
@@ -121,6 +122,7 @@ class KvmEngine final : public Engine {
     CpuSelection cpu_;
     CpuidBase cpuid_base_;
     std::vector<std::string> cpuid_limits_;
+    std::optional<CpuidBase> processor_;
     bool has_irqchip_ = false;
     std::vector<uint32_t> msr_indices_;
     std::vector<kvm_irq_routing_entry> routes_;
@@ -135,6 +137,16 @@ Result<void> KvmEngine::start(const EngineConfig& config) {
     cpuid_base_ = TRY(read_cpuid_base(kvm_.get()));
     TRY(check_selection(cpu_, cpuid_base_));
     vm_->limits = TRY(probe_host_limits(kvm_.get()));
+    if (config.processor) {
+        cpuid_base_.supported = cpuid_base_.supported & config.processor->supported;
+        cpuid_base_.identity = config.processor->identity;
+        cpuid_base_.physical_address_bits = config.processor->physical_address_bits;
+        cpuid_base_.linear_address_bits = config.processor->linear_address_bits;
+        cpuid_base_.shown_hertz = config.processor->shown_hertz;
+    } else if (vm_->limits.hands_off()) {
+        cpuid_base_.supported = cpuid_base_.supported & (config.successor | cpu_.required);
+    }
+    vm_->rules = vendor_rules(shown_identity(cpu_, cpuid_base_));
     const int vm = vm_->fd.get();
     const auto extension = [vm](int capability) { return std::max(0, ioctl(vm, KVM_CHECK_EXTENSION, capability)); };
     const int run_size = ioctl(kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -228,7 +240,10 @@ Result<std::unique_ptr<Vcpu>> KvmEngine::create_vcpu(VcpuId id) {
     TRY(set_tsc_rate(fd.get()));
     const auto wanted = make_cpuid(cpu_, cpuid_base_, id.value, cpus_);
     const auto got = TRY(set_cpuid(fd.get(), wanted));
-    if (id.value == 0) cpuid_limits_ = cpuid_limits(cpu_, wanted, got);
+    if (id.value == 0) {
+        cpuid_limits_ = cpuid_limits(cpu_, wanted, got);
+        processor_ = base_of(got);
+    }
     if (vm_->layout.msrs.empty()) vm_->layout.msrs = readable_msrs(fd.get(), msr_indices_);
     auto vcpu = TRY(KvmVcpu::create(vm_, id, std::move(fd)));
     TRY(vcpu->set_state(reset_state(id.value == 0)));

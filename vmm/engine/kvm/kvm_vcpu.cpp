@@ -243,7 +243,7 @@ std::optional<Stop> KvmVcpu::rescue(VcpuHost& host, uint64_t limit, Rescue::Caus
     if (!rescue_) {
         auto rescuer = vm_.make_rescuer();
         if (!rescuer) return give_up(describe_exit(*run_) + "; " + rescuer.error().message);
-        rescue_.emplace(fd_.get(), *run_, vm_.layout, std::move(*rescuer));
+        rescue_.emplace(fd_.get(), *run_, vm_.layout, vm_.rules, std::move(*rescuer));
     }
     const auto report = rescue_->execute(host, limit, vm_.slots.a20(), cause);
     if (!report) return give_up(describe_exit(*run_) + "; it cannot be rescued: " + report.error().message);

@@ -43,6 +43,7 @@ struct Vm {
     StateLayout layout;
     HostLimits limits;
     size_t run_size = 0;  // bytes of kvm_run to map
+    VendorRules rules;
     RescuerFactory make_rescuer;
     RescueCounters rescues;
     std::deque<ExitCounters> counters;  // one a CPU; they stay when the CPU goes

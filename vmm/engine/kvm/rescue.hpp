@@ -12,8 +12,11 @@ namespace viv::kvm {
 /// what an instruction needs beyond them costs a system call.
 class Rescue final : private StrandedCpu {
   public:
-    Rescue(int vcpu, kvm_run& run, const StateLayout& layout, std::unique_ptr<Rescuer> rescuer)
-        : vcpu_(vcpu), run_(run), layout_(layout), rescuer_(std::move(rescuer)) {}
+    Rescue(int vcpu, kvm_run& run, const StateLayout& layout, const VendorRules& vendor,
+           std::unique_ptr<Rescuer> rescuer)
+        : vcpu_(vcpu), run_(run), layout_(layout), rescuer_(std::move(rescuer)) {
+        rules = vendor;
+    }
 
     /// An exit for an instruction that KVM cannot emulate, which has its bytes, or none at all.
     enum class Cause : uint8_t { failure, hang };

@@ -34,6 +34,7 @@ class SoftEngine final : public Engine, private GuestMemory::Observer {
     [[nodiscard]] std::string_view name() const override { return "soft"; }
     [[nodiscard]] std::vector<std::string> limits() const override { return {}; }
     [[nodiscard]] TimeStampCounter time_stamp_counter() const override { return {features.tsc_hertz, std::nullopt}; }
+    [[nodiscard]] std::optional<CpuidBase> processor() const override { return base_of(features.tables.front()); }
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuId id) override;
     void set_a20(bool enabled) override;
     void send(uint64_t address, uint32_t data) override;

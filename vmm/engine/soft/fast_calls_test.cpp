@@ -1,4 +1,4 @@
-// SYSCALL, SYSRET, SYSENTER and SYSEXIT where vendors differ.
+// SYSCALL, SYSRET, SYSENTER, SYSEXIT and null selectors where vendors differ.
 #include "vmm/engine/soft/long_machine.hpp"
 
 using namespace viv;
@@ -135,6 +135,17 @@ TEST_CASE("SYSCALL and SYSRET trap by the TF that they leave") {
     m.go(s, {0x48, 0x0F, 0x07});
     CHECK(m.vector_taken() == 1);
     CHECK(m.memory.load<uint64_t>(Gpa{m.state().gpr[RSP]}) == user_at);
+}
+
+TEST_CASE("a null selector leaves the base of FS alone on AMD's old processors, and clears it elsewhere") {
+    CallMachine amd("opteron"), intel("core2");
+    for (CallMachine* m : {&amd, &intel}) {
+        CpuState s = CallMachine::start(0);
+        s.fs.base = 0x12345000;
+        m->go(s, {0x8E, 0xE0});  // mov fs,eax
+        CHECK(m->state().fs.selector == 0);
+        CHECK(m->state().fs.base == (m == &amd ? 0x12345000 : 0));
+    }
 }
 
 TEST_CASE("CPUID shows SYSCALL to 32-bit code on AMD, and the basic features once more") {

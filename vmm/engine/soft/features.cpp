@@ -69,42 +69,33 @@ uint32_t host_pkru_offset(uint32_t otherwise) {
     return __get_cpuid_count(0xD, 9, &eax, &ebx, &ecx, &edx) && eax == 8 ? ebx : otherwise;
 }
 
-/// Leaves 15h and 16h: a guest need not measure the time stamp counter.
-void add_frequencies(std::vector<CpuidLeaf>& table, uint64_t hertz) {
-    const auto megahertz = static_cast<uint32_t>(hertz / 1'000'000);
-    const auto kilohertz = static_cast<uint32_t>(hertz / 1'000);
-    const uint32_t divisor = kilohertz == megahertz * 1'000 ? 1 : 1'000;  // of a crystal of 1 MHz
-    const auto basic = std::ranges::find(table, 0u, &CpuidLeaf::leaf);
-    if (basic == table.end() || basic->eax >= 0x15) return;
-    basic->eax = 0x16;
-    const auto at = std::ranges::upper_bound(table, 0x14u, {}, &CpuidLeaf::leaf);
-    table.insert(at, {{.leaf = 0x15, .eax = divisor, .ebx = divisor == 1 ? megahertz : kilohertz, .ecx = 1'000'000},
-                      {.leaf = 0x16, .eax = megahertz, .ebx = megahertz, .ecx = 100}});
-}
-
 }  // namespace
 
-Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t tsc_hertz) {
+CpuFeatureSet executable_features() {
+    return own_features() | (borrowed_features() & host_features());
+}
+
+Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t tsc_hertz, const CpuidBase* processor) {
     const CpuSelection selection = TRY(parse_cpu(text));
-    CpuidBase base;
-    base.supported = own_features() | (borrowed_features() & host_features());
-    base.pkru_offset = host_pkru_offset(base.pkru_offset);
-    const CpuFeatureSet missing = selection.required - base.supported;
+    const CpuFeatureSet executable = executable_features();
+    const CpuFeatureSet missing = selection.required - executable;
     if (!missing.empty()) {
         return fail_usage(fmt::format("--cpu {}: the software CPU cannot offer {} here", text, missing.names()));
     }
     Features f;
     if (tsc_hertz != 0) f.tsc_hertz = tsc_hertz;
+    CpuidBase base = processor ? *processor : CpuidBase{.shown_hertz = f.tsc_hertz};
+    base.supported = base.supported & executable;
+    base.pkru_offset = host_pkru_offset(base.pkru_offset);
+    const auto pkru = std::ranges::find(base.xsave, 9u, &CpuidLeaf::subleaf);
+    if (pkru != base.xsave.end()) base.pkru_offset = pkru->ebx;
     f.physical_bits = base.physical_address_bits;
     f.pkru_offset = base.pkru_offset;
     for (uint32_t number = 0; number < cpus; ++number) {
         f.tables.push_back(make_cpuid(selection, base, number, cpus));
     }
-    f.rules = vendor_rules(shown_identity(selection, base).vendor);
+    f.rules = vendor_rules(shown_identity(selection, base));
     f.set = features_of(f.tables.front());
-    if (selection.model->host_identity) {
-        for (auto& table : f.tables) add_frequencies(table, f.tsc_hertz);
-    }
     return f;
 }
 
@@ -116,14 +107,21 @@ CpuidResult cpuid(const Cpu& cpu, uint32_t leaf, uint32_t subleaf) {
     };
     auto found = find(leaf);
     if (found == table.end()) {
-        const bool known = std::ranges::any_of(table, [&](const CpuidLeaf& l) { return l.leaf == leaf; });
-        const auto last = std::ranges::find(table, 0u, &CpuidLeaf::leaf);
-        const bool beyond = leaf < 0x40000000 ? last != table.end() && leaf > last->eax : true;
-        // Beyond the last leaf the last basic one is shown (SDM 2A, CPUID).
-        if (known || !beyond || (leaf >= 0x40000000 && leaf < 0x50000000) || last == table.end()) return {};
-        found = find(last->eax);
+        // A level of the topology that there is not shows its number and the APIC ID.
+        if (const auto level = std::ranges::find(table, leaf, &CpuidLeaf::leaf); level != table.end()) {
+            return leaf == 0xB ? CpuidResult{.ecx = subleaf & 0xFF, .edx = level->edx} : CpuidResult{};
+        }
+        const auto last_of = [&](uint32_t first) {
+            const auto at = std::ranges::find(table, first, &CpuidLeaf::leaf);
+            return at == table.end() ? 0 : at->eax;
+        };
+        const bool beyond = leaf >= 0x80000000 ? leaf > last_of(0x80000000) : leaf > last_of(0);
+        const bool hypervisor = leaf >= 0x40000000 && leaf < 0x50000000;
+        // Beyond the last leaf Intel's processors show the last basic one (SDM 2A, CPUID).
+        if (!beyond || hypervisor || !cpu.features->rules.repeats_last_leaf) return {};
+        leaf = last_of(0);
+        found = find(leaf);
         if (found == table.end()) return {};
-        leaf = last->eax;
     }
     CpuidResult r{found->eax, found->ebx, found->ecx, found->edx};
     if (leaf == 1) {

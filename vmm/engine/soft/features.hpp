@@ -38,8 +38,11 @@ struct Features {
 
 /// The features of a model, as `text` names it (cpu_model.hpp), cut down to what this engine on this host executes. An
 /// error names what was asked for with '+' and cannot be had. `tsc_hertz`: the rate of the time stamp counter, 0 for 1
-/// GHz.
-Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t tsc_hertz = 0);
+/// GHz. `processor`: what another engine showed the guest as this model; null for what is our own.
+Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t tsc_hertz = 0,
+                               const CpuidBase* processor = nullptr);
+/// All that this engine on this host executes.
+CpuFeatureSet executable_features();
 
 struct CpuidResult {
     uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -224,8 +224,13 @@ void load_segment(Cpu& cpu, Seg which, uint16_t selector) {
         }
     } else if (is_null(selector)) {
         SegmentRegister& s = cpu.seg[which];
-        // The base is kept in 64-bit code by some processors and cleared by others; cleared is Intel's way.
-        s = {.selector = selector, .limit = 0, .type = 0, .code_or_data = false, .present = false, .unusable = true};
+        s = {.selector = selector,
+             .base = cpu.features->rules.null_selector_keeps_base ? s.base : 0,
+             .limit = 0,
+             .type = 0,
+             .code_or_data = false,
+             .present = false,
+             .unusable = true};
     } else {
         const Descriptor d = read_descriptor(cpu, selector, vector_gp);
         if (!d.is_readable()) raise_gp(selector_error(selector));

@@ -156,11 +156,16 @@ namespace {
 Result<std::unique_ptr<Engine>> make(const EngineConfig& config, Clock& clock, VirtualClock* retired,
                                      soft::Turns turns) {
     auto engine = std::make_unique<soft::SoftEngine>(config, clock, retired, turns);
-    engine->features = TRY(soft::make_features(config.cpu_model, config.cpus, config.tsc.hertz));
+    engine->features = TRY(soft::make_features(config.cpu_model, config.cpus, config.tsc.hertz,
+                                               config.processor ? &*config.processor : nullptr));
     engine->tsc_start = config.tsc.shows.value_or(0);
     return std::unique_ptr<Engine>(std::move(engine));
 }
 }  // namespace
+
+CpuFeatureSet soft_cpu_features() {
+    return soft::executable_features();
+}
 
 Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, HostClock& clock) {
     return make(config, clock, nullptr, soft::Turns::none);

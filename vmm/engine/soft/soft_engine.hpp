@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "vmm/core/clock.hpp"
+#include "vmm/engine/cpu_model.hpp"
 #include "vmm/engine/engine.hpp"
 
 namespace viv {
@@ -18,5 +19,8 @@ Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, Hos
 /// at the end of every run(), and ends a run() with Stop::kicked when something was armed that is due earlier than
 /// what was due when it began. The machine only skips and runs what is due.
 Result<std::unique_ptr<Engine>> make_soft_engine(const EngineConfig& config, VirtualClock& clock);
+
+/// The features that the software CPU has on this host.
+CpuFeatureSet soft_cpu_features();
 
 }  // namespace viv

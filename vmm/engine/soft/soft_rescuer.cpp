@@ -334,6 +334,7 @@ Result<Rescuer::Report> SoftRescuer::rescue(StrandedCpu& stranded, VcpuHost& mac
     HoldingHost host(machine, stranded.state.apic_base);
     has_vectors_ = has_xcr0_ = has_msrs_ = false;
     engine_.set_a20(stranded.a20);
+    engine_.features.rules = stranded.rules;
     cpu.physical_mask = stranded.a20 ? ~uint64_t{0} : ~uint64_t{0x100000};
     load_registers(cpu, stranded.state);
 
