@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Boots the distribution's Linux kernel to a shell on the serial line, gives it commands and has it power off; prints TAP:
 boot_linux.py VIV [viv options...]. Skipped when `tools/fetch-guests linux` has not been run."""
-import json
 import os
-import subprocess
 import sys
+
+from serial_console import SerialConsole
 
 viv, *options = sys.argv[1:]
 cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -38,31 +38,15 @@ def report(passed, what):
 
 print(f"1..{COUNT}")
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 clocksource=hpet", "--memory", "128M",
-           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json",
+           "--no-reboot", "--timeout", "240",
            "--smbios", "manufacturer=ACME,serial=A-4711,uuid=00112233-4455-6677-8899-aabbccddeeff", "--smbios", "asset=shelf,,9", *options]
-machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-output = b""
-
-
-def read_until(text):
-    """What comes up to and with `text`; None when the machine ends before."""
-    global output
-    start = len(output)
-    while text not in output[start:]:
-        piece = os.read(machine.stdout.fileno(), 4096)
-        if not piece:
-            return None
-        output += piece
-    return output[start:].replace(b"\r", b"")
-
-
-alive = read_until(PROMPT) is not None
+console = SerialConsole(command)
+alive = console.read_until(PROMPT) is not None
 report(alive, "reaches a shell on the serial line")
 for what, line, *answers in COMMANDS:
     if alive:
-        machine.stdin.write(line)
-        machine.stdin.flush()
-    said = read_until(PROMPT) if alive else None
+        console.type(line)
+    said = console.read_until(PROMPT) if alive else None
     alive = said is not None
     # Between the echo of the command and the next prompt.
     words = said[len(line) : -len(PROMPT)].split() if alive else []
@@ -71,16 +55,10 @@ for what, line, *answers in COMMANDS:
     if not passed:
         print(f"# {line!r} was answered by {said!r}")
 if alive:
-    machine.stdin.write(b"poweroff -f\n")
-    machine.stdin.flush()
-read_until(b"\0 what no guest prints \0")
-machine.wait()
-try:
-    outcome = json.loads(output[output.index(b'{"outcome"') :])
-except ValueError:
-    outcome = {}
-report(outcome.get("outcome") == "powered-off" and machine.returncode == 0, "powers off")
+    console.type(b"poweroff -f\n")
+outcome = console.finish()
+report(outcome.get("outcome") == "powered-off" and outcome["status"] == 0, "powers off")
 if outcome.get("outcome") != "powered-off":
     print("# the serial line ends with:")
-    for line in output.decode(errors="replace").splitlines()[-15:]:
+    for line in console.output.decode(errors="replace").splitlines()[-15:] + outcome["stderr"].splitlines():
         print(f"# {line}")

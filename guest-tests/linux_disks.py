@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Boots the distribution's stock Linux with its own disk drivers and works with a disk on each controller; prints TAP:
 linux_disks.py VIV [viv options...]. Skipped when `tools/fetch-guests linux-disks` has not been run."""
-import json
 import os
-import subprocess
 import sys
 import tempfile
+
+from serial_console import SerialConsole
 
 viv, *options = sys.argv[1:]
 cpus = int(options[options.index("--cpus") + 1]) if "--cpus" in options else 1
@@ -59,35 +59,19 @@ def report(passed, what):
 print(f"1..{len(commands) + 2}")
 images = tempfile.TemporaryDirectory()
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
-           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "240", "--json", *options]
+           "--no-reboot", "--timeout", "240", *options]
 for bus, disk, _ in DISKS:
     path = os.path.join(images.name, disk)
     with open(path, "wb") as image:
         image.write(CONTENT)
     command += ["--disk", f"{path},bus={bus}"]
-machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-output = b""
-
-
-def read_until(text):
-    """What comes up to and with `text`; None when the machine ends before."""
-    global output
-    start = len(output)
-    while text not in output[start:]:
-        piece = os.read(machine.stdout.fileno(), 4096)
-        if not piece:
-            return None
-        output += piece
-    return output[start:].replace(b"\r", b"")
-
-
-alive = read_until(PROMPT) is not None
+console = SerialConsole(command)
+alive = console.read_until(PROMPT) is not None
 report(alive, "reaches a shell on the serial line")
 for what, line, answer in commands:
     if alive:
-        machine.stdin.write(line.encode() + b"\n")
-        machine.stdin.flush()
-    said = read_until(PROMPT) if alive else None
+        console.type(line.encode() + b"\n")
+    said = console.read_until(PROMPT) if alive else None
     alive = said is not None
     # Behind the echo of the command, which the terminal may have broken into lines.
     words = said[: -len(PROMPT)].split()[len(line.split()) :] if alive else []
@@ -96,16 +80,10 @@ for what, line, answer in commands:
     if not passed:
         print(f"# {line!r} was answered by {said!r}")
 if alive:
-    machine.stdin.write(b"poweroff -f\n")
-    machine.stdin.flush()
-read_until(b"\0 what no guest prints \0")
-machine.wait()
-try:
-    outcome = json.loads(output[output.index(b'{"outcome"') :])
-except ValueError:
-    outcome = {}
-report(outcome.get("outcome") == "powered-off" and machine.returncode == 0, "powers off")
+    console.type(b"poweroff -f\n")
+outcome = console.finish()
+report(outcome.get("outcome") == "powered-off" and outcome["status"] == 0, "powers off")
 if outcome.get("outcome") != "powered-off":
     print("# the serial line ends with:")
-    for line in output.decode(errors="replace").splitlines()[-15:]:
+    for line in console.output.decode(errors="replace").splitlines()[-15:] + outcome["stderr"].splitlines():
         print(f"# {line}")

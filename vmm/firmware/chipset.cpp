@@ -36,6 +36,11 @@ class BusConfig final : public PciConfig {
     PciBus& bus_;
 };
 
+void open_smbus(PciBus& bus, PciAddress at, uint16_t ports) {
+    bus.config_write(at, SMBBA, 4, ports);
+    bus.config_write(at, SMBHSTCFG, 1, 1);
+}
+
 constexpr unsigned video_segments = (rom::video_rom_size + 0x3FFF) / 0x4000;
 
 }  // namespace
@@ -85,13 +90,18 @@ PciSetup set_up_chipset(PciBus& bus, Bus& ports, const PciApertures& apertures) 
         } else if (id == piix4_pm_id) {
             bus.config_write(at, PMBASE, 4, pm_ports);
             bus.config_write(at, PMREGMISC, 1, 1);
-            bus.config_write(at, SMBBA, 4, smbus_ports);
-            bus.config_write(at, SMBHSTCFG, 1, 1);
+            open_smbus(bus, at, smbus_ports);
             bus.config_write(at, pci::COMMAND, 2, pci::IO_SPACE);
         }
     }
     BusConfig config(bus);
     return {set_up_pci(config, apertures, pirq_irqs), apertures};
+}
+
+void open_smbus_for_other_firmware(PciBus& bus) {
+    for (const PciAddress at : bus.addresses()) {
+        if (bus.config_read(at, pci::VENDOR_ID, 4) == piix4_pm_id) open_smbus(bus, at, others_smbus_ports);
+    }
 }
 
 }  // namespace viv::firmware

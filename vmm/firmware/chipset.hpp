@@ -13,6 +13,8 @@ namespace viv::firmware {
 /// Where the PIIX4's power management block and SMBus are put, as most BIOSes do.
 inline constexpr uint16_t pm_ports = 0x600;
 inline constexpr uint16_t smbus_ports = 0x700;
+/// Where QEMU's board has the SMBus from power-on.
+inline constexpr uint16_t others_smbus_ports = 0xB100;
 /// The ISA interrupts of PIRQA# to PIRQD#.
 inline constexpr std::array<uint8_t, 4> pirq_irqs{10, 10, 11, 11};
 
@@ -32,5 +34,8 @@ void shadow_roms(GuestMemory& memory, PciBus& bus, const PciPlan& plan);
 
 /// Routes PCI interrupts, opens the power management's ports, and sets up everything on the bus.
 PciSetup set_up_chipset(PciBus& bus, Bus& ports, const PciApertures& apertures);
+
+/// Gives the SMBus its ports as they are on QEMU's board after power-on: OVMF relies on that and sets up none.
+void open_smbus_for_other_firmware(PciBus& bus);
 
 }  // namespace viv::firmware

@@ -41,6 +41,14 @@ TEST_CASE("Apertures for PCI are what RAM and the chipset leave") {
     CHECK(pci_apertures(4 * gib + 5).high_memory.base == 5 * gib);
 }
 
+TEST_CASE("For another firmware the SMBus has its ports already") {
+    PcBoard board;
+    open_smbus_for_other_firmware(board.bus());
+    CHECK(board.config({0, 1, 3}, 0x90) == (others_smbus_ports | 1));
+    CHECK(board.config({0, 1, 3}, 0xD2, 1) == 1);
+    CHECK(board.config({0, 1, 3}, pci::COMMAND, 2) == 0);
+}
+
 TEST_CASE("Power-on routes interrupts, opens power management and the bus master, and places BARs") {
     PcBoard board;
     const PciSetup setup = set_up_chipset(board.bus(), board.ports, pci_apertures(4 * gib));

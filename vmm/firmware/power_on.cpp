@@ -280,6 +280,7 @@ CpuState power_on(const Board& board) {
 
 void prepare_for_other_firmware(const Board& board) {
     fill_cmos(board, equipment_word(board));
+    if (board.pci) open_smbus_for_other_firmware(*board.pci);
 }
 
 Gpa acpi_rsdp(const TreeNode& board) {

@@ -42,7 +42,8 @@ Result<void> install_tables(GuestMemory& memory, bool has_pci);
 /// bootstrap CPU. The devices must have been reset.
 CpuState power_on(const Board& board);
 
-/// All that is prepared for another firmware: CMOS, as QEMU's board has it. The devices must have been reset.
+/// All that is prepared for another firmware: CMOS and the SMBus, as QEMU's board has them. The devices must have been
+/// reset.
 void prepare_for_other_firmware(const Board& board);
 
 /// Where power_on() has put ACPI's RSDP; 0 on a board without ACPI.
