@@ -59,7 +59,10 @@ std::vector<PciAddress> PciBus::addresses() const {
 }
 
 uint32_t PciBus::config_read(PciAddress address, unsigned offset, unsigned size) {
-    if (const PciFunction* function = find(address)) return function->config_read(offset, size);
+    if (PciFunction* function = find(address)) {
+        function->tell_of_read(offset, size);
+        return function->config_read(offset, size);
+    }
     ++counters_.master_aborts;
     return ~uint32_t{0};
 }

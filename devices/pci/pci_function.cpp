@@ -284,6 +284,12 @@ void PciFunction::remap() {
     if (bus_) bus_->remap();
 }
 
+void PciFunction::tell_of_read(unsigned offset, unsigned size) {
+    size = std::min(size, 4u);
+    if (!read_listener_ || size == 0 || offset >= config_size) return;
+    read_listener_(offset, std::min(offset + size, config_size) - 1);
+}
+
 uint32_t PciFunction::config_read(unsigned offset, unsigned size) const {
     uint32_t value = 0;
     for (unsigned i = 0; i < size && i < 4; ++i) {

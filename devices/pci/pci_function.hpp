@@ -108,6 +108,10 @@ class PciFunction {
     void on_config_write(std::move_only_function<void(unsigned first, unsigned last)> listener) {
         listener_ = std::move(listener);
     }
+    /// `listener` is called before a guest reads bytes [first, last], which it may still poke().
+    void on_config_read(std::move_only_function<void(unsigned first, unsigned last)> listener) {
+        read_listener_ = std::move(listener);
+    }
     /// `decoder` adds what the function decodes besides its BARs, as its own registers say. When these change, call
     /// remap().
     void add_decoder(std::move_only_function<void(std::vector<PciWindow>&)> decoder) { decoder_ = std::move(decoder); }
@@ -161,6 +165,7 @@ class PciFunction {
     Bar& describe_bar(unsigned index, uint64_t size, uint32_t type_bits);
     void collect(std::vector<PciWindow>& windows);
     void become_multi_function();
+    void tell_of_read(unsigned offset, unsigned size);
     [[nodiscard]] bool msi_enabled() const;
     [[nodiscard]] bool msix_enabled() const;
     void send_pending();
@@ -181,6 +186,7 @@ class PciFunction {
     unsigned msix_vectors_ = 0;
     std::unique_ptr<BusDevice> msix_table_;
     std::move_only_function<void(unsigned, unsigned)> listener_;
+    std::move_only_function<void(unsigned, unsigned)> read_listener_;
     std::move_only_function<void(std::vector<PciWindow>&)> decoder_;
     PciBus* bus_ = nullptr;
     PciAddress address_;

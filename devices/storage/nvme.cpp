@@ -50,7 +50,7 @@ bool plausible(const Queue& queue) {
 
 }  // namespace
 
-Nvme::Nvme(std::unique_ptr<NvmeDisk> disk, Clock& clock)
+Nvme::Nvme(std::unique_ptr<DiskDrive> disk, Clock& clock)
     : disk_(std::move(disk)), pci_(identity, state_.pci), clock_(clock), timer_(clock, [this](VirtualTime) { run(); }) {
     pci_.add_memory_bar(registers_bar, window_size, *this, PciFunction::BarKind::memory_64);
     pci_.add_msix(queue_count, vectors_bar);
@@ -310,7 +310,7 @@ Result<std::unique_ptr<Device>> make_nvme(DeviceContext& context) {
     auto serial = context.node.string("viv,serial").value_or(fmt::format("VIVNVME{:02X}", reg.empty() ? 0 : reg[0]));
     auto image = TRY(open_disk_image(path, image_access(context.node)));
     auto controller =
-        std::make_unique<Nvme>(std::make_unique<NvmeDisk>(std::move(image), std::move(serial)), context.clock);
+        std::make_unique<Nvme>(std::make_unique<DiskDrive>(std::move(image), std::move(serial)), context.clock);
     registered.add(controller->disk());
     TRY(controller->pci().attach(context));
     return controller;

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "devices/pci/pci_function.hpp"
-#include "devices/storage/nvme_disk.hpp"
+#include "devices/storage/disk_drive.hpp"
 #include "devices/storage/nvme_registers.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/clock.hpp"
@@ -114,10 +114,10 @@ struct NvmeState {
 
 class Nvme final : public StatefulDevice<NvmeState>, public BusDevice {
   public:
-    Nvme(std::unique_ptr<NvmeDisk> disk, Clock& clock);
+    Nvme(std::unique_ptr<DiskDrive> disk, Clock& clock);
 
     [[nodiscard]] PciFunction& pci() { return pci_; }
-    [[nodiscard]] NvmeDisk& disk() { return *disk_; }
+    [[nodiscard]] DiskDrive& disk() { return *disk_; }
 
     void reset(ResetKind kind) override;
 
@@ -211,7 +211,7 @@ class Nvme final : public StatefulDevice<NvmeState>, public BusDevice {
     Status put_data(const Command& command, std::span<const std::byte> data, GuestMemory& memory);
     Status take_data(const Command& command, std::span<std::byte> data, GuestMemory& memory);
 
-    std::unique_ptr<NvmeDisk> disk_;
+    std::unique_ptr<DiskDrive> disk_;
     PciFunction pci_;
     Clock& clock_;
     Timer timer_;

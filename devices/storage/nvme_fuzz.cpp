@@ -26,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
-    Nvme nvme(std::make_unique<NvmeDisk>(std::move(image), "FUZZ"), board.clock);
+    Nvme nvme(std::make_unique<DiskDrive>(std::move(image), "FUZZ"), board.clock);
     auto context = board.context_at(at.device);
     VIV_ASSERT(nvme.pci().attach(context).has_value());
     PciBus& bus = *board.services.find<PciBus>();

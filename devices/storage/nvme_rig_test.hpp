@@ -23,7 +23,7 @@ struct NvmeMedium {
 inline Result<std::unique_ptr<Device>> make_nvme_with_medium(DeviceContext& context) {
     NvmeMedium& medium = *TRY(context.need<NvmeMedium>("a medium for a test"));
     auto controller =
-        std::make_unique<Nvme>(std::make_unique<NvmeDisk>(std::move(medium.image), "VIVNVME"), context.clock);
+        std::make_unique<Nvme>(std::make_unique<DiskDrive>(std::move(medium.image), "VIVNVME"), context.clock);
     TRY(controller->pci().attach(context));
     return controller;
 }

@@ -64,6 +64,13 @@ Result<TreeNode*> add_pci_card(TreeNode& board, std::string_view name, std::stri
     return fail_usage(fmt::format("the PCI bus has no place left for a {} controller", name));
 }
 
+/// Where fixed windows of virtio devices are, and their ISA interrupts, which no other device of the board uses.
+struct MmioPlace {
+    uint32_t base;
+    uint32_t irq;
+};
+constexpr std::array mmio_places{MmioPlace{0xFED10000, 5}, MmioPlace{0xFED11000, 7}};
+
 constexpr std::string_view ide = "intel,piix-ide", ahci = "intel,ich9-ahci";
 
 Result<void> add_ahci(TreeNode& board) {
@@ -88,7 +95,7 @@ Result<TreeNode*> place_for(TreeNode& board, std::string_view path, Place first,
     if (bus == DriveBus::ide) {
         return fail_usage(
             fmt::format("no IDE channel has a place left for '{}': the board takes four drives; more go "
-                        "on another controller (FILE,bus=ahci or nvme)",
+                        "on another controller (FILE,bus=ahci, nvme or virtio)",
                         path));
     }
     TRY(add_ahci(board));
@@ -173,6 +180,11 @@ Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess acc
         put_image(*card, path, access);
         return {};
     }
+    if (bus == DriveBus::virtio || bus == DriveBus::virtio_mmio) {
+        const VirtioBus transport = bus == DriveBus::virtio ? VirtioBus::pci : VirtioBus::mmio;
+        put_image(*TRY(add_virtio(board, "block", transport)), path, access);
+        return {};
+    }
     TreeNode* place = TRY(place_for(board, path, Place::untyped, bus));
     place->erase("viv,drive-type");
     put_image(*place, path, access);
@@ -180,13 +192,33 @@ Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess acc
 }
 
 Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus) {
-    if (bus == DriveBus::nvme) {
-        return fail_usage(fmt::format("NVMe has no CD-ROM drives: give '{}' the bus ide or ahci", path));
+    if (bus != DriveBus::ide && bus != DriveBus::ahci) {
+        return fail_usage(fmt::format("NVMe and virtio have no CD-ROM drives: give '{}' the bus ide or ahci", path));
     }
     TreeNode* place = TRY(place_for(board, path, Place::cdrom, bus));
     place->set_string("viv,drive-type", "cdrom");
     put_image(*place, path, DriveAccess::read_only);
     return {};
+}
+
+Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioBus bus) {
+    TreeNode* node = nullptr;
+    if (bus == VirtioBus::pci) {
+        node = TRY(add_pci_card(board, "virtio", "virtio,pci"));
+    } else {
+        for (const MmioPlace& place : mmio_places) {
+            const std::string name = fmt::format("virtio@{:x}", place.base);
+            if (board.child(name)) continue;
+            node = &board.children.emplace_back(TreeNode{name, {}, {}});
+            node->set_string("compatible", "virtio,mmio");
+            node->set_cells("reg", std::array<uint32_t, 4>{0, place.base, 0, 0x200});
+            node->set_u32("interrupts", place.irq);
+            break;
+        }
+        if (!node) return fail_usage("the board has two places for virtio over MMIO, and both are taken");
+    }
+    node->set_string("viv,function", function);
+    return node;
 }
 
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec) {

@@ -27,13 +27,18 @@ enum class DriveAccess { writable, read_only, snapshot };
 Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess access,
                            std::optional<uint32_t> unit = std::nullopt);
 /// What a disk or a CD-ROM drive hangs on. Other controllers than IDE come onto the board with their first drive.
-enum class DriveBus { ide, ahci, nvme };
+enum class DriveBus { ide, ahci, nvme, virtio, virtio_mmio };
 
-/// Puts an image onto the first free place of the controllers, or onto an NVMe controller of its own; an empty CD-ROM
-/// drive of IDE gives way to the last one.
+/// Puts an image onto the first free place of the controllers, or onto an NVMe or virtio controller of its own; an
+/// empty CD-ROM drive of IDE gives way to the last one.
 Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus = DriveBus::ide);
 /// Puts a disc into the first empty CD-ROM drive; a free place of the controllers becomes one when there is none.
 Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus = DriveBus::ide);
+
+/// Adds a virtio device: a card, or on MMIO where there is room for two, with an interrupt each. Its other properties
+/// are the caller's to set.
+enum class VirtioBus { pci, mmio };
+Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioBus bus = VirtioBus::pci);
 
 /// The back end of the next serial port in the order of COM1 to COM4 (0 to 3).
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);

@@ -89,6 +89,24 @@ TEST_CASE("Drives on AHCI and NVMe bring their controllers along") {
     CHECK_FALSE(attach_disk(board, "d.img", DriveAccess::writable, DriveBus::ahci));
 }
 
+TEST_CASE("Virtio devices are cards, or have fixed places and interrupts") {
+    TreeNode board = default_board();
+    REQUIRE(add_virtio(board, "entropy"));
+    REQUIRE(attach_disk(board, "v.img", DriveAccess::snapshot, DriveBus::virtio));
+    const TreeNode* disk = board.find("/pci/virtio@4");
+    REQUIRE(disk);
+    CHECK(disk->string("compatible") == "virtio,pci");
+    CHECK(disk->string("viv,function") == "block");
+    CHECK(disk->string("viv,image") == "v.img");
+    CHECK(disk->has("viv,snapshot"));
+    CHECK_FALSE(attach_cdrom(board, "v.iso", DriveBus::virtio));
+    REQUIRE(attach_disk(board, "m.img", DriveAccess::writable, DriveBus::virtio_mmio));
+    REQUIRE(add_virtio(board, "entropy", VirtioBus::mmio));
+    CHECK(board.find("/virtio@fed10000")->string("viv,image") == "m.img");
+    CHECK(board.find("/virtio@fed11000")->u32("interrupts") == 7u);
+    CHECK_FALSE(add_virtio(board, "entropy", VirtioBus::mmio));
+}
+
 TEST_CASE("Serial back ends, boot order and an exit port are properties of the board") {
     TreeNode board = default_board();
     REQUIRE(set_serial(board, 1, "file:x.log"));

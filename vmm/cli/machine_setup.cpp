@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -30,11 +31,15 @@ Result<DriveFile> parse_drive(const std::string& option, const std::string& text
     const size_t at = text.rfind(key);
     if (at == std::string::npos) return DriveFile{text, DriveBus::ide};
     const std::string name = text.substr(at + key.size());
-    for (const auto& [known, bus] :
-         {std::pair{"ide", DriveBus::ide}, {"ahci", DriveBus::ahci}, {"nvme", DriveBus::nvme}}) {
+    for (const auto& [known, bus] : {std::pair{"ide", DriveBus::ide},
+                                     {"ahci", DriveBus::ahci},
+                                     {"nvme", DriveBus::nvme},
+                                     {"virtio", DriveBus::virtio},
+                                     {"virtio-mmio", DriveBus::virtio_mmio}}) {
         if (name == known) return DriveFile{text.substr(0, at), bus};
     }
-    return fail_usage(fmt::format("{}: there is no bus '{}'; use ide, ahci or nvme", option, name));
+    return fail_usage(
+        fmt::format("{}: there is no bus '{}'; use ide, ahci, nvme, virtio or virtio-mmio", option, name));
 }
 
 Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {
@@ -51,6 +56,52 @@ Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess 
         case ImageKind::unknown:
             return fail_usage(fmt::format("'{}' is {}: {}", path, probe.description, probe.advice));
     }
+    return {};
+}
+
+/// The words between commas.
+std::vector<std::string> split_at_commas(const std::string& text) {
+    std::vector<std::string> words;
+    for (size_t at = 0;;) {
+        const size_t comma = text.find(',', at);
+        words.push_back(text.substr(at, comma - at));
+        if (comma == std::string::npos) return words;
+        at = comma + 1;
+    }
+}
+
+/// "FUNCTION" or "FUNCTION,KEY=VALUE,...": a virtio device and the properties of its node.
+Result<void> attach_virtio(TreeNode& board, const std::string& text) {
+    struct Kind {
+        std::string_view name;
+        std::vector<std::string_view> keys;
+    };
+    const std::vector<Kind> kinds{{"entropy", {}}};
+    const std::vector<std::string> words = split_at_commas(text);
+    const auto kind = std::ranges::find(kinds, words[0], &Kind::name);
+    if (kind == kinds.end()) {
+        std::string known;
+        for (const Kind& other : kinds) known += fmt::format("{}{}", known.empty() ? "" : ", ", other.name);
+        return fail_usage(fmt::format("--virtio: there is no device '{}'; there are: {}", words[0], known));
+    }
+    TreeNode properties;
+    VirtioBus bus = VirtioBus::pci;
+    for (const std::string& word : std::span(words).subspan(1)) {
+        const size_t equals = word.find('=');
+        const std::string key = word.substr(0, equals);
+        const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
+        if (word == "split") {
+            properties.set_flag("viv,split");
+        } else if (word == "bus=mmio" || word == "bus=pci") {
+            bus = value == "mmio" ? VirtioBus::mmio : VirtioBus::pci;
+        } else if (equals != std::string::npos && std::ranges::count(kind->keys, key)) {
+            properties.set_string("viv," + key, value);
+        } else {
+            return fail_usage(fmt::format("--virtio {}: '{}' is not a choice of it; see docs/cli.md", words[0], word));
+        }
+    }
+    TreeNode* node = TRY(add_virtio(board, words[0], bus));
+    for (const auto& [key, value] : properties.properties) node->set(key, value);
     return {};
 }
 
@@ -118,6 +169,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
         TRY(attach_cdrom(board, path, bus));
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
+    for (const std::string& text : options.virtio) TRY(attach_virtio(board, text));
     TRY(set_smbios(board, options.smbios));
     if (options.firmware) set_firmware(board, *options.firmware);
     if (options.firmware_variables) {

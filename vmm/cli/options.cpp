@@ -99,6 +99,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--disk", options.disks)->allow_extra_args(false);
     app.add_option("--cdrom", options.cdroms)->allow_extra_args(false);
     app.add_option("--serial", options.serials)->allow_extra_args(false);
+    app.add_option("--virtio", options.virtio)->allow_extra_args(false);
     app.add_option("--board", options.board);
     size_option(app, options.memory);
     cpus_option(app, options.cpus);

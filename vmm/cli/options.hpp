@@ -28,6 +28,7 @@ struct MachineOptions {
     std::vector<std::string> disks;
     std::vector<std::string> cdroms;
     std::vector<std::string> serials;  // COM1 first
+    std::vector<std::string> virtio;   // FUNCTION[,KEY=VALUE...]
     std::optional<std::string> board;
     std::optional<uint64_t> memory;  // bytes
     std::optional<uint32_t> cpus;

@@ -50,10 +50,14 @@ std::vector<DrivePath> drive_paths(const TreeNode& board) {
                  [number](uint32_t unit) { return fmt::format("/pci@i0cf8/ide@1,1/drive@{}/disk@{}", number, unit); });
     }
     // Cards count in the order in which they are made, whatever they are.
-    for (const TreeNode* card : board_devices(board, {"intel,ich9-ahci", "viv,nvme"})) {
+    for (const TreeNode* card : board_devices(board, {"intel,ich9-ahci", "viv,nvme", "virtio,pci"})) {
         const auto reg = card->cells("reg");
         if (reg.size() < 2) continue;
         const std::string function = reg[1] ? fmt::format("{:x},{:x}", reg[0], reg[1]) : fmt::format("{:x}", reg[0]);
+        if (std::ranges::count(card->strings("compatible"), "virtio,pci")) {
+            if (card->string("viv,function") == "block") walk.add(fmt::format("/pci@i0cf8/scsi@{}/disk@0,0", function));
+            continue;
+        }
         if (std::ranges::count(card->strings("compatible"), "viv,nvme")) {
             walk.add(fmt::format("/pci@i0cf8/pci1234,4e56@{}/namespace@1,0", function));
             continue;

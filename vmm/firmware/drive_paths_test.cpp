@@ -47,6 +47,15 @@ TEST_CASE("Disks on cards are numbered in the order of the cards") {
     CHECK(path_of(board, "disk2").ends_with("/namespace@1,0"));
 }
 
+TEST_CASE("Of virtio cards only the disks count") {
+    TreeNode board = default_board();
+    REQUIRE(add_virtio(board, "entropy"));
+    REQUIRE(attach_disk(board, "v.img", DriveAccess::writable, DriveBus::virtio));
+    REQUIRE(attach_disk(board, "n.img", DriveAccess::writable, DriveBus::nvme));
+    CHECK(path_of(board, "disk0") == "/pci@i0cf8/scsi@4/disk@0,0");
+    CHECK(path_of(board, "disk1").ends_with("/namespace@1,0"));
+}
+
 TEST_CASE("A board without a floppy controller has no floppy paths") {
     TreeNode board = default_board();
     board.find("/isa/floppy@3f0")->set_string("status", "disabled");

@@ -54,9 +54,12 @@ Result<void> Machine::build(MachineConfig config) {
     }
     if (config.clock.virtual_time) {
         virtual_clock_ = std::make_unique<VirtualClock>(config.clock.mips);
+        const TreeNode* chosen = board_.child("chosen");
+        entropy_ = std::make_unique<SeededEntropy>(chosen ? chosen->u32("viv,seed").value_or(0) : 0);
         clock_ = virtual_clock_.get();
         engine_clock_ = virtual_clock_.get();
     } else {
+        entropy_ = std::make_unique<HostEntropy>();
         host_clock_ = std::make_unique<HostClock>();
         host_clock_->pause();
         host_clock_->set({0});
@@ -74,6 +77,7 @@ Result<void> Machine::build(MachineConfig config) {
     services_.provide(isa_irqs_);
     services_.provide(drives_);
     services_.provide(links_);
+    services_.provide(*entropy_);
     // No thread runs yet, but devices may look at the clock and the loop: they are made under the lock as they will
     // live.
     const std::lock_guard hold(lock_);

@@ -21,6 +21,7 @@
 #include "vmm/boot/kernel.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/clock.hpp"
+#include "vmm/core/entropy.hpp"
 #include "vmm/core/event_loop.hpp"
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/core/machine_lock.hpp"
@@ -199,6 +200,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Bus ports_;
     Bus memory_bus_;
     EventLoop loop_;
+    std::unique_ptr<EntropySource> entropy_;
     Services services_;
     IsaIrqs isa_irqs_;
     DriveRegistry drives_;

@@ -28,6 +28,7 @@
 #include "devices/timer/i8254.hpp"
 #include "devices/timer/mc146818.hpp"
 #include "devices/video/vga.hpp"
+#include "devices/virtio/virtio_device.hpp"
 
 namespace viv {
 namespace {
@@ -64,6 +65,8 @@ constexpr std::array entries{
     Entry{"viv,nvme", make_nvme},
     Entry{"viv,port92", make_port92},
     Entry{"viv,test-device", make_test_device},
+    Entry{"virtio,mmio", make_virtio_mmio},
+    Entry{"virtio,pci", make_virtio_pci},
 };
 
 }  // namespace

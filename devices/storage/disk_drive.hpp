@@ -10,10 +10,10 @@
 
 namespace viv {
 
-/// The one namespace of an NVMe controller, as the firmware and the control side know drives.
-class NvmeDisk final : public Drive {
+/// A disk that has its controller for itself (NVMe, virtio), as the firmware and the control side know drives.
+class DiskDrive final : public Drive {
   public:
-    NvmeDisk(std::unique_ptr<DiskImage> image, std::string serial)
+    DiskDrive(std::unique_ptr<DiskImage> image, std::string serial)
         : image_(std::move(image)), serial_(std::move(serial)), geometry_(geometry_of_disk(*image_)) {}
 
     [[nodiscard]] DriveKind drive_kind() const override { return DriveKind::disk; }
@@ -21,7 +21,8 @@ class NvmeDisk final : public Drive {
     [[nodiscard]] DriveGeometry geometry() const override { return geometry_.native; }
     [[nodiscard]] DriveGeometry bios_geometry() const override { return geometry_.bios; }
 
-    [[nodiscard]] DiskImage& image() { return *image_; }
+    [[nodiscard]] DiskImage& image() const { return *image_; }
+    [[nodiscard]] bool read_only() const { return image_->read_only(); }
     [[nodiscard]] const std::string& serial() const { return serial_; }
 
   private:
