@@ -29,8 +29,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --read-only   refuse writes   --snapshot  forget writes at the end
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --load-address N (flat file)
- Other    --firmware F [--firmware-vars F]   --smbios serial=S,uuid=U,...
-          --virtio entropy[,bus=mmio]
+ Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)
