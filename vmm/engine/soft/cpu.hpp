@@ -261,7 +261,7 @@ struct Cpu {
     bool code64 = false;       // 64-bit mode
     bool interrupt_shadow = false;
     bool nmi_blocked = false;
-    bool nmi_pending = false;
+    uint8_t nmis_pending = 0;      // 1, and one more while none is in service
     bool trap_suppressed = false;  // no single-step trap after this instruction: INT n
     bool interrupt_held = false;   // one waits for IF
     bool event_pending = false;    // from CpuState

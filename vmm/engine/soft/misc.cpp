@@ -268,7 +268,7 @@ void into(Cpu& cpu, const Insn&) {
 void iret(Cpu& cpu, const Insn& i) {
     interrupt_return(cpu, i.size);
     // An NMI that has waited for the end of another one comes now.
-    if ((cpu.eflags & flag_rf) || cpu.nmi_pending) cpu.attention.store(true, std::memory_order_relaxed);
+    if ((cpu.eflags & flag_rf) || cpu.nmis_pending) cpu.attention.store(true, std::memory_order_relaxed);
 }
 
 }  // namespace viv::soft

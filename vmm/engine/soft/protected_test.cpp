@@ -338,6 +338,34 @@ TEST_CASE("An NMI is taken with interrupts off, and a second one only after IRET
     CHECK(m.state().nmi_pending);
 }
 
+TEST_CASE("Of NMIs that come at once two are taken, of those that come during one a single one more") {
+    ProtectedMachine m;
+    constexpr uint64_t handler = handlers + 2 * 16;
+    m.code(0x1000, {0x41, 0xF4, 0xEB, 0xFC});  // inc ecx; hlt; jmp back
+    m.code(handler, {0x43, 0xCF});             // inc ebx; iretd
+    REQUIRE(m.vcpu->set_state(m.start(0, 0x1000)));
+    REQUIRE(m.run() == Stop::halted);
+    const uint64_t taken = m.state().gpr[RBX];
+    for (const unsigned sent : {1u, 2u, 3u, 300u}) {
+        const uint64_t before = m.state().gpr[RBX];
+        for (unsigned n = 0; n < sent; ++n) m.vcpu->inject_nmi();
+        REQUIRE(m.run() == Stop::halted);
+        CHECK(m.state().gpr[RBX] == before + std::min(sent, 2u));
+    }
+    CHECK(m.state().gpr[RBX] == taken + 7);
+    m.code(handler, {0x43, 0xF4, 0xCF});  // inc ebx; hlt; iretd
+    m.vcpu->inject_nmi();
+    REQUIRE(m.run() == Stop::halted);
+    for (unsigned n = 0; n < 3; ++n) m.vcpu->inject_nmi();
+    m.code(handler, {0x43, 0xCF});
+    CpuState s = m.state();
+    s.rip = handler + 1;
+    s.activity = Activity::running;
+    REQUIRE(m.vcpu->set_state(s));
+    REQUIRE(m.run() == Stop::halted);
+    CHECK(m.state().gpr[RBX] == taken + 9);
+}
+
 TEST_CASE("An NMI that came during another one is taken right after its IRET, also into a loop") {
     ProtectedMachine m;
     constexpr uint64_t handler = handlers + 2 * 16;

@@ -109,7 +109,7 @@ void SoftVcpu::set_intr(bool level) {
     if (level) wake();
 }
 void SoftVcpu::inject_nmi() {
-    nmi_ = true;
+    ++nmis_;
     wake();
 }
 void SoftVcpu::post_init() {
@@ -320,6 +320,14 @@ bool SoftVcpu::serve_reset_messages() {
     return !awaits_startup(cpu.activity);
 }
 
+/// One NMI is in service and one waits, as in hardware; more are one.
+void SoftVcpu::collect_nmis() {
+    Cpu& cpu = *cpu_;
+    if (nmis_.load(std::memory_order_relaxed) == 0) return;
+    const uint32_t most = cpu.nmi_blocked ? 1 : 2;
+    cpu.nmis_pending = static_cast<uint8_t>(std::min(most, cpu.nmis_pending + nmis_.exchange(0)));
+}
+
 bool SoftVcpu::interrupt_waits() {
     Cpu& cpu = *cpu_;
     // Also what its priority still holds back: an EOI may let it through without another look.
@@ -373,10 +381,10 @@ bool SoftVcpu::serve() {
     if (!serve_reset_messages()) return stop(Stop::halted);
     if (cpu.shutdown) return stop(Stop::shutdown);
     apic_.collect();
-    if (take(nmi_)) cpu.nmi_pending = true;
+    collect_nmis();
     if (cpu.activity == Activity::halted) {
         const bool woken =
-            cpu.event_pending || (cpu.nmi_pending && !cpu.nmi_blocked) || interrupt_waits() || monitor_ends(cpu);
+            cpu.event_pending || (cpu.nmis_pending && !cpu.nmi_blocked) || interrupt_waits() || monitor_ends(cpu);
         if (!woken) return stop(Stop::halted);
         cpu.monitor.waits = false;
         cpu.activity = Activity::running;
@@ -388,8 +396,8 @@ bool SoftVcpu::serve() {
     // MOV SS puts traps off, too; STI does not.
     if (!cpu.interrupt_shadow || !cpu.trap_suppressed) deliver_debug_trap();
     if (!cpu.interrupt_shadow) {
-        if (cpu.nmi_pending && !cpu.nmi_blocked) {
-            cpu.nmi_pending = false;
+        if (cpu.nmis_pending && !cpu.nmi_blocked) {
+            --cpu.nmis_pending;
             deliver(cpu, Fault{vector_nmi, false, 0, 0}, Source::external);
             cpu.nmi_blocked = true;
             cpu.interrupt_held = true;
@@ -405,9 +413,9 @@ bool SoftVcpu::serve() {
 Result<CpuState> SoftVcpu::state() {
     // Messages that arrived since the last run: a state has no place for them.
     serve_reset_messages();
+    collect_nmis();
     CpuState state = save_cpu_state(*cpu_);
     state.lapic = apic_.save(*cpu_);
-    state.nmi_pending = state.nmi_pending || nmi_.load();
     return state;
 }
 
@@ -417,7 +425,7 @@ Result<void> SoftVcpu::set_state(const CpuState& state) {
     apic_.load(*cpu_, state.lapic);
     const auto deadline = std::ranges::find(state.msrs, uint32_t{0x6E0}, &Msr::index);
     if (deadline != state.msrs.end()) apic_.set_tsc_deadline(*cpu_, deadline->value);
-    nmi_ = false;
+    nmis_ = 0;
     init_ = false;
     startup_ = -1;
     wake();

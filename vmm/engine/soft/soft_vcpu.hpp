@@ -48,6 +48,7 @@ class SoftVcpu final : public Vcpu {
     /// What is due before the next instruction; false: the run ends with `stop_`.
     bool serve();
     bool serve_reset_messages();
+    void collect_nmis();
     bool interrupt_waits();
     void take_interrupt();
     void step();
@@ -66,7 +67,7 @@ class SoftVcpu final : public Vcpu {
     LocalApic apic_;
     std::atomic<bool> kicked_{false};
     std::atomic<bool> intr_{false};
-    std::atomic<bool> nmi_{false};
+    std::atomic<uint32_t> nmis_{0};  // that arrived
     std::atomic<bool> init_{false};
     std::atomic<int> startup_{-1};
     uint64_t dirty_takes_ = 0;

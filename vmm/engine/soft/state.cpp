@@ -146,7 +146,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     if (cpu.pkrs != 0) s.msrs.push_back({0x6E1, cpu.pkrs});
     std::ranges::sort(s.msrs, {}, &Msr::index);
     s.activity = cpu.monitor.waits ? Activity::running : cpu.activity;  // MWAIT may end at any time
-    s.nmi_pending = cpu.nmi_pending;
+    s.nmi_pending = cpu.nmis_pending != 0;
     s.event_pending = cpu.event_pending;
     if (cpu.event_pending) {
         s.event_is_exception = cpu.event_is_exception;
@@ -224,7 +224,7 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     cpu.activity = s.activity;
     cpu.monitor = {};
     cpu.ferr = !(s.cr0 & cr0_ne);  // perhaps; the next instruction of the x87 sees to it
-    cpu.nmi_pending = s.nmi_pending;
+    cpu.nmis_pending = s.nmi_pending;
     cpu.event_pending = s.event_pending;
     cpu.event_is_exception = s.event_is_exception;
     cpu.event = {s.event_vector, s.event_has_error_code, s.event_error_code, s.cr2};
