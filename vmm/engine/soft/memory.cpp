@@ -339,6 +339,25 @@ void system_store(Cpu& cpu, uint64_t linear, unsigned size, uint64_t value) {
     store_with(cpu, system_tlb(cpu), false, system_address(cpu, linear), size, value);
 }
 
+uint8_t system_change_bits(Cpu& cpu, uint64_t linear, uint8_t bits, BitChange change) {
+    check_canonical(cpu, linear, DS);
+    const uint64_t at = system_address(cpu, linear);
+    const TlbEntry& entry = entry_for(cpu, system_tlb(cpu), at, Access::write, false);
+    const uint64_t physical = entry.physical | (at & 0xFFF);
+    const auto window = cpu.engine->memory.window(Gpa{physical}, 1, GuestMemory::Intent::write);
+    if (window.empty() || is_apic_page(cpu, physical)) {
+        const uint64_t old = physical_load(cpu, physical, 1);
+        physical_store(cpu, physical, 1, change == BitChange::set ? old | bits : old & ~uint64_t{bits});
+        return static_cast<uint8_t>(old);
+    }
+    auto* byte = reinterpret_cast<uint8_t*>(window.data());
+    const uint8_t old = change == BitChange::set
+                            ? __atomic_fetch_or(byte, bits, __ATOMIC_SEQ_CST)
+                            : __atomic_fetch_and(byte, static_cast<uint8_t>(~bits), __ATOMIC_SEQ_CST);
+    cpu.blocks->written(Gpa{physical}, window.data(), 1);
+    return old;
+}
+
 void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size) {
     check_canonical(cpu, linear, DS);
     probe_with(cpu, system_tlb(cpu), false, Access::write, system_address(cpu, linear), size);

@@ -25,6 +25,9 @@ void store_bytes(Cpu& cpu, const Insn* insn, uint64_t linear, const void* in, un
 /// Accesses of the processor itself, with supervisor rights at any CPL: descriptor tables, TSS.
 uint64_t system_load(Cpu& cpu, uint64_t linear, unsigned size);
 void system_store(Cpu& cpu, uint64_t linear, unsigned size, uint64_t value);
+enum class BitChange : uint8_t { set, clear };
+/// Changes bits of a byte by a locked access; what the byte was before.
+uint8_t system_change_bits(Cpu& cpu, uint64_t linear, uint8_t bits, BitChange change);
 void system_probe_write(Cpu& cpu, uint64_t linear, unsigned size);
 
 /// Guest-physical accesses: RAM, ROM, the local APIC's page, MMIO. 1 to 8 bytes within a page.

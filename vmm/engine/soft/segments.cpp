@@ -140,8 +140,7 @@ Descriptor read_descriptor(Cpu& cpu, uint16_t selector, uint8_t vector, bool) {
 
 void set_accessed(Cpu& cpu, const Descriptor& descriptor) {
     if (descriptor.type() & 1) return;
-    const uint64_t at = descriptor.address + 5;
-    system_store(cpu, at, 1, system_load(cpu, at, 1) | 1);
+    system_change_bits(cpu, descriptor.address + 5, 1, BitChange::set);
 }
 
 SegmentRegister segment_from(uint16_t selector, const Descriptor& d) {

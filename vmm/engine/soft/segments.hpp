@@ -34,6 +34,7 @@ struct Descriptor {
 };
 
 /// System descriptor types (SDM 3A, table 3-2).
+constexpr uint8_t tss_busy = 2;  // of a type
 constexpr uint8_t type_tss16 = 1, type_ldt = 2, type_tss16_busy = 3, type_call_gate16 = 4, type_task_gate = 5,
                   type_interrupt_gate16 = 6, type_trap_gate16 = 7, type_tss32 = 9, type_tss32_busy = 11,
                   type_call_gate32 = 12, type_interrupt_gate32 = 14, type_trap_gate32 = 15;
@@ -43,6 +44,8 @@ Descriptor read_descriptor(Cpu& cpu, uint16_t selector, uint8_t vector, bool wid
 /// The same without a fault: false when there is none.
 bool try_descriptor(Cpu& cpu, uint16_t selector, Descriptor& out);
 void set_accessed(Cpu& cpu, const Descriptor& descriptor);
+/// Makes a TSS busy. False: another CPU has done so since the descriptor was read.
+bool set_busy(Cpu& cpu, const Descriptor& descriptor);
 SegmentRegister segment_from(uint16_t selector, const Descriptor& descriptor);
 constexpr uint32_t selector_error(uint16_t selector) {
     return selector & 0xFFFCu;

@@ -302,8 +302,7 @@ void ltr(Cpu& cpu, const Insn& i) {
     if (d.code_or_data() || !available) raise_gp(selector_error(selector));
     if (!d.present()) raise(vector_np, selector_error(selector));
     check_system_base(cpu, d, selector);
-    const uint64_t at = d.address + 5;
-    system_store(cpu, at, 1, system_load(cpu, at, 1) | 2);
+    if (!set_busy(cpu, d)) raise_gp(selector_error(selector));
     cpu.seg[TR] = segment_from(selector, d);
     cpu.seg[TR].type |= 2;
     update_segment(cpu, TR);

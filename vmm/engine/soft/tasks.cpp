@@ -59,12 +59,6 @@ void save_task(Cpu& cpu, uint32_t eflags) {
     for (unsigned n = 0; n < 4; ++n) system_store(cpu, base + 0x22 + 2 * n, 2, cpu.seg[n].selector);
 }
 
-void set_busy(Cpu& cpu, uint64_t descriptor_address, bool busy) {
-    const uint64_t at = descriptor_address + 5;
-    const uint64_t value = system_load(cpu, at, 1);
-    system_store(cpu, at, 1, busy ? value | 2 : value & ~uint64_t{2});
-}
-
 void load_task_ldt(Cpu& cpu, uint16_t selector) {
     cpu.seg[LDTR] = {
         .selector = selector, .limit = 0, .type = type_ldt, .code_or_data = false, .present = false, .unusable = true};
@@ -123,6 +117,10 @@ InnerStack inner_stack(Cpu& cpu, unsigned level) {
     return {static_cast<uint16_t>(system_load(cpu, tr.base + offset + 2, 2)), system_load(cpu, tr.base + offset, 2)};
 }
 
+bool set_busy(Cpu& cpu, const Descriptor& descriptor) {
+    return !(system_change_bits(cpu, descriptor.address + 5, tss_busy, BitChange::set) & tss_busy);
+}
+
 void load_task_gate(Cpu& cpu, const Descriptor& gate, TaskSwitch reason, bool has_error, uint32_t error) {
     const uint16_t selector = gate.gate_selector();
     if (selector & 4) raise_gp(selector_error(selector));
@@ -142,11 +140,13 @@ void switch_task(Cpu& cpu, uint16_t selector, const Descriptor& d, TaskSwitch re
     if (reason == TaskSwitch::iret) saved_flags &= ~flag_nt;
     save_task(cpu, saved_flags);
     const uint16_t old_selector = cpu.seg[TR].selector;
+    if (reason != TaskSwitch::iret && !set_busy(cpu, d)) raise_gp(selector_error(selector));
     if (reason != TaskSwitch::call) {
         Descriptor old;
-        if (try_descriptor(cpu, old_selector, old)) set_busy(cpu, old.address, false);
+        if (try_descriptor(cpu, old_selector, old)) {
+            system_change_bits(cpu, old.address + 5, tss_busy, BitChange::clear);
+        }
     }
-    if (reason != TaskSwitch::iret) set_busy(cpu, d.address, true);
     if (reason == TaskSwitch::call) system_store(cpu, d.base(), 2, old_selector);
 
     // From here on faults happen in the new task.

@@ -296,6 +296,51 @@ program_handler_end:
     decq %rsi
     jnz 1b
     done tables
+
+    # CPUs 0 and 1 load a segment whose accessed bit they clear, CPUs 2 and 3 change other bits of that byte. Then all ask
+    # for one TSS, which is given to one at a time; #GP sets R9.
+    program descriptors
+    movl %edi, %ecx
+    movl $8, %r10d
+    shll %cl, %r10d
+    xorl %r11d, %r11d
+1:  testl $2, %edi
+    jnz 2f
+    lock andb $0xFE, 0x801D
+    movl $24, %eax
+    movl %eax, %es
+    jmp 3f
+2:  lock xorb %r10b, 0x801D
+    xorb %r10b, %r11b
+    movb 0x801D, %al
+    xorb %r11b, %al
+    testb %r10b, %al
+    jz 3f
+    lock incl 192(%rbp)
+3:  xorl %r9d, %r9d
+    movl $32, %eax
+    ltr %ax
+    testl %r9d, %r9d
+    jnz 5f
+    movl $1, %eax
+    lock xaddl %eax, 64(%rbp)
+    testl %eax, %eax
+    jz 4f
+    lock incl 196(%rbp)
+4:  lock incl 128(%rbp)
+    lock decl 64(%rbp)
+    lock andb $0xFD, 0x8025
+5:  decq %rsi
+    jnz 1b
+    done descriptors
+
+    # #GP of a LTR.
+    program refused
+    addq $8, %rsp
+    addq $3, (%rsp)
+    movl $1, %r9d
+    iretq
+    done refused
 )");
 
 #define VIV_PROGRAM(name)                                              \
@@ -313,6 +358,8 @@ VIV_PROGRAM(interrupts);
 VIV_PROGRAM(handler);
 VIV_PROGRAM(timers);
 VIV_PROGRAM(tables);
+VIV_PROGRAM(descriptors);
+VIV_PROGRAM(refused);
 
 namespace {
 
@@ -412,7 +459,7 @@ class ThreadedMachine {
         s.cs = {.selector = 8, .limit = 0xFFFFFFFF, .type = 11, .long_mode = true};
         s.ss = {.selector = 16, .limit = 0xFFFFFFFF, .type = 3, .default_big = true};
         s.ds = s.es = s.ss;
-        s.gdtr = {.base = gdt_at, .limit = 23};
+        s.gdtr = {.base = gdt_at, .limit = 47};
         s.idtr = {.base = idt_at, .limit = 0xFFF};
         s.apic_base = 0xFEE00C00 | (cpu == 0 ? 0x100 : 0);
         s.activity = Activity::running;
@@ -504,6 +551,21 @@ TEST_CASE("Page table entries that several CPUs write keep all their bits") {
         CHECK(m.memory.load<uint32_t>(Gpa{0x200000 + n * 0x1000}) == 4 * (rounds / 20));
         CHECK((m.memory.load<uint64_t>(Gpa{0x6000 + 8 * n}) & ~uint64_t{0x60}) == (0x200003 + n * 0x1000));
     }
+}
+
+TEST_CASE("Accessed bits of descriptors and the busy bit of a TSS are set by locked accesses") {
+    ThreadedMachine m;
+    constexpr uint64_t refused_at = 0xB000;
+    m.memory.store(Gpa{gdt_at + 24}, uint64_t{0x00CF92000000FFFF});
+    m.memory.store(Gpa{gdt_at + 32}, uint64_t{0x0000890000000067});
+    m.memory.store(Gpa{idt_at + 13 * 16}, uint64_t{refused_at | 8u << 16 | uint64_t{0x8E00} << 32});
+    m.put(refused_at, refused_program);
+    m.run(descriptors_program, 10 * rounds);
+    CHECK(m.data(192) == 0);
+    CHECK(m.data(196) == 0);
+    CHECK(m.data(128) > 0);
+    CHECK(m.data(64) == 0);
+    CHECK(m.memory.load<uint8_t>(Gpa{gdt_at + 37}) == 0x89);
 }
 
 TEST_CASE("Memory changes and devices write while CPUs run") {
