@@ -166,6 +166,11 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
         case ZYDIS_MNEMONIC_RET:
             e.all = (page_fault || host.vector == 17) && d.z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
             break;
+        // AMD keeps what was popped before the fault; with ESP as it was the instruction can begin anew.
+        case ZYDIS_MNEMONIC_POPA:
+        case ZYDIS_MNEMONIC_POPAD:
+            if (is_access_fault(host.vector)) e.registers = 0xFF & ~(1u << RSP);
+            break;
         // Two bytes of the stack or four.
         case ZYDIS_MNEMONIC_POP: e.all = host.vector == 17 && is_segment(d.op(0)); break;
         // AMD fetches no ModRM byte.
@@ -202,7 +207,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
                       d.z.mnemonic == ZYDIS_MNEMONIC_VERR || d.z.mnemonic == ZYDIS_MNEMONIC_VERW;
     if (asks && (host.rflags & zf) && !(soft.rflags & zf)) e.all = true;
     // An area over the end of the canonical addresses; the frame of a far call in either order.
-    if (e.cr2 && page_fault && soft.vector == 13 && operand < 0x800000000000) {
+    if (e.cr2 && page_fault && (soft.vector == 12 || soft.vector == 13) && operand < 0x800000000000) {
         e.all = operand + sizeof in.xsave > 0x800000000000;
     }
     if (d.z.mnemonic == ZYDIS_MNEMONIC_CALL && is_access_fault(host.vector) && is_access_fault(soft.vector))
