@@ -59,12 +59,12 @@ struct FuzzBoard final : private SystemControl {
     /// For a function at this place of PCI bus 0.
     DeviceContext context_at(uint32_t device, uint32_t function = 0, std::vector<DeviceRange> ranges = {}) {
         node.set_cells("reg", std::array<uint32_t, 2>{device, function});
-        return {node,  "/fuzz", std::move(ranges), {&isa.pins[9]}, ports, memory_bus, memory,
-                clock, loop,    services,          *this,          0};
+        return {node, "/fuzz", std::move(ranges), irqs, ports, memory_bus, memory, clock, loop, services, *this, 0};
     }
 
     TreeNode node{"fuzz", {}, {}};
     IsaIrqs isa;
+    std::vector<IrqPin*> irqs{&isa.pins[9]};  // of the next device made
     Bus ports{Bus::Kind::ports};
     Bus memory_bus{Bus::Kind::memory};
     GuestMemory memory;

@@ -229,6 +229,34 @@ Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec) {
     return {};
 }
 
+Result<void> add_usb_device(TreeNode& board, std::string_view kind) {
+    constexpr std::array kinds{"tablet", "keyboard", "mouse"};
+    constexpr std::string_view uhci = "intel,piix3-uhci";
+    constexpr uint32_t ports = 2;
+    if (std::ranges::find(kinds, kind) == kinds.end()) {
+        return fail_usage(fmt::format("--usb: there is no device '{}'; use tablet, keyboard or mouse", kind));
+    }
+    if (find_all(board, uhci).empty()) {
+        TreeNode* pci = board.child("pci");
+        if (!pci) return fail_usage("the board has no /pci bus for a USB controller");
+        TreeNode& node = pci->children.emplace_back(TreeNode{"usb@1,2", {}, {}});
+        node.set_string("compatible", uhci);
+        node.set_cells("reg", std::array<uint32_t, 2>{1, 2});  // a function of the PIIX
+        node.set_u32("#address-cells", 1);
+        node.set_u32("#size-cells", 0);
+        for (uint32_t port = 1; port <= ports; ++port)
+            node.children.emplace_back(TreeNode{fmt::format("port@{}", port), {}, {}}).set_u32("reg", port);
+    }
+    for (TreeNode* controller : find_all(board, uhci)) {
+        for (TreeNode& port : controller->children) {
+            if (port.has("viv,device-type")) continue;
+            port.set_string("viv,device-type", kind);
+            return {};
+        }
+    }
+    return fail_usage(fmt::format("--usb: there is no port left for a {}: the controller has two", kind));
+}
+
 void set_boot_order(TreeNode& board, std::span<const std::string> order) {
     set_chosen_strings(board, "viv,boot-order", order);
 }

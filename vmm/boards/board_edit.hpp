@@ -43,6 +43,10 @@ Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioB
 /// The back end of the next serial port in the order of COM1 to COM4 (0 to 3).
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);
 
+/// Plugs a tablet, keyboard or mouse into the next port of the USB controller, which comes onto the board with the
+/// first.
+Result<void> add_usb_device(TreeNode& board, std::string_view kind);
+
 /// The order of /chosen viv,boot-order.
 void set_boot_order(TreeNode& board, std::span<const std::string> order);
 

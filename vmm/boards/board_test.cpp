@@ -48,6 +48,22 @@ TEST_CASE("Memory and CPU counts are edited within their bounds") {
     CHECK_FALSE(set_cpus(board, 0));
 }
 
+TEST_CASE("USB devices bring their controller with them, which has two ports") {
+    TreeNode board = default_board();
+    CHECK(board.find("/pci/usb@1,2") == nullptr);
+    CHECK(add_usb_device(board, "camera").error().kind == ErrorKind::usage);
+    CHECK(board.find("/pci/usb@1,2") == nullptr);
+    REQUIRE(add_usb_device(board, "tablet"));
+    CHECK(board.find("/pci/usb@1,2/port@1")->string("viv,device-type") == "tablet");
+    CHECK_FALSE(board.find("/pci/usb@1,2/port@2")->has("viv,device-type"));
+    REQUIRE(add_usb_device(board, "keyboard"));
+    CHECK(board.find("/pci/usb@1,2/port@2")->string("viv,device-type") == "keyboard");
+    CHECK(add_usb_device(board, "mouse").error().message ==
+          "--usb: there is no port left for a mouse: the controller has two");
+    TreeNode bare{"", {}, {}};
+    CHECK_FALSE(add_usb_device(bare, "mouse"));
+}
+
 TEST_CASE("Images go to the first free drive until none is left") {
     TreeNode board = default_board();
     REQUIRE(attach_floppy(board, "a.img", DriveAccess::snapshot));

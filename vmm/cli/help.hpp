@@ -30,17 +30,17 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --load-address N (flat file)
  Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
+          --usb tablet|keyboard|mouse (repeat)
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
-          --insert [DRIVE=]FILE   --eject DRIVE   floppy0, cdrom0
-          --power-button  --move kvm|soft  press it; to the other engine
-          --timeout SECONDS   give up: exit code 124
-          --exit-port PORT    a byte written there ends the run with its value
+          --click X,Y  --insert [DRIVE=]FILE  --eject DRIVE  --power-button
+          --move kvm|soft  go on with the other engine
+          --timeout SECONDS (code 124)  --exit-port PORT: a byte ends the run
           --test-device  QEMU's     --no-reboot  a triple fault is code 3
-          --json  as JSON   --stats  counters   --digest  hash of RAM and state
+          --json   --stats  counters   --digest  hash of RAM and state
           --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60

@@ -189,6 +189,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (size_t i = 0; i < options.serials.size(); ++i) {
         TRY(set_serial(board, static_cast<uint32_t>(i), options.serials[i]));
     }
+    for (const std::string& kind : options.usb) TRY(add_usb_device(board, kind));
     TRY(set_boot(board, options.boot));
     if (options.exit_port) TRY(add_exit_port(board, *options.exit_port));
     if (options.test_device) {

@@ -100,6 +100,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--cdrom", options.cdroms)->allow_extra_args(false);
     app.add_option("--serial", options.serials)->allow_extra_args(false);
     app.add_option("--virtio", options.virtio)->allow_extra_args(false);
+    app.add_option("--usb", options.usb)->allow_extra_args(false);
     app.add_option("--board", options.board);
     size_option(app, options.memory);
     cpus_option(app, options.cpus);
@@ -147,6 +148,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     choice_option(app, "--display", displays, options.display);
     add_step(app, "--until", Step::Kind::until, options.steps);
     add_step(app, "--type", Step::Kind::type, options.steps);
+    add_step(app, "--click", Step::Kind::click, options.steps);
     add_step(app, "--insert", Step::Kind::insert, options.steps);
     add_step(app, "--eject", Step::Kind::eject, options.steps);
     add_step(app, "--move", Step::Kind::move, options.steps);

@@ -15,9 +15,9 @@ enum class DisplayChoice { automatic, terminal, none };
 
 /// One step of a scripted run, in the order of the command line.
 struct Step {
-    enum class Kind { until, type, move, insert, eject, power_button };
+    enum class Kind { until, type, click, move, insert, eject, power_button };
     Kind kind = Kind::until;
-    std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE"
+    std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE", of click "X,Y,BUTTON"
     bool operator==(const Step&) const = default;
 };
 
@@ -29,6 +29,7 @@ struct MachineOptions {
     std::vector<std::string> cdroms;
     std::vector<std::string> serials;  // COM1 first
     std::vector<std::string> virtio;   // FUNCTION[,KEY=VALUE...]
+    std::vector<std::string> usb;      // kinds of devices
     std::optional<std::string> board;
     std::optional<uint64_t> memory;  // bytes
     std::optional<uint32_t> cpus;

@@ -2,6 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <string_view>
+
 #include "devices/serial/char_backend.hpp"
 #include "devices/system/firmware_disk.hpp"
 
@@ -20,6 +25,41 @@ std::string padded(const TextScreen& screen) {
     for (unsigned row = 0; row < screen.rows; ++row) text += screen.line(row) + std::string(screen.columns, ' ') + '\n';
     return text;
 }
+
+struct Click {
+    unsigned x = 0;
+    unsigned y = 0;
+    MouseButton button = MouseButton::left;
+};
+
+/// "X,Y" or "X,Y,BUTTON".
+std::optional<Click> parse_click(const std::string& text) {
+    Click click;
+    const char* at = text.data();
+    const char* end = at + text.size();
+    for (unsigned* number : {&click.x, &click.y}) {
+        if (number == &click.y && (at == end || *at++ != ',')) return std::nullopt;
+        const auto [after, error] = std::from_chars(at, end, *number);
+        if (error != std::errc() || *number > 0xFFFF) return std::nullopt;
+        at = after;
+    }
+    const std::string_view button(at, end);
+    if (button == ",right") {
+        click.button = MouseButton::right;
+    } else if (button == ",middle") {
+        click.button = MouseButton::middle;
+    } else if (!button.empty() && button != ",left") {
+        return std::nullopt;
+    }
+    return click;
+}
+
+/// A dot of `size` of them as a place of the tablet.
+int tablet_place(unsigned dot, unsigned size) {
+    const unsigned last = std::max(size, 2u) - 1;
+    return static_cast<int>((uint64_t{std::min(dot, last)} * TabletPort::limit + last / 2) / last);
+}
+
 bool is_instant(const Step& step) {
     return step.kind == Step::Kind::insert || step.kind == Step::Kind::eject || step.kind == Step::Kind::power_button;
 }
@@ -38,6 +78,7 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
     script->screen_ = services.find<Screen>();
     script->reader_ = services.find<ScreenReader>();
     script->power_button_ = services.find<PowerButton>();
+    script->tablet_ = services.find<TabletPort>();
     if (script->screen_) script->screen_->on_changes(glance_changes, [self = script.get()] { self->glance(); });
     KeyboardPort* keyboard = services.find<KeyboardPort>();
     for (const Step& step : script->steps_) {
@@ -53,6 +94,12 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
         }
         if (step.kind == Step::Kind::power_button && !script->power_button_)
             return fail_usage("--power-button: this board has no power management");
+        if (step.kind == Step::Kind::click) {
+            if (!parse_click(step.text))
+                return fail_usage(fmt::format("--click: '{}' is not a place like 320,200 or 320,200,right", step.text));
+            if (!script->tablet_ || !script->screen_)
+                return fail_usage("--click: this board has no tablet; --usb tablet adds one");
+        }
         if (step.kind != Step::Kind::type) continue;
         if (!keyboard) return fail_usage("--type: this board has no keyboard");
         if (auto keys = parse_typing(step.text); !keys) return add_context(keys.error(), "--type");
@@ -111,8 +158,10 @@ void Script::begin_step() {
     seen_on_serial_ = false;
     seen_on_screen_ = false;
     looked_ = false;
+    clicked_ = false;
     const Step& step = steps_[position_];
     if (step.kind == Step::Kind::move) return move_(step.text);
+    if (step.kind == Step::Kind::click) return timer_.arm(clock_.now());
     if (step.kind == Step::Kind::until) {
         seen_on_serial_ = consume_serial(step.text);
         timer_.arm(clock_.now());
@@ -121,6 +170,20 @@ void Script::begin_step() {
     const auto accepted = typist_->type(step.text);
     VIV_ASSERT(accepted.has_value());  // create() has parsed it
     typed();                           // an empty text is done at once
+}
+
+/// Clicks once the guest uses the tablet; true when it has taken that.
+bool Script::click(const std::string& where) {
+    if (!clicked_) {
+        if (!tablet_->reporting()) return false;
+        const Image picture = screen_->pixels();
+        const auto [x, y, button] = *parse_click(where);
+        tablet_->move_to(tablet_place(x, picture.width), tablet_place(y, picture.height));
+        tablet_->press(button);
+        tablet_->release(button);
+        clicked_ = true;
+    }
+    return tablet_->idle();
 }
 
 void Script::typed() {
@@ -165,6 +228,11 @@ bool Script::consume_serial(const std::string& wanted) {
 
 void Script::look(VirtualTime deadline) {
     if (!begun_) return begin_step();
+    if (steps_[position_].kind == Step::Kind::click) {
+        if (!click(steps_[position_].text)) return timer_.arm(deadline + look_period);
+        ++position_;
+        return begin_step();
+    }
     if (seen_on_serial_ || seen_on_screen_ || is_on_screen(steps_[position_].text)) {
         // A console on the screen and on a serial port says everything twice.
         if (!seen_on_serial_) consume_serial(steps_[position_].text);
@@ -201,6 +269,7 @@ std::string Script::waiting_for() const {
     switch (step.kind) {
         case Step::Kind::until: return fmt::format("the text '{}'", step.text);
         case Step::Kind::type: return fmt::format("the guest to take the keys '{}'", step.text);
+        case Step::Kind::click: return fmt::format("the guest to take the click at {}", step.text);
         case Step::Kind::insert: return fmt::format("'{}' to be put in", step.text);
         case Step::Kind::eject: return fmt::format("'{}' to be emptied", step.text);
         case Step::Kind::power_button: return "the guest to power off";

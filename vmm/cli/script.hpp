@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "devices/input/tablet_port.hpp"
 #include "devices/input/typist.hpp"
 #include "devices/pci/power_button.hpp"
 #include "devices/video/screen.hpp"
@@ -50,6 +51,7 @@ class Script {
     bool change_medium(const Step& step);
     bool do_at_once(const Step& step);
     void typed();
+    bool click(const std::string& where);
     void look(VirtualTime deadline);
     void glance();
     [[nodiscard]] bool shows_picture() const;
@@ -64,9 +66,11 @@ class Script {
     Screen* screen_ = nullptr;
     ScreenReader* reader_ = nullptr;  // of that screen
     PowerButton* power_button_ = nullptr;
+    TabletPort* tablet_ = nullptr;
     std::unique_ptr<Typist> typist_;
     std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded
     bool begun_ = false;                 // the first step
+    bool clicked_ = false;               // in this step
     bool seen_on_serial_ = false;
     bool seen_on_screen_ = false;  // between two looks
     uint64_t generation_ = 0;

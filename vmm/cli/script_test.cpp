@@ -1,5 +1,7 @@
 #include "vmm/cli/script.hpp"
 
+#include <fmt/format.h>
+
 #include <functional>
 
 #include "devices/serial/char_backend.hpp"
@@ -23,7 +25,7 @@ struct FakeScreen final : Screen {
         return screen;
     }
     std::move_only_function<Image()> freeze() const override {
-        return [] { return Image{}; };
+        return [] { return Image{101, 51, std::vector<Rgb>(size_t{101} * 51)}; };
     }
     uint64_t generation() const override { return changes; }
     void on_changes(uint64_t, std::move_only_function<void()> handler) override { glance = std::move(handler); }
@@ -273,6 +275,50 @@ TEST_CASE("A drive that gives nothing back ends the script with the reason") {
     CHECK(rig.failure == "--eject: locked");
     CHECK(rig.done == 0);
     CHECK(rig.keyboard.pressed.empty());
+}
+
+TEST_CASE("A click waits until the guest uses the tablet, and for the guest to take it") {
+    struct Tablet final : TabletPort {
+        void move_to(int x, int y) override { log.push_back(fmt::format("to {} {}", x, y)); }
+        void scroll(int) override {}
+        void press(MouseButton button) override { log.push_back(fmt::format("press {}", static_cast<int>(button))); }
+        void release(MouseButton) override { log.push_back("release"); }
+        [[nodiscard]] bool reporting() const override { return used; }
+        [[nodiscard]] bool idle() const override { return taken; }
+        std::vector<std::string> log;
+        bool used = false, taken = false;
+    } tablet;
+    ManualClock clock;
+    Services services;
+    FakeScreen screen;
+    GuestMemory memory;
+    ScreenReader reader(screen, memory);
+    services.provide<Screen>(screen);
+    services.provide<ScreenReader>(reader);
+    const Step click{Step::Kind::click, "1,0,right"};
+    CHECK(Script::create(clock, services, media, {click}).error().message ==
+          "--click: this board has no tablet; --usb tablet adds one");
+    services.provide<TabletPort>(tablet);
+    for (const char* wrong : {"", "1", "1,", ",1", "1,2,3", "1,2,", "-1,2", "1,70000", "1,2,left "}) {
+        CHECK(Script::create(clock, services, media, {{Step::Kind::click, wrong}}).error().kind == ErrorKind::usage);
+    }
+    auto made = Script::create(clock, services, media, {click, {Step::Kind::click, "9999,9999"}});
+    REQUIRE(made);
+    Script& script = **made;
+    int done = 0;
+    script.start([&done] { ++done; }, [](const Error&) {});
+    clock.advance(1s);
+    CHECK(tablet.log.empty());
+    CHECK(script.waiting_for() == "the guest to take the click at 1,0,right");
+    tablet.used = true;
+    clock.advance(1s);
+    CHECK(tablet.log == std::vector<std::string>{"to 328 0", "press 2", "release"});
+    CHECK(done == 0);
+    tablet.taken = true;
+    tablet.log.clear();
+    clock.advance(1s);
+    CHECK(tablet.log == std::vector<std::string>{"to 32767 32767", "press 1", "release"});
+    CHECK(done == 1);
 }
 
 TEST_CASE("Steps that cannot work are refused before the run") {

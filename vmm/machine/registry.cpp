@@ -27,6 +27,7 @@
 #include "devices/timer/hpet.hpp"
 #include "devices/timer/i8254.hpp"
 #include "devices/timer/mc146818.hpp"
+#include "devices/usb/uhci.hpp"
 #include "devices/video/vga.hpp"
 #include "devices/virtio/virtio_device.hpp"
 
@@ -54,6 +55,7 @@ constexpr std::array entries{
     Entry{"intel,piix-ide", make_piix_ide},
     Entry{"intel,piix3", make_piix3},
     Entry{"intel,piix3-ide", make_piix3_ide},
+    Entry{"intel,piix3-uhci", make_uhci},
     Entry{"intel,piix4-pm", make_piix4_pm},
     Entry{"motorola,mc146818", make_mc146818},
     Entry{"ns16550a", make_ns16550a},
