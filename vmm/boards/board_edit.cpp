@@ -1,10 +1,13 @@
 #include "vmm/boards/board_edit.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <vector>
+
+#include "devices/network/link/link.hpp"
 
 namespace viv {
 namespace {
@@ -49,7 +52,7 @@ TreeNode* free_place(TreeNode& board, std::string_view controllers, Place wanted
 /// Adds a card below the PCI bus, on the first device number from 3 on that is free: below are the board's own.
 Result<TreeNode*> add_pci_card(TreeNode& board, std::string_view name, std::string_view compatible) {
     TreeNode* pci = board.child("pci");
-    if (!pci) return fail_usage(fmt::format("the board has no /pci bus for a {} controller", name));
+    if (!pci) return fail_usage(fmt::format("the board has no /pci bus for '{}'", name));
     for (uint32_t device = 3; device < 32; ++device) {
         const auto taken = [device](const TreeNode& node) {
             const auto reg = node.cells("reg");
@@ -61,7 +64,7 @@ Result<TreeNode*> add_pci_card(TreeNode& board, std::string_view name, std::stri
         card.set_cells("reg", std::array<uint32_t, 2>{device, 0});
         return &card;
     }
-    return fail_usage(fmt::format("the PCI bus has no place left for a {} controller", name));
+    return fail_usage(fmt::format("the PCI bus has no place left for '{}'", name));
 }
 
 /// Where fixed windows of virtio devices are, and their ISA interrupts, which no other device of the board uses.
@@ -70,6 +73,14 @@ struct MmioPlace {
     uint32_t irq;
 };
 constexpr std::array mmio_places{MmioPlace{0xFED10000, 5}, MmioPlace{0xFED11000, 7}};
+
+struct NicModel {
+    std::string_view name;
+    std::string_view compatible;
+};
+constexpr std::array network_cards{
+    NicModel{"e1000", "intel,82540em"},
+};
 
 constexpr std::string_view ide = "intel,piix-ide", ahci = "intel,ich9-ahci";
 
@@ -109,13 +120,17 @@ TreeNode* memory_node(TreeNode& board) {
     return nullptr;
 }
 
-void set_chosen_strings(TreeNode& board, std::string_view key, std::span<const std::string> strings) {
+void set_strings(TreeNode& node, std::string_view key, std::span<const std::string> strings) {
     std::vector<std::byte> list;
     for (const std::string& text : strings) {
         for (char c : text) list.push_back(static_cast<std::byte>(c));
         list.push_back(std::byte{0});
     }
-    board.ensure_child("chosen").set(key, std::move(list));
+    node.set(key, std::move(list));
+}
+
+void set_chosen_strings(TreeNode& board, std::string_view key, std::span<const std::string> strings) {
+    set_strings(board.ensure_child("chosen"), key, strings);
 }
 
 }  // namespace
@@ -219,6 +234,31 @@ Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioB
     }
     node->set_string("viv,function", function);
     return node;
+}
+
+Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
+    const auto model = std::ranges::find(network_cards, nic.model, &NicModel::name);
+    if (model == network_cards.end()) {
+        return fail_usage(fmt::format("there is no NIC model '{}'; use {}", nic.model, fmt::join(nic_models(), ", ")));
+    }
+    size_t others = 0;
+    for (const NicModel& known : network_cards) others += find_all(board, known.compatible).size();
+    // The first six bits of this range say that nobody was given it; QEMU's guests know it, too.
+    MacAddress mac{0x52, 0x54, 0x00, 0x12, 0x34, static_cast<uint8_t>(0x56 + others)};
+    if (nic.mac) mac = TRY(parse_mac_address(*nic.mac));
+    TreeNode* node = TRY(add_pci_card(board, "ethernet", model->compatible));
+    std::vector<std::byte> bytes;
+    for (const uint8_t byte : mac) bytes.push_back(std::byte{byte});
+    node->set("local-mac-address", std::move(bytes));
+    node->set_string("viv,link", nic.link);
+    if (!nic.published.empty()) set_strings(*node, "viv,publish", nic.published);
+    return {};
+}
+
+std::vector<std::string_view> nic_models() {
+    std::vector<std::string_view> names;
+    for (const NicModel& model : network_cards) names.push_back(model.name);
+    return names;
 }
 
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec) {

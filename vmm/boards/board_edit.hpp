@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmm/core/result.hpp"
 #include "vmm/core/tree.hpp"
@@ -39,6 +40,18 @@ Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus =
 /// are the caller's to set.
 enum class VirtioBus { pci, mmio };
 Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioBus bus = VirtioBus::pci);
+
+/// A NIC for attach_nic().
+struct NicChoice {
+    std::string model = "e1000";
+    std::string link = "none";           // devices/network/link/link.hpp
+    std::vector<std::string> published;  // ports of the host, for a user link
+    std::optional<std::string> mac;      // "52:54:00:12:34:56"; else made of how many NICs there are
+};
+
+/// Adds a NIC: `model` is one of nic_models().
+Result<void> attach_nic(TreeNode& board, const NicChoice& nic);
+std::vector<std::string_view> nic_models();
 
 /// The back end of the next serial port in the order of COM1 to COM4 (0 to 3).
 Result<void> set_serial(TreeNode& board, uint32_t port, std::string_view spec);

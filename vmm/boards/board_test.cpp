@@ -123,6 +123,26 @@ TEST_CASE("Virtio devices are cards, or have fixed places and interrupts") {
     CHECK_FALSE(add_virtio(board, "entropy", VirtioBus::mmio));
 }
 
+TEST_CASE("NICs come with an address of their own and their link") {
+    TreeNode board = default_board();
+    REQUIRE(attach_nic(board, {.link = "user", .published = {"2222:22", "5353:53/udp"}, .mac = {}}));
+    REQUIRE(attach_nic(board, {.link = "loopback", .published = {}, .mac = "02:00:00:00:00:01"}));
+    REQUIRE(attach_nic(board, {.published = {}, .mac = {}}));
+    const auto mac = [&board](const char* path) {
+        return std::to_integer<int>(board.find(path)->property("local-mac-address")->back());
+    };
+    CHECK(board.find("/pci/ethernet@3")->string("compatible") == "intel,82540em");
+    CHECK(board.find("/pci/ethernet@3")->string("viv,link") == "user");
+    CHECK(board.find("/pci/ethernet@3")->strings("viv,publish") == std::vector<std::string>{"2222:22", "5353:53/udp"});
+    CHECK(mac("/pci/ethernet@3") == 0x56);
+    CHECK(board.find("/pci/ethernet@4")->string("viv,link") == "loopback");
+    CHECK(mac("/pci/ethernet@4") == 0x01);
+    CHECK(mac("/pci/ethernet@5") == 0x58);
+    CHECK(attach_nic(board, {.model = "wifi", .published = {}, .mac = {}}).error().message.find("wifi") !=
+          std::string::npos);
+    CHECK_FALSE(attach_nic(board, {.published = {}, .mac = "02:00"}));
+}
+
 TEST_CASE("Serial back ends, boot order and an exit port are properties of the board") {
     TreeNode board = default_board();
     REQUIRE(set_serial(board, 1, "file:x.log"));

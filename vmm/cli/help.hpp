@@ -31,6 +31,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --load-address N (flat file)
  Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
           --usb tablet|keyboard|mouse (repeat)
+ Network  --net user|loopback|none[,model=e1000]  --publish HOST:GUEST[/udp]
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)
@@ -39,8 +40,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --click X,Y  --insert [DRIVE=]FILE  --eject DRIVE  --power-button
           --move kvm|soft  go on with the other engine
           --timeout SECONDS (code 124)  --exit-port PORT: a byte ends the run
-          --test-device  QEMU's     --no-reboot  a triple fault is code 3
-          --json   --stats  counters   --digest  hash of RAM and state
+          --json  --stats  --digest  at the end    --no-reboot    --test-device
           --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]
 Examples:
   viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60

@@ -10,6 +10,7 @@
 #include "devices/storage/image/probe.hpp"
 #include "vmm/boards/board.hpp"
 #include "vmm/boards/board_edit.hpp"
+#include "vmm/cli/network_setup.hpp"
 #include "vmm/firmware/smbios.hpp"
 
 namespace viv::cli {
@@ -170,6 +171,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     for (const std::string& text : options.virtio) TRY(attach_virtio(board, text));
+    TRY(add_networks(board, options.networks, options.published));
     TRY(set_smbios(board, options.smbios));
     if (options.firmware) set_firmware(board, *options.firmware);
     if (options.firmware_variables) {

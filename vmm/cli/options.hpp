@@ -27,9 +27,11 @@ struct MachineOptions {
     std::vector<std::string> floppies;
     std::vector<std::string> disks;
     std::vector<std::string> cdroms;
-    std::vector<std::string> serials;  // COM1 first
-    std::vector<std::string> virtio;   // FUNCTION[,KEY=VALUE...]
-    std::vector<std::string> usb;      // kinds of devices
+    std::vector<std::string> serials;    // COM1 first
+    std::vector<std::string> virtio;     // FUNCTION[,KEY=VALUE...]
+    std::vector<std::string> usb;        // kinds of devices
+    std::vector<std::string> networks;   // a NIC each
+    std::vector<std::string> published;  // ports of the host
     std::optional<std::string> board;
     std::optional<uint64_t> memory;  // bytes
     std::optional<uint32_t> cpus;

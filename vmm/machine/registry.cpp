@@ -6,6 +6,7 @@
 #include "devices/input/i8042.hpp"
 #include "devices/interrupt/i8259.hpp"
 #include "devices/interrupt/ioapic.hpp"
+#include "devices/network/i82540em.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/piix3.hpp"
 #include "devices/pci/piix4_pm.hpp"
@@ -44,6 +45,7 @@ constexpr std::array entries{
     Entry{"cfi-flash", make_cfi_flash},
     Entry{"ibm,vga", make_vga},
     Entry{"intel,82077aa", make_i82077aa},
+    Entry{"intel,82540em", make_i82540em},
     Entry{"intel,hpet", make_hpet},
     Entry{"intel,i440fx", make_i440fx},
     Entry{"intel,i8042", make_i8042},

@@ -34,6 +34,19 @@ Result<LinkOptions> parse_link_options(std::string_view spec) {
     return options;
 }
 
+std::string LinkOptions::spec() const {
+    std::string text;
+    const auto add = [&text](const std::string& part) {
+        for (const char c : part) text.append(c == ',' ? 2 : 1, c);
+    };
+    add(name.empty() ? kind : kind + ":" + name);
+    for (const auto& [key, given] : values) {
+        text += ',';
+        add(key + "=" + given);
+    }
+    return text;
+}
+
 std::string LinkOptions::value(const std::string& key, std::string_view otherwise) const {
     const auto at = values.find(key);
     return at == values.end() ? std::string(otherwise) : at->second;

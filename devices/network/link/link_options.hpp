@@ -15,6 +15,8 @@ struct LinkOptions {
     std::string name;
     std::map<std::string, std::string> values;
 
+    /// What parse_link_options() makes these of.
+    [[nodiscard]] std::string spec() const;
     /// The value of a key, or what it is without one.
     [[nodiscard]] std::string value(const std::string& key, std::string_view otherwise = {}) const;
     /// A value that is on or off (off when it is not there).
