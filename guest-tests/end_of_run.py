@@ -21,6 +21,7 @@ if arguments.engine == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
     print("1..0 # SKIP end_of_run on kvm: this host has no /dev/kvm to use")
     sys.exit(0)
 
+failed = False
 with tempfile.NamedTemporaryFile(suffix=".img") as floppy:
     floppy.write(TALKER.ljust(510, b"\0") + b"\x55\xaa")
     floppy.truncate(1440 * 1024)
@@ -32,5 +33,7 @@ with tempfile.NamedTemporaryFile(suffix=".img") as floppy:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         print(f"{'ok' if run.returncode == 0 else 'not ok'} {number} - run {number} ends as its script says")
         if run.returncode:
+            failed = True
             print(f"# exit code {run.returncode}\n{run.stdout.decode(errors='replace')}")
 print(f"1..{RUNS}")
+sys.exit(1 if failed else 0)
