@@ -1,4 +1,6 @@
 // SYSCALL, SYSRET, SYSENTER, SYSEXIT and null selectors where vendors differ.
+#include <array>
+
 #include "vmm/engine/soft/long_machine.hpp"
 
 using namespace viv;
@@ -158,6 +160,26 @@ TEST_CASE("CPUID shows SYSCALL to 32-bit code on AMD, and the basic features onc
         CHECK((m->state().gpr[RDX] >> 11 & 1) == (is_amd ? 1 : 0));
         CHECK((m->state().gpr[RDX] & 1) == (is_amd ? 1 : 0));
     }
+}
+
+TEST_CASE("CPUID shows the last leaf for those beyond it on Intel's processors, zeros on AMD's, and zeros for gaps") {
+    CallMachine amd("opteron"), intel("core2");
+    const auto shown = [](CallMachine& m, uint32_t leaf) {
+        CpuState s = CallMachine::start(0);
+        s.gpr[RAX] = leaf;
+        s.gpr[RCX] = 7;
+        m.go(s, {0x0F, 0xA2});
+        const auto& gpr = m.state().gpr;
+        return std::array{gpr[RAX], gpr[RBX], gpr[RCX], gpr[RDX]};
+    };
+    const std::array<uint64_t, 4> nothing{};
+    CHECK(shown(amd, 0x12) == nothing);
+    CHECK(shown(amd, 0x80000009) == nothing);
+    CHECK(shown(intel, 0x80000009) == shown(intel, 0x12));
+    CHECK(shown(intel, 0x80000005) == nothing);
+    CallMachine modern("x86-64-v3");
+    CHECK(shown(modern, 0x80000009) == shown(modern, 0xD));
+    CHECK(shown(modern, 0xB) == std::array<uint64_t, 4>{0, 0, 7, 0});  // a level that there is not
 }
 
 TEST_CASE("AMD's performance counters are there and count nothing") {

@@ -196,6 +196,17 @@ void LocalApic::timer_fired(VirtualTime deadline) {
     if (timer_mode() == TimerMode::periodic && initial_count_ != 0) timer_.arm(deadline + ticks(initial_count_));
 }
 
+/// What ran out has ended before a register changes, also when the clock has not called yet.
+void LocalApic::catch_up(Cpu& cpu) {
+    const auto deadline = timer_.deadline();
+    const VirtualTime now = engine_.now(cpu);
+    if (!deadline || *deadline > now) return;
+    timer_.cancel();
+    const int64_t period = ticks(initial_count_).count();
+    const int64_t missed = timer_mode() == TimerMode::periodic && period > 0 ? (now - *deadline).count() / period : 0;
+    timer_fired(*deadline + Duration{missed * period});
+}
+
 /// A change between one-shot and periodic lets the count go on, and a finished one stays finished.
 void LocalApic::timer_mode_changed(TimerMode before) {
     tsc_deadline_ = 0;
@@ -231,6 +242,7 @@ uint32_t LocalApic::count_held(Cpu& cpu) {
 void LocalApic::set_tsc_deadline(Cpu& cpu, uint64_t value) {
     if (timer_mode() != TimerMode::tsc_deadline) return;
     const TimerHold hold(cpu);
+    catch_up(cpu);
     tsc_deadline_ = value;
     start_timer(cpu);
 }
@@ -285,6 +297,7 @@ void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
     collect();
     if (reg >= reg_lvt_timer && reg <= reg_lvt_error) {
         const TimerHold hold(cpu);
+        catch_up(cpu);
         const unsigned n = (reg - reg_lvt_timer) / 16;
         const TimerMode before = timer_mode();
         lvt_[n] = value & lvt_writable[n];
@@ -318,11 +331,13 @@ void LocalApic::write(Cpu& cpu, uint32_t reg, uint32_t value) {
         case reg_initial: {
             if (timer_mode() == TimerMode::tsc_deadline) return;
             const TimerHold hold(cpu);
+            catch_up(cpu);
             initial_count_ = value;
             return start_timer(cpu);
         }
         case reg_divide: {
             const TimerHold hold(cpu);
+            catch_up(cpu);
             return set_divide(cpu, value & 0xB);
         }
         default: return error(error_illegal_register);

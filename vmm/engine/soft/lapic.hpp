@@ -65,6 +65,7 @@ class LocalApic {
     void send_ipi(Cpu& cpu, uint32_t low, uint32_t destination);
     enum class TimerMode : uint8_t { one_shot, periodic, tsc_deadline, reserved };
     [[nodiscard]] TimerMode timer_mode() const { return static_cast<TimerMode>((lvt_[0] >> 17) & 3); }
+    void catch_up(Cpu& cpu);
     void timer_mode_changed(TimerMode before);
     [[nodiscard]] Duration ticks(uint64_t count) const;
     void set_divide(Cpu& cpu, uint32_t value);

@@ -105,6 +105,15 @@ TEST_CASE("The local APIC's count goes on when its mode changes between one-shot
     CHECK(m.read(initial_count) == 0);
 }
 
+TEST_CASE("A count that ran out has ended before the mode changes, also when the clock has not called yet") {
+    ApicMachine m;
+    Code code = Code().write(lvt_timer, one_shot).write(initial_count, 100);
+    for (int i = 0; i < 40; ++i) code.byte(0x90);
+    m.execute(code.write(lvt_timer, periodic | masked).read(current_count));
+    CHECK(static_cast<uint32_t>(m.state().gpr[RAX]) == 0);
+    CHECK((m.state().lapic[0x220] & 1) != 0);  // vector 40h
+}
+
 TEST_CASE("A change of the divider keeps the local APIC's count and changes its pace") {
     ApicMachine m;
     m.execute(Code().write(lvt_timer, one_shot | masked).write(initial_count, 1'000'000));
