@@ -25,11 +25,14 @@ def image(elf_path, size, checksum, output):
         for address, content in sections(file.read()):
             rom[address:address + len(content)] = content
     # Tables that systems look for on paragraphs: length and checksum are at these offsets.
-    for signature, length_at, unit, checksum_at in ((b'_32_', 9, 16, 10), (b'$PIR', 6, 1, 31)):
+    for signature, length_at, length_bytes, unit, checksum_at in ((b'_32_', 9, 1, 16, 10), (b'$PIR', 6, 2, 1, 31), (b'$PMM', 5, 1, 1, 6)):
         for at in range(0, size, 16):
             if rom[at:at + 4] == signature:
-                length = int.from_bytes(rom[at + length_at:at + length_at + (1 if unit > 1 else 2)], 'little') * unit
+                length = int.from_bytes(rom[at + length_at:at + length_at + length_bytes], 'little') * unit
                 rom[at + checksum_at] = -sum(rom[at:at + length]) & 0xFF
+    pnp = rom.find(b'$PnP\x10\x21')
+    if pnp >= 0:
+        rom[pnp + 8] = -sum(rom[pnp:pnp + 0x21]) & 0xFF
     assert len(rom) == size, 'the ROM is larger than its chip'
     if checksum:
         rom[-1] = -sum(rom[:-1]) & 0xFF

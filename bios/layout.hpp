@@ -19,6 +19,13 @@ inline constexpr uint16_t ebda_size_kib = 2;
 inline constexpr uint16_t base_memory_kib = 640 - ebda_size_kib;
 inline constexpr uint16_t ebda_segment = base_memory_kib * 1024 / 16;  // 9F80h
 
+// Option ROMs, one behind the other at multiples of 2 KiB: from the video BIOS's end to the memory for tables.
+inline constexpr uint32_t option_rom_base = 0xCA000;
+inline constexpr uint32_t option_rom_end = 0xEC000;
+inline constexpr uint16_t option_rom_alignment = 2048;
+inline constexpr uint16_t no_pci_address = 0xFFFF;
+static_assert(option_rom_base == uint32_t{video_rom_segment} * 16 + video_rom_size);
+
 // ---- Firmware device (I/O ports 0B40h-0B4Fh) -----------------------------------------------------------------------
 
 inline constexpr uint16_t firmware_doorbell_port = 0x0B40;   // u32 -w: address of a FirmwareRequest, runs it at once
@@ -45,9 +52,12 @@ enum class FirmwareCommand : uint8_t {
     eject = 8,        // opens the tray
     lock = 9,         // keeps the medium in
     unlock = 10,
+    option_rom = 11,  // in: count = index, buffer = where to put it; out: lba = its PCI address or no_pci_address.
+                      // status 1 = no more, 4 = it does not fit
 };
 
 inline constexpr uint8_t drive_cdrom = 0xE0;
+inline constexpr uint8_t drive_network = 0xF0;  // in the boot order: what option ROMs boot themselves
 inline constexpr uint8_t drive_type_absent = 0xFF;
 inline constexpr uint8_t media_present = 0x01;
 inline constexpr uint8_t media_changed = 0x02;
@@ -209,14 +219,16 @@ struct Ebda {
     FixedDiskParameters disks[2] = {};  // 3Dh, 4Dh: what vectors 41h and 46h point at
     uint8_t reserved_3[3] = {};
     uint16_t next_stack = service_stack_top;  // 60h: where the next service's stack begins
-    uint8_t reserved_4[4] = {};
+    uint8_t post_is_running = 0;              // 62h: option ROMs may call the memory manager
+    uint8_t network_next = 0;                 // 63h: of the ROMs that boot, the one after the one that was started
+    uint8_t reserved_4[2] = {};
     uint8_t boot_next = 0;  // 66h: index in the boot order of the device after the one that was started
     DiscBoot disc_boot;     // 67h
     // In the first KiB, where systems look for them; the tables they point at are not the ROM's business.
     uint8_t acpi_rsdp[0x30] = {};          // 80h
     uint8_t mp_floating_pointer[16] = {};  // B0h
-    uint8_t reserved_7[0x40] = {};
-    uint32_t e820_count = 0;  // 100h
+    uint8_t pnp[0x40] = {};                // C0h: what option ROMs are told of the BIOS
+    uint32_t e820_count = 0;               // 100h
     E820Entry e820[e820_capacity] = {};
     uint8_t reserved_8[0x1C] = {};
     uint8_t stacks[service_stack_size * service_stack_count] = {};
@@ -227,6 +239,7 @@ static_assert(__builtin_offsetof(Ebda, disks) == 0x3D);
 static_assert(__builtin_offsetof(Ebda, next_stack) == 0x60);
 static_assert(__builtin_offsetof(Ebda, acpi_rsdp) == 0x80);
 static_assert(__builtin_offsetof(Ebda, mp_floating_pointer) == 0xB0);
+static_assert(__builtin_offsetof(Ebda, pnp) == 0xC0);
 static_assert(__builtin_offsetof(Ebda, e820_count) == 0x100);
 static_assert(__builtin_offsetof(Ebda, stacks) == service_stack_bottom);
 

@@ -3,6 +3,7 @@
 // 18h).
 
 #include "bios/system/disc.hpp"
+#include "bios/system/option_roms.hpp"
 
 namespace viv::rom {
 namespace {
@@ -15,8 +16,11 @@ constexpr uint8_t no_menu_limit = 9;
 VIV_MESSAGE(text_floppy, "Floppy ");
 VIV_MESSAGE(text_disk, "Hard disk ");
 VIV_MESSAGE(text_cdrom, "CD-ROM");
+VIV_MESSAGE(text_network, "Network");
 VIV_MESSAGE(text_device, "Device ");
 VIV_MESSAGE(text_absent, ": no such drive\n");
+VIV_MESSAGE(text_no_network, ": no option ROM that boots\n");
+VIV_MESSAGE(text_network_failed, ": the option ROM gave up\n");
 VIV_MESSAGE(text_no_media, ": no medium\n");
 VIV_MESSAGE(text_read_error, ": cannot read the boot sector\n");
 VIV_MESSAGE(text_no_signature, ": no boot signature (55AAh) in the first sector\n");
@@ -51,7 +55,9 @@ bool boot_order(uint8_t index, uint8_t& drive) {
 }
 
 void print_drive(uint8_t drive) {
-    if (is_cdrom(drive)) {
+    if (drive == drive_network) {
+        print(text_network);
+    } else if (is_cdrom(drive)) {
         print(text_cdrom);
         if (drive > drive_cdrom) {
             print(text_space);
@@ -82,6 +88,8 @@ void print_failure(uint8_t drive, BootFailure failure) {
         case BootFailure::bad_catalog: print(text_bad_catalog); break;
         case BootFailure::no_boot_entry: print(text_no_boot_entry); break;
         case BootFailure::unknown_emulation: print(text_unknown_emulation); break;
+        case BootFailure::no_network: print(text_no_network); break;
+        case BootFailure::network_failed: print(text_network_failed); break;
     }
 }
 
@@ -89,10 +97,19 @@ bool read_to(FirmwareRequest& request, uint32_t lba, uint32_t count, uint16_t se
     return transfer(request, FirmwareCommand::read, lba, count, physical(segment, 0)) == DiskStatus::ok;
 }
 
+// Why there was no boot from a network, without trying again what may have taken a minute.
+BootFailure network_failure() {
+    return boot_from_option_roms(0xFF) ? BootFailure::network_failed : BootFailure::no_network;
+}
+
 // Starts the drive's boot sector; comes back only with the reason why not.
 BootFailure boot_drive(uint8_t drive) {
     report(BootProgress::loading);
     end_disc_emulation();
+    if (drive == drive_network) {
+        boot_from_option_roms(ebda_get(VIV_EBDA_FIELD(network_next)));
+        return network_failure();
+    }
     FirmwareRequest request;
     if (!describe_drive(request, drive)) return BootFailure::absent;
     if (!has_media(request)) return BootFailure::no_media;
@@ -110,6 +127,7 @@ BootFailure boot_drive(uint8_t drive) {
 // As boot_drive(), for entry `index` of the boot order; INT 18h goes on behind it.
 BootFailure boot_entry_of_order(uint8_t index, uint8_t drive) {
     ebda_put(VIV_EBDA_FIELD(boot_next), static_cast<uint8_t>(index + 1));
+    ebda_put(VIV_EBDA_FIELD(network_next), 0);
     return boot_drive(drive);
 }
 
@@ -182,7 +200,7 @@ extern "C" [[noreturn]] void boot_system() {
         print(text_nothing);
         uint8_t index = first;
         for (; index != 0xFF && boot_order(index, drive); ++index) {
-            print_failure(drive, boot_entry_of_order(index, drive));
+            print_failure(drive, drive == drive_network ? network_failure() : boot_entry_of_order(index, drive));
         }
         if (index == 0) print(text_empty_order);
         report(BootProgress::nothing_bootable);
@@ -194,6 +212,8 @@ extern "C" [[noreturn]] void boot_system() {
 // INT 18h: what a boot program calls that found nothing to start. The next device has its turn.
 extern "C" void boot_refused() {
     uint8_t drive;
+    // Of several option ROMs that boot, only the next one.
+    if (ebda_get(VIV_EBDA_FIELD(network_next))) boot_drive(drive_network);
     for (uint8_t index = ebda_get(VIV_EBDA_FIELD(boot_next)); index != 0xFF && boot_order(index, drive); ++index) {
         boot_entry_of_order(index, drive);
     }

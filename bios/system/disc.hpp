@@ -21,6 +21,8 @@ enum class BootFailure : uint8_t {
     bad_catalog,
     no_boot_entry,
     unknown_emulation,
+    no_network,
+    network_failed,
 };
 
 // Starts the boot image of the disc in `drive`, which `request` describes; comes back only with the reason why not.

@@ -74,6 +74,7 @@ vectors_end:
     service_entry int1a_clock, time_service
     service_entry int70_clock, clock_interrupt
     service_entry int74_mouse, mouse_interrupt
+    service_entry post_memory_call, post_memory_service
 
 # The keyboard and "device busy" hooks of INT 15h are called on every key: they answer without changing stacks.
 .globl int15_system
@@ -132,6 +133,26 @@ int16_keyboard:
 
 # ---- Boot -----------------------------------------------------------------------------------------------------------
 
+# INT 18h, 19h and POST never return, so they take a stack of their own and forget what was on the service stacks. It ends
+# 3 KiB below the boot sector: option ROMs (iPXE's) take the place right below that one while they boot.
+    .macro begin_boot
+    cli
+    cld
+    xorl %eax, %eax
+    movw %ax, %ss
+    movl $0x7000, %esp
+    movw $bda_segment, %ax
+    movw %ax, %fs
+    movw %fs:bda_ebda_segment, %ax
+    movw %ax, %ds
+    movw $0x800, ebda_next_stack
+    pushw $0
+    popw %ds
+    pushw $0
+    popw %es
+    sti
+    .endm
+
 .globl boot_entry
 boot_entry:
     # The floppy controller comes out of reset some microseconds after power-on, interrupts, and says so once for each of
@@ -159,26 +180,9 @@ boot_entry:
     movw $bda_segment, %ax
     movw %ax, %ds
     andb $0x7F, bda_floppy_recalibrate
-3:  int $0x19
-
-# INT 18h and 19h never return, so they take the stack below the boot sector and forget what was on the service stacks.
-    .macro begin_boot
-    cli
-    cld
-    xorl %eax, %eax
-    movw %ax, %ss
-    movl $0x7C00, %esp
-    movw $bda_segment, %ax
-    movw %ax, %fs
-    movw %fs:bda_ebda_segment, %ax
-    movw %ax, %ds
-    movw $0x800, ebda_next_stack
-    pushw $0
-    popw %ds
-    pushw $0
-    popw %es
-    sti
-    .endm
+3:  begin_boot
+    calll initialise_option_roms
+    int $0x19
 
 .globl int19_boot
 int19_boot:

@@ -14,10 +14,12 @@ void call_int05();
 void call_int1b();
 void call_int4a();
 void call_mouse_handler(uint32_t handler, const uint16_t* words);
+void call_option_rom(uint32_t entry, uint32_t pci_address);
 [[noreturn]] void start_boot_sector(uint32_t drive, uint32_t entry);
 [[noreturn]] void restart();
 extern const uint8_t diskette_parameters[];
 extern const uint8_t system_configuration[];
+extern const uint8_t pnp_installation[];
 }
 
 // Tells an INT 15h hook that a device is ready (AH=91h).
@@ -55,6 +57,11 @@ bool controller_read(uint8_t& value);
 // False if a wait is already going on.
 bool start_wait(uint16_t flag_segment, uint16_t flag_offset, uint32_t microseconds);
 void stop_wait();
+
+// ---- Option ROMs ---------------------------------------------------------------------------------------------------
+
+// The memory manager begins with nothing given away.
+void start_memory_manager();
 
 // ---- Console -------------------------------------------------------------------------------------------------------
 

@@ -84,6 +84,7 @@ void FirmwareDisk::ring(uint64_t address) {
 Int13Status FirmwareDisk::execute(FirmwareRequest& request) {
     const auto command = static_cast<FirmwareCommand>(request.command);
     if (command == FirmwareCommand::boot_device) return boot_device(request);
+    if (command == FirmwareCommand::option_rom) return option_rom(request);
     if (command == FirmwareCommand::describe) return describe(request);
     Drive* drive = drives_.find(request.drive);
     if (!drive || command > FirmwareCommand::unlock) {
@@ -191,22 +192,36 @@ DiskStatus FirmwareDisk::move_chunk(DiskImage& image, FirmwareCommand command, u
 }
 
 Int13Status FirmwareDisk::boot_device(FirmwareRequest& request) const {
-    std::vector<const DriveRegistry::Entry*> found;
-    const auto add = [&found](const DriveRegistry::Entry* entry) {
-        if (entry && std::ranges::find(found, entry) == found.end()) found.push_back(entry);
+    std::vector<uint8_t> found;
+    const auto add = [&found](uint8_t number) {
+        if (std::ranges::find(found, number) == found.end()) found.push_back(number);
     };
     for (const std::string& wanted : boot_order_) {
+        if (wanted == "network" && !option_roms_.empty()) add(rom::drive_network);
         // A kind, or one drive; of the floppies the kind is drive A alone, as on a PC.
         if (wanted == DriveRegistry::kind_name(DriveKind::floppy)) {
-            add(drives_.find("floppy0"));
+            if (const DriveRegistry::Entry* entry = drives_.find("floppy0")) add(entry->bios_number);
             continue;
         }
         for (const DriveRegistry::Entry& entry : drives_.entries()) {
-            if (wanted == entry.name || wanted == DriveRegistry::kind_name(entry.drive->drive_kind())) add(&entry);
+            if (wanted == entry.name || wanted == DriveRegistry::kind_name(entry.drive->drive_kind()))
+                add(entry.bios_number);
         }
     }
     if (request.count >= found.size()) return Int13Status::invalid;
-    request.drive = found[request.count]->bios_number;
+    request.drive = found[request.count];
+    return Int13Status::done;
+}
+
+Int13Status FirmwareDisk::option_rom(FirmwareRequest& request) {
+    if (request.count >= option_roms_.size()) return Int13Status::invalid;
+    const auto& [image, pci_address] = option_roms_[request.count];
+    request.lba = pci_address;
+    if (request.buffer < rom::option_rom_base || request.buffer > rom::option_rom_end ||
+        image.size() > rom::option_rom_end - request.buffer) {
+        return Int13Status::sector_not_found;
+    }
+    copy_in(request.buffer, image);
     return Int13Status::done;
 }
 

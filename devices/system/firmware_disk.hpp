@@ -23,17 +23,26 @@
 
 namespace viv {
 
+/// An option ROM's image for a PC's BIOS: whole sectors of 512 bytes, as many as its header says.
+struct OptionRom {
+    std::vector<std::byte> image;
+    uint16_t pci_address = rom::no_pci_address;  // bus, device, function; or none
+};
+
 /// The machine's side of the firmware device. The device provides it as a service.
 class FirmwarePort {
   public:
     virtual ~FirmwarePort() = default;
 
     /// The drives that the BIOS tries, in this order: kinds ("floppy" is drive A, "disk" and "cdrom" are each all
-    /// drives of the kind) and names of DriveRegistry ("floppy1", "disk0"). What the machine does not have is left out;
-    /// of a drive that is named twice the first counts.
+    /// drives of the kind), names of DriveRegistry ("floppy1", "disk0"), and "network", the option ROMs that boot. What
+    /// the machine does not have is left out; of a drive that is named twice the first counts.
     virtual void set_boot_order(std::vector<std::string> order) = 0;
-    /// The order as it was set; power-on is {"floppy", "disk", "cdrom"}.
+    /// The order as it was set; power-on is {"floppy", "disk", "cdrom", "network"}.
     [[nodiscard]] virtual const std::vector<std::string>& boot_order() const = 0;
+
+    /// What the BIOS puts into memory and initialises, in this order.
+    virtual void set_option_roms(std::vector<OptionRom> roms) = 0;
 
     enum class BootMenu { on_f12, always };
     /// Whether the BIOS shows its boot menu, and how long it waits for F12 before it boots (0: it does not wait, but an
@@ -87,6 +96,7 @@ class FirmwareDisk final : public StatefulDevice<FirmwareDiskState>, public BusD
 
     void set_boot_order(std::vector<std::string> order) override { boot_order_ = std::move(order); }
     [[nodiscard]] const std::vector<std::string>& boot_order() const override { return boot_order_; }
+    void set_option_roms(std::vector<OptionRom> roms) override { option_roms_ = std::move(roms); }
     void set_boot_menu(BootMenu menu, uint32_t wait_ms) override {
         menu_ = menu;
         menu_wait_ms_ = wait_ms;
@@ -120,6 +130,7 @@ class FirmwareDisk final : public StatefulDevice<FirmwareDiskState>, public BusD
     DiskStatus move_chunk(DiskImage& image, rom::FirmwareCommand command, uint64_t offset, uint64_t buffer,
                           size_t bytes);
     Int13Status boot_device(rom::FirmwareRequest& request) const;
+    Int13Status option_rom(rom::FirmwareRequest& request);
     void report_key(uint8_t value);
     void report_progress(uint8_t value);
 
@@ -139,7 +150,8 @@ class FirmwareDisk final : public StatefulDevice<FirmwareDiskState>, public BusD
     std::vector<std::byte> chunk_;
 
     // The machine's wishes, not the guest's state.
-    std::vector<std::string> boot_order_{"floppy", "disk", "cdrom"};
+    std::vector<std::string> boot_order_{"floppy", "disk", "cdrom", "network"};
+    std::vector<OptionRom> option_roms_;
     BootMenu menu_ = BootMenu::on_f12;
     uint32_t menu_wait_ms_ = 0;
     std::move_only_function<void(rom::BootProgress)> progress_listener_;

@@ -340,6 +340,26 @@ TEST_CASE("Boot devices come in the order that was set, each once, absent ones l
     CHECK(rig.run(FirmwareCommand::boot_device, 0, 0, 0xFFFFFFFF).status == 1);
 }
 
+TEST_CASE("Option ROMs go where the BIOS asks, if they fit, and then there is a network to boot from") {
+    Rig rig;
+    REQUIRE(rig.memory.add(Gpa{0xC8000}, 0x28000, GuestMemory::Kind::ram, "shadow"));
+    CHECK(rig.run(FirmwareCommand::option_rom, 0, 0, 0).status == 1);
+    std::vector<std::byte> image(1024, std::byte{0x5A});
+    rig.firmware.set_option_roms({{image, 0x0018}});
+    rig.firmware.set_boot_order({"network", "disk"});
+    CHECK(rig.run(FirmwareCommand::boot_device, 0, 0, 0).drive == rom::drive_network);
+    CHECK(rig.run(FirmwareCommand::boot_device, 0, 0, 1).drive == 0x80);
+    CHECK(rig.run(FirmwareCommand::option_rom, 0, 0, 0, 0).status == 4);
+    CHECK(rig.run(FirmwareCommand::option_rom, 0, 0, 0, rom::option_rom_end - 512).status == 4);
+    CHECK(rig.run(FirmwareCommand::option_rom, 0, 0, 0, rom::option_rom_end + 512).status == 4);
+    const auto answer = rig.run(FirmwareCommand::option_rom, 0, 0, 0, rom::option_rom_base);
+    CHECK(answer.status == 0);
+    CHECK(answer.lba == 0x0018);
+    CHECK(rig.memory.load<uint16_t>(Gpa{rom::option_rom_base + 1022}) == 0x5A5A);
+    CHECK(rig.memory.load<uint16_t>(Gpa{rom::option_rom_base + 1024}) == 0);
+    CHECK(rig.run(FirmwareCommand::option_rom, 0, 0, 1, rom::option_rom_base).status == 1);
+}
+
 TEST_CASE("The ports tell the boot menu, its wait and the version") {
     Rig rig;
     CHECK(rig.ports.read(rom::firmware_flags_port, 1) == 0);

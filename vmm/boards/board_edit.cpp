@@ -301,6 +301,10 @@ void set_boot_order(TreeNode& board, std::span<const std::string> order) {
     set_chosen_strings(board, "viv,boot-order", order);
 }
 
+void set_option_roms(TreeNode& board, std::span<const std::string> paths) {
+    set_chosen_strings(board, "viv,option-roms", paths);
+}
+
 Result<void> set_kernel(TreeNode& board, std::string_view path) {
     TreeNode& chosen = board.ensure_child("chosen");
     if (const auto other = chosen.string("viv,kernel")) {

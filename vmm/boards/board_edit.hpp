@@ -62,6 +62,8 @@ Result<void> add_usb_device(TreeNode& board, std::string_view kind);
 
 /// The order of /chosen viv,boot-order.
 void set_boot_order(TreeNode& board, std::span<const std::string> order);
+/// Files of option ROMs that the BIOS initialises: /chosen viv,option-roms.
+void set_option_roms(TreeNode& board, std::span<const std::string> paths);
 
 /// The kernel that is booted instead of a boot sector, its initrd or modules, its command line, and where it goes if it
 /// has no header: /chosen viv,kernel, viv,initrd, bootargs, viv,load-address.

@@ -112,12 +112,12 @@ Result<void> set_boot(TreeNode& board, const std::vector<std::string>& boot) {
         const std::string kind = name.substr(0, name.find_first_of("0123456789"));
         if (name == "menu") {
             board.ensure_child("chosen").set_flag("viv,boot-menu");
-        } else if (kind == "floppy" || kind == "disk" || kind == "cdrom") {
+        } else if (kind == "floppy" || kind == "disk" || kind == "cdrom" || name == "network") {
             order.push_back(name);
         } else {
             return fail_usage(
                 fmt::format("--boot: '{}' is not a drive: use floppy, disk or cdrom, one of them by number "
-                            "(floppy1), or menu",
+                            "(floppy1), network or menu",
                             name));
         }
     }
@@ -173,6 +173,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (const std::string& text : options.virtio) TRY(attach_virtio(board, text));
     TRY(add_networks(board, options.networks, options.published));
     TRY(set_smbios(board, options.smbios));
+    if (!options.option_roms.empty()) set_option_roms(board, options.option_roms);
     if (options.firmware) set_firmware(board, *options.firmware);
     if (options.firmware_variables) {
         const TreeNode* chosen = board.child("chosen");

@@ -111,6 +111,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--smbios", options.smbios)->allow_extra_args(false);
     app.add_option("--firmware", options.firmware);
     app.add_option("--firmware-vars", options.firmware_variables);
+    app.add_option("--option-rom", options.option_roms)->allow_extra_args(false);
     app.add_option("--kernel", options.kernel);
     app.add_option("--initrd", options.initrds)->allow_extra_args(false);
     app.add_option("--append", options.kernel_command_line);

@@ -41,6 +41,7 @@ struct MachineOptions {
     std::vector<std::string> smbios;      // KEY=VALUE,...
     std::optional<std::string> firmware;  // in place of ours
     std::optional<std::string> firmware_variables;
+    std::vector<std::string> option_roms;
     std::optional<std::string> kernel;  // booted instead of a drive
     std::vector<std::string> initrds;
     std::optional<uint32_t> load_address;  // of a kernel without a header

@@ -16,6 +16,7 @@
 #include "vmm/firmware/acpi/tables.hpp"
 #include "vmm/firmware/chipset.hpp"
 #include "vmm/firmware/drive_paths.hpp"
+#include "vmm/firmware/option_roms.hpp"
 #include "vmm/firmware/power_on.hpp"
 #include "vmm/firmware/smbios.hpp"
 
@@ -152,6 +153,16 @@ void add_drives(FwCfg& fw_cfg, const TreeNode& board, const DriveRegistry& drive
     fw_cfg.add_item(FwCfgKey::boot_menu, little_endian(chosen && chosen->has("viv,boot-menu") ? 1 : 0, 2));
 }
 
+/// SeaBIOS runs these, beside those of PCI functions.
+Result<void> add_option_roms(FwCfg& fw_cfg, const TreeNode& board) {
+    const TreeNode* chosen = board.child("chosen");
+    const auto paths = chosen ? chosen->strings("viv,option-roms") : std::vector<std::string>();
+    for (size_t i = 0; i < paths.size(); ++i) {
+        fw_cfg.add_file(fmt::format("genroms/{}.rom", i), TRY(read_option_rom(paths[i])));
+    }
+    return {};
+}
+
 std::vector<std::byte> uuid_bytes(const SmbiosIdentity& identity) {
     const auto bytes = std::as_bytes(std::span(identity.uuid));
     return {bytes.begin(), bytes.end()};
@@ -186,6 +197,7 @@ Result<void> fill_fw_cfg(const Services& services, const TreeNode& board) {
     fw_cfg->add_file("etc/smbios/smbios-anchor", smbios_entry_point(smbios, 0));
     fw_cfg->add_file("etc/smbios/smbios-tables", std::move(smbios.structures));
     if (PciBus* pci = services.find<PciBus>()) add_acpi(*fw_cfg, *pci, board, layout);
+    TRY(add_option_roms(*fw_cfg, board));
     if (const DriveRegistry* drives = services.find<DriveRegistry>()) add_drives(*fw_cfg, board, *drives);
     return {};
 }

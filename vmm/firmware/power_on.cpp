@@ -10,6 +10,7 @@
 #include "vmm/firmware/acpi/tables.hpp"
 #include "vmm/firmware/chipset.hpp"
 #include "vmm/firmware/cmos.hpp"
+#include "vmm/firmware/option_roms.hpp"
 #include "vmm/firmware/video_mode.hpp"
 
 namespace viv::firmware {
@@ -214,6 +215,15 @@ CpuState real_mode_state(uint16_t segment, uint16_t offset) {
     return state;
 }
 
+/// The BIOS takes the option ROMs from the firmware device, since each may leave a different size to the next one.
+void offer_option_roms(const Board& board, const PciPlan& plan) {
+    if (!board.firmware) return;
+    std::vector<OptionRom> roms = pci_option_roms(board.memory, *board.pci, plan);
+    roms.insert(roms.end(), board.option_roms.begin(), board.option_roms.end());
+    if (!roms.empty()) open_option_rom_memory(board.memory, *board.pci);
+    board.firmware->set_option_roms(std::move(roms));
+}
+
 }  // namespace
 
 MemoryLayout memory_layout(uint64_t memory_size) {
@@ -268,6 +278,7 @@ CpuState power_on(const Board& board) {
         pci =
             set_up_chipset(*board.pci, board.ports, pci_apertures(4 * gib + memory_layout(board.memory_size).above_4g));
         shadow_roms(board.memory, *board.pci, pci->plan);
+        offer_option_roms(board, pci->plan);
     }
     fill_cmos(board, equipment_word(board));
     fill_ivt(board, system, video);

@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "devices/pci/pci_bus.hpp"
 #include "devices/storage/drive_registry.hpp"
+#include "devices/system/firmware_disk.hpp"
 #include "devices/system/nvram.hpp"
 #include "vmm/boot/memory_map.hpp"
 #include "vmm/core/bus.hpp"
@@ -30,6 +32,8 @@ struct Board {
     const TreeNode& tree;
     uint64_t memory_size = 0;  // bytes of RAM
     uint32_t cpus = 1;
+    FirmwarePort* firmware = nullptr;             // of our BIOS
+    std::span<const OptionRom> option_roms = {};  // besides those of PCI functions
 };
 
 /// Puts our ROMs at C0000h, F0000h and below 4 GiB. Once, before any device is made. Errors: the range is taken.

@@ -11,6 +11,7 @@
 #include "vmm/boards/board_edit.hpp"
 #include "vmm/firmware/firmware_rom.hpp"
 #include "vmm/firmware/fw_cfg_items.hpp"
+#include "vmm/firmware/option_roms.hpp"
 #include "vmm/firmware/power_on.hpp"
 #include "vmm/machine/registry.hpp"
 
@@ -99,6 +100,7 @@ Result<void> Machine::build(MachineConfig config) {
     }
     TRY(firmware::fill_fw_cfg(services_, board_));
     set_boot_choices();
+    TRY(read_option_roms());
     return open_kernel();
 }
 
@@ -128,6 +130,16 @@ Result<void> Machine::open_kernel() {
     }
     boot::KernelMachine facts{firmware::memory_map(memory_size_), firmware::acpi_rsdp(board_)};
     kernel_ = TRY(boot::open_kernel(*chosen, std::move(facts)));
+    return {};
+}
+
+Result<void> Machine::read_option_roms() {
+    const TreeNode* chosen = board_.child("chosen");
+    const auto paths = chosen ? chosen->strings("viv,option-roms") : std::vector<std::string>();
+    if (!paths.empty() && !pci_) {
+        return fail_usage("option ROMs need a board with a PCI host bridge, which has the memory for them");
+    }
+    for (const std::string& path : paths) option_roms_.push_back({TRY(firmware::read_option_rom(path))});
     return {};
 }
 
@@ -251,9 +263,17 @@ EngineCounters Machine::engine_counters() const {
 
 void Machine::power_on(ResetKind kind) {
     for (BuiltDevice& built : devices_) built.device->reset(kind);
-    const firmware::Board board{memory_, ports_,       memory_bus_,
-                                pci_,    *nvram_,      drives_,
-                                board_,  memory_size_, static_cast<uint32_t>(cpus_.size())};
+    const firmware::Board board{memory_,
+                                ports_,
+                                memory_bus_,
+                                pci_,
+                                *nvram_,
+                                drives_,
+                                board_,
+                                memory_size_,
+                                static_cast<uint32_t>(cpus_.size()),
+                                services_.find<FirmwarePort>(),
+                                option_roms_};
     if (other_firmware_) {
         firmware::prepare_for_other_firmware(board);
         return set_cpu_states(reset_state(true));

@@ -34,6 +34,8 @@
 
 namespace viv {
 
+struct OptionRom;
+
 class CoprocessorErrors;
 class PciBus;
 
@@ -134,6 +136,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Result<void> build(MachineConfig config);
     Result<void> add_ram(uint64_t size);
     void set_boot_choices();
+    Result<void> read_option_roms();
     Result<void> install_firmware();
     Result<void> open_kernel();
     void power_on(ResetKind kind);
@@ -226,6 +229,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     Nvram* nvram_ = nullptr;
     bool other_firmware_ = false;           // it powers the board on, not we
     FirmwareRom firmware_rom_;              // of that one
+    std::vector<OptionRom> option_roms_;    // that the board names
     std::unique_ptr<boot::Kernel> kernel_;  // booted instead of a boot sector
 
     Phase phase_ = Phase::created;
