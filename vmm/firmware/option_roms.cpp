@@ -28,6 +28,10 @@ bool is_pci_structure(std::span<const std::byte> rom, size_t at) {
     return at != 0 && at + structure_size <= rom.size() && word_at(rom, at) == 0x4350 && word_at(rom, at + 2) == 0x5249;
 }
 
+uint16_t number_of(PciAddress at) {
+    return static_cast<uint16_t>(at.bus << 8 | at.device << 3 | at.function);
+}
+
 }  // namespace
 
 std::span<const std::byte> find_bios_image(std::span<const std::byte> rom) {
@@ -78,10 +82,19 @@ std::vector<OptionRom> pci_option_roms(const GuestMemory& memory, PciBus& bus, c
         bus.config_write(at, pci::ROM_BAR, 4, bar);
         const auto image = read ? find_bios_image(content) : std::span<const std::byte>();
         if (image.empty() || image.size() > largest) continue;
-        found.push_back(
-            {{image.begin(), image.end()}, static_cast<uint16_t>(at.bus << 8 | at.device << 3 | at.function)});
+        found.push_back({{image.begin(), image.end()}, number_of(at)});
     }
     return found;
+}
+
+uint16_t pci_owner(std::span<const std::byte> image, PciBus& bus, const PciPlan& plan) {
+    const size_t structure = word_at(image, pci_structure_pointer);
+    if (!is_pci_structure(image, structure)) return rom::no_pci_address;
+    const size_t ids = word_at(image, structure + 4) | word_at(image, structure + 6) << 16;
+    for (const PciPlan::Function& function : plan.functions) {
+        if (bus.config_read(function.at, pci::VENDOR_ID, 4) == ids) return number_of(function.at);
+    }
+    return rom::no_pci_address;
 }
 
 void open_option_rom_memory(GuestMemory& memory, PciBus& bus) {

@@ -25,6 +25,10 @@ Result<std::vector<std::byte>> read_option_rom(const std::string& path);
 /// places.
 std::vector<OptionRom> pci_option_roms(const GuestMemory& memory, PciBus& bus, const PciPlan& plan);
 
+/// The function that the ROM of a file is for, by the IDs in its PCI data structure: the first one on the bus, as a
+/// BIOS finds it for the ROMs of what is built in. no_pci_address if there is none.
+uint16_t pci_owner(std::span<const std::byte> image, PciBus& bus, const PciPlan& plan);
+
 /// Opens the memory for option ROMs, which is empty then.
 void open_option_rom_memory(GuestMemory& memory, PciBus& bus);
 

@@ -92,3 +92,14 @@ TEST_CASE("The ROM of a PCI function is read through its BAR, which is closed ag
     CHECK(found[0].pci_address == 5 << 3);
     CHECK(board.config(at, pci::ROM_BAR) == 0xF0000000);
 }
+
+TEST_CASE("The ROM of a file is for the function with its IDs") {
+    PciBoard board;
+    board.make_function(TestCard::make, 5);
+    const PciPlan plan{.functions = {{{0, 0, 0}}, {{0, 5, 0}}}};
+    Bytes rom = image(1, 0, Last::yes);
+    CHECK(pci_owner(rom, board.bus(), plan) == rom::no_pci_address);
+    put(rom, 0x1C + 4, {0x34, 0x12, 0x78, 0x56});
+    CHECK(pci_owner(rom, board.bus(), plan) == 5 << 3);
+    CHECK(pci_owner(Bytes(512), board.bus(), plan) == rom::no_pci_address);
+}

@@ -219,7 +219,9 @@ CpuState real_mode_state(uint16_t segment, uint16_t offset) {
 void offer_option_roms(const Board& board, const PciPlan& plan) {
     if (!board.firmware) return;
     std::vector<OptionRom> roms = pci_option_roms(board.memory, *board.pci, plan);
-    roms.insert(roms.end(), board.option_roms.begin(), board.option_roms.end());
+    for (const OptionRom& rom : board.option_roms) {
+        roms.push_back({rom.image, pci_owner(rom.image, *board.pci, plan)});
+    }
     if (!roms.empty()) open_option_rom_memory(board.memory, *board.pci);
     board.firmware->set_option_roms(std::move(roms));
 }
