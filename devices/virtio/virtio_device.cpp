@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "devices/virtio/virtio_block.hpp"
+#include "devices/virtio/virtio_console.hpp"
 #include "devices/virtio/virtio_entropy.hpp"
 #include "devices/virtio/virtio_mmio.hpp"
+#include "devices/virtio/virtio_network.hpp"
 #include "devices/virtio/virtio_pci.hpp"
 
 namespace viv {
@@ -22,7 +24,9 @@ struct Entry {
 
 constexpr std::array entries{
     Entry{"block", make_virtio_block},
+    Entry{"console", make_virtio_console},
     Entry{"entropy", make_virtio_entropy},
+    Entry{"network", make_virtio_network},
 };
 
 uint64_t offered_by(const TreeNode& node) {

@@ -75,6 +75,49 @@ void VirtioTransport::serve(unsigned index, const Handler& handler) {
     }
 }
 
+VirtioTransport::Delivered VirtioTransport::deliver(unsigned index, std::span<std::byte> bytes, unsigned most_buffers,
+                                                    const std::function<void(unsigned buffers)>& prepare) {
+    VirtqueueState& state = virtio_.queues.at(index);
+    GuestMemory* memory = this->memory();
+    if (!running() || !state.enabled || !memory) return Delivered::no_room;
+    Virtqueue queue(state, virtio_.features, *memory);
+    std::vector<VirtqueueChain> chains;
+    std::vector<Virtqueue::Use> uses;
+    auto result = Delivered::done;
+    for (uint64_t room = 0; room < bytes.size();) {
+        if (chains.size() == most_buffers) {
+            result = Delivered::too_large;
+            break;
+        }
+        VirtqueueChain& chain = chains.emplace_back();
+        const auto taken = queue.take(chain);
+        if (taken != Virtqueue::Taken::buffer) {
+            chains.pop_back();
+            if (taken == Virtqueue::Taken::broken) break_down();
+            result = Delivered::no_room;
+            break;
+        }
+        const auto used = std::min<uint64_t>(chain.writable_size, bytes.size() - room);
+        uses.push_back({chain.id, chain.entries, static_cast<uint32_t>(used)});
+        room += used;
+    }
+    if (result != Delivered::done) {
+        while (!chains.empty()) {
+            queue.put_back(chains.back());
+            chains.pop_back();
+        }
+        return result;
+    }
+    prepare(static_cast<unsigned>(chains.size()));
+    for (size_t i = 0; i < chains.size(); ++i) {
+        static_cast<void>(chains[i].write(*memory, 0, bytes.first(uses[i].written)));
+        bytes = bytes.subspan(uses[i].written);
+    }
+    if (!queue.give(uses)) break_down();
+    if (queue.wants_interrupt()) interrupt(ISR_QUEUE, state.vector);
+    return Delivered::done;
+}
+
 void VirtioTransport::run_waiting() {
     virtio_.resume.reset();
     timer_.cancel();

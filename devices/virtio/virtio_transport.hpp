@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "devices/virtio/virtio_function.hpp"
@@ -71,6 +72,14 @@ class VirtioTransport {
     /// Gives the buffers of a queue to the handler, and interrupts as the driver wants it. Nothing happens while the
     /// device is not started or the queue not enabled.
     void serve(unsigned queue, const Handler& handler);
+    /// For a handler that left a buffer because that was enough for one turn: the queue goes on a moment later.
+    void go_on_later(unsigned queue) { virtio_.waiting |= uint64_t{1} << queue; }
+    enum class Delivered { done, no_room, too_large };
+    /// Puts bytes into the next buffer of a queue, or over as many as `most_buffers`, all at once; `prepare` is told
+    /// how many, and may still change the bytes. no_room: there are not enough buffers now. too_large: there never will
+    /// be.
+    Delivered deliver(unsigned queue, std::span<std::byte> bytes, unsigned most_buffers,
+                      const std::function<void(unsigned buffers)>& prepare);
     /// The configuration space has changed: tells the driver.
     void configuration_changed();
     /// The driver did what it must not: the device does nothing more until it is reset.

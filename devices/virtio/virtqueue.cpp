@@ -206,26 +206,46 @@ void Virtqueue::put_back(const VirtqueueChain& chain) {
 }
 
 bool Virtqueue::give(const VirtqueueChain& chain, uint32_t written) {
-    if (packed()) {
-        struct {
-            uint32_t size;
-            uint16_t id;
-        } entry{written, chain.id};
-        const uint64_t at = state_.descriptors + state_.used * descriptor_size;
-        const auto flags =
-            static_cast<uint16_t>((state_.used_wrap ? DESC_AVAIL | DESC_USED : 0) | (written > 0 ? DESC_WRITE : 0));
-        if (!memory_.write(Gpa{at + 8}, std::as_bytes(std::span(&entry, 1)).first(6))) return false;
-        if (!memory_.store(Gpa{at + 14}, flags)) return false;
-        advance(state_.used, state_.used_wrap, chain.entries);
-    } else {
-        const std::array<uint32_t, 2> entry{chain.id, written};
+    const Use use{chain.id, chain.entries, written};
+    return give(std::span(&use, 1));
+}
+
+bool Virtqueue::give(std::span<const Use> uses) {
+    for (const Use& use : uses) {
+        state_.untold = static_cast<uint16_t>(std::min(state_.untold + (packed() ? use.entries : 1), 0xFFFF));
+    }
+    if (packed()) return give_packed(uses);
+    for (const Use& use : uses) {
+        const std::array<uint32_t, 2> entry{use.id, use.written};
         const uint64_t at = state_.device + 4 + uint64_t{8} * (state_.used % state_.size);
         if (!memory_.write(Gpa{at}, std::as_bytes(std::span(entry)))) return false;
         ++state_.used;
-        if (!memory_.store(Gpa{state_.device + 2}, state_.used)) return false;
     }
-    state_.untold = static_cast<uint16_t>(std::min(state_.untold + chain.entries, 0xFFFF));
-    return true;
+    return memory_.store(Gpa{state_.device + 2}, state_.used);
+}
+
+bool Virtqueue::give_packed(std::span<const Use> uses) {
+    // The driver looks at the flags, and at those of the first one first.
+    uint64_t first_at = 0;
+    uint16_t first_flags = 0;
+    for (const Use& use : uses) {
+        struct {
+            uint32_t size;
+            uint16_t id;
+        } entry{use.written, use.id};
+        const uint64_t at = state_.descriptors + state_.used * descriptor_size;
+        const auto flags =
+            static_cast<uint16_t>((state_.used_wrap ? DESC_AVAIL | DESC_USED : 0) | (use.written > 0 ? DESC_WRITE : 0));
+        if (!memory_.write(Gpa{at + 8}, std::as_bytes(std::span(&entry, 1)).first(6))) return false;
+        if (&use == uses.data()) {
+            first_at = at;
+            first_flags = flags;
+        } else if (!memory_.store(Gpa{at + 14}, flags)) {
+            return false;
+        }
+        advance(state_.used, state_.used_wrap, use.entries);
+    }
+    return uses.empty() || memory_.store(Gpa{first_at + 14}, first_flags);
 }
 
 bool Virtqueue::wants_interrupt() {

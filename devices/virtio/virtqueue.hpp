@@ -83,6 +83,14 @@ class Virtqueue {
     void put_back(const VirtqueueChain& chain);
     /// Gives a buffer back with the number of bytes that were written from its start on. False: broken.
     [[nodiscard]] bool give(const VirtqueueChain& chain, uint32_t written);
+    /// Buffers in the order in which they were taken.
+    struct Use {
+        uint16_t id = 0;
+        uint16_t entries = 0;
+        uint32_t written = 0;
+    };
+    /// Gives several back so that the driver sees all of them or none.
+    [[nodiscard]] bool give(std::span<const Use> uses);
     /// Whether the driver wants an interrupt for what was given back since this was last called.
     [[nodiscard]] bool wants_interrupt();
 
@@ -104,6 +112,7 @@ class Virtqueue {
     [[nodiscard]] bool add_indirect(const Descriptor& table, VirtqueueChain& chain) const;
     [[nodiscard]] bool add(const Descriptor& descriptor, VirtqueueChain& chain) const;
     [[nodiscard]] bool is_backed(uint64_t address, uint64_t size, GuestMemory::Intent intent) const;
+    [[nodiscard]] bool give_packed(std::span<const Use> uses);
     void advance(uint16_t& place, bool& wrap, unsigned entries) const;
 
     VirtqueueState& state_;

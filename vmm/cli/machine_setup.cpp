@@ -77,7 +77,8 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
         std::string_view name;
         std::vector<std::string_view> keys;
     };
-    const std::vector<Kind> kinds{{"entropy", {}}};
+    const std::vector<Kind> kinds{
+        {"block", {"image", "serial"}}, {"console", {"chardev", "name"}}, {"entropy", {}}, {"network", {"link"}}};
     const std::vector<std::string> words = split_at_commas(text);
     const auto kind = std::ranges::find(kinds, words[0], &Kind::name);
     if (kind == kinds.end()) {
@@ -87,6 +88,7 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
     }
     TreeNode properties;
     VirtioBus bus = VirtioBus::pci;
+    std::string last;  // key, whose value may have commas
     for (const std::string& word : std::span(words).subspan(1)) {
         const size_t equals = word.find('=');
         const std::string key = word.substr(0, equals);
@@ -96,13 +98,24 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
         } else if (word == "bus=mmio" || word == "bus=pci") {
             bus = value == "mmio" ? VirtioBus::mmio : VirtioBus::pci;
         } else if (equals != std::string::npos && std::ranges::count(kind->keys, key)) {
-            properties.set_string("viv," + key, value);
+            last = "viv," + key;
+            properties.set_string(last, value);
+        } else if (!last.empty()) {
+            properties.set_string(last, *properties.string(last) + "," + word);
         } else {
             return fail_usage(fmt::format("--virtio {}: '{}' is not a choice of it; see docs/cli.md", words[0], word));
         }
     }
     TreeNode* node = TRY(add_virtio(board, words[0], bus));
     for (const auto& [key, value] : properties.properties) node->set(key, value);
+    if (words[0] == "network") {
+        // Locally administered, and another one for each place.
+        const auto reg = node->cells("reg");
+        std::vector<std::byte> address{std::byte{0x52}, std::byte{0x54}, std::byte{0x00}, std::byte{0x76}};
+        address.push_back(static_cast<std::byte>(bus == VirtioBus::pci ? 0 : reg.at(1) >> 12));
+        address.push_back(static_cast<std::byte>(bus == VirtioBus::pci ? reg.at(0) : 0));
+        node->set("local-mac-address", std::move(address));
+    }
     return {};
 }
 

@@ -1,0 +1,247 @@
+#include "devices/virtio/virtio_network.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace viv {
+namespace {
+
+using namespace virtio;
+
+// Feature bits (5.1.3)
+constexpr uint64_t CSUM = feature(0), MTU = feature(3), MAC = feature(5), MRG_RXBUF = feature(15), STATUS = feature(16),
+                   CTRL_VQ = feature(17), CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20),
+                   CTRL_MAC_ADDR = feature(23);
+
+// struct virtio_net_hdr (5.1.6)
+constexpr uint8_t NEEDS_CSUM = 1;
+constexpr size_t flags_at = 0, gso_type_at = 1, csum_start_at = 6, csum_offset_at = 8, num_buffers_at = 10;
+
+// Control (5.1.6.5)
+enum Class : uint8_t { RX = 0, MAC_CLASS = 1 };
+enum Mode : uint8_t { PROMISC = 0, ALLMULTI = 1, ALLUNI = 2, NOMULTI = 3, NOUNI = 4, NOBCAST = 5 };
+enum MacCommand : uint8_t { TABLE_SET = 0, ADDR_SET = 1 };
+constexpr uint8_t ACK_OK = 0, ACK_ERR = 1;
+constexpr size_t most_control_data = 16 * 1024;
+
+constexpr size_t mac_size = 6;
+
+uint16_t number_at(std::span<const uint8_t> bytes, size_t at) {
+    return static_cast<uint16_t>(bytes[at] | bytes[at + 1] << 8);
+}
+
+/// Puts the Internet checksum of everything from `start` on at `offset` behind that; false when that is not within.
+bool put_checksum(std::span<uint8_t> frame, size_t start, size_t offset) {
+    if (start >= frame.size() || offset + 2 > frame.size() - start) return false;
+    uint64_t sum = 0;
+    for (size_t i = start; i < frame.size(); ++i) sum += uint64_t{frame[i]} << ((i - start) % 2 == 0 ? 8 : 0);
+    while (sum >> 16) sum = (sum & 0xFFFF) + (sum >> 16);
+    const auto checksum = static_cast<uint16_t>(~sum);
+    // Zero would say that there is none (UDP); TCP takes either.
+    const uint16_t shown = checksum == 0 ? 0xFFFF : checksum;
+    frame[start + offset] = static_cast<uint8_t>(shown >> 8);
+    frame[start + offset + 1] = static_cast<uint8_t>(shown);
+    return true;
+}
+
+bool has_address(const std::vector<uint8_t>& table, std::span<const uint8_t> address) {
+    for (size_t at = 0; at < table.size(); at += mac_size) {
+        if (std::equal(address.begin(), address.end(), table.begin() + static_cast<ptrdiff_t>(at))) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+VirtioNetwork::VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu)
+    : port_(std::move(port)),
+      mtu_(mtu),
+      identity_{.id = DeviceId::net, .class_code = 0x020000, .queue_sizes = {256, 256, 64}} {
+    state_.mac = port_.mac;
+    port_.link->on_receive([this] { receive(); });
+    port_.link->on_state([this] { transport().configuration_changed(); });
+}
+
+uint64_t VirtioNetwork::features() const {
+    return CSUM | MAC | MRG_RXBUF | STATUS | CTRL_VQ | CTRL_RX | CTRL_RX_EXTRA | CTRL_MAC_ADDR | (mtu_ ? MTU : 0);
+}
+
+bool VirtioNetwork::accepts(uint64_t features) const {
+    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_RX_EXTRA | CTRL_MAC_ADDR));
+}
+
+std::vector<uint8_t> VirtioNetwork::configuration() const {
+    const uint16_t mtu = mtu_.value_or(0);
+    std::vector<uint8_t> bytes(state_.mac.begin(), state_.mac.end());
+    bytes.insert(bytes.end(), {port_.link->up() ? uint8_t{1} : uint8_t{0}, 0, 1, 0, static_cast<uint8_t>(mtu),
+                               static_cast<uint8_t>(mtu >> 8)});
+    return bytes;
+}
+
+/// Before version 1.0 the address was written here.
+void VirtioNetwork::write_configuration(uint64_t offset, uint8_t value) {
+    if (transport().legacy() && offset < mac_size) state_.mac[offset] = value;
+}
+
+size_t VirtioNetwork::header_size() const {
+    return transport().legacy() && !transport().has(MRG_RXBUF) ? 10 : 12;
+}
+
+void VirtioNetwork::notified(unsigned queue) {
+    if (queue == receive_queue) return receive();
+    transport().serve(queue, [this, queue](VirtqueueChain& chain, GuestMemory& memory) {
+        return queue == send_queue ? send(chain, memory) : control(chain, memory);
+    });
+}
+
+// ---- Receiving -----------------------------------------------------------------------------------------------------
+
+bool VirtioNetwork::wants(std::span<const uint8_t> frame) const {
+    const auto address = frame.first(mac_size);
+    if (state_.promiscuous) return true;
+    if (std::ranges::all_of(address, [](uint8_t byte) { return byte == 0xFF; })) return !state_.no_broadcasts;
+    if (address[0] & 1) return !state_.no_groups && (state_.every_group || has_address(state_.groups, address));
+    if (state_.no_addresses) return false;
+    return std::ranges::equal(address, state_.mac) || has_address(state_.addresses, address);
+}
+
+void VirtioNetwork::receive() {
+    // A driver that is not there yet does not lose what was sent before.
+    if (!transport().running()) return;
+    for (auto frame = port_.link->front(); !frame.empty(); frame = port_.link->front()) {
+        if (!wants(frame)) {
+            ++state_.filtered;
+            port_.link->pop();
+            continue;
+        }
+        const size_t header = header_size();
+        scratch_.assign(header, 0);
+        scratch_.insert(scratch_.end(), frame.begin(), frame.end());
+        const auto bytes = std::as_writable_bytes(std::span(scratch_));
+        const bool merges = transport().has(MRG_RXBUF);
+        const auto prepare = [&](unsigned buffers) {
+            if (header > num_buffers_at) scratch_[num_buffers_at] = static_cast<uint8_t>(buffers);
+        };
+        const auto result = transport().deliver(receive_queue, bytes, merges ? most_buffers : 1, prepare);
+        if (result == VirtioTransport::Delivered::no_room) return;
+        ++(result == VirtioTransport::Delivered::done ? state_.received : state_.dropped);
+        port_.link->pop();
+    }
+}
+
+// ---- Sending -------------------------------------------------------------------------------------------------------
+
+std::optional<uint32_t> VirtioNetwork::send(VirtqueueChain& chain, GuestMemory& memory) {
+    std::array<uint8_t, 12> header{};
+    const size_t size = header_size();
+    const bool right = chain.readable_size >= size + NetworkLink::least_frame &&
+                       chain.readable_size <= size + NetworkLink::most_frame &&
+                       chain.read(memory, 0, std::as_writable_bytes(std::span(header)).first(size));
+    if (right) scratch_.resize(chain.readable_size - size);
+    const bool good = right && chain.read(memory, size, std::as_writable_bytes(std::span(scratch_))) &&
+                      header[gso_type_at] == 0 &&
+                      (!(header[flags_at] & NEEDS_CSUM) ||
+                       (transport().has(CSUM) &&
+                        put_checksum(scratch_, number_at(header, csum_start_at), number_at(header, csum_offset_at))));
+    if (good) port_.link->send(scratch_);
+    ++(good ? state_.sent : state_.dropped);
+    return 0;
+}
+
+// ---- Control -------------------------------------------------------------------------------------------------------
+
+std::optional<uint32_t> VirtioNetwork::control(VirtqueueChain& chain, GuestMemory& memory) {
+    if (chain.writable_size < 1) return 0;
+    bool good = chain.readable_size >= 2 && chain.readable_size <= most_control_data;
+    if (good) {
+        std::vector<uint8_t> bytes(chain.readable_size);
+        good = chain.read(memory, 0, std::as_writable_bytes(std::span(bytes))) &&
+               obey(bytes[0], bytes[1], std::span(bytes).subspan(2));
+    }
+    const std::array answer{static_cast<std::byte>(good ? ACK_OK : ACK_ERR)};
+    return chain.write(memory, 0, answer) ? 1 : 0;
+}
+
+bool VirtioNetwork::obey(uint8_t kind, uint8_t command, std::span<const uint8_t> data) {
+    if (kind == RX) {
+        const bool extra = command > ALLMULTI;
+        if (command > NOBCAST || data.size() != 1 || !transport().has(extra ? CTRL_RX_EXTRA : CTRL_RX)) return false;
+        const bool on = data[0] != 0;
+        switch (static_cast<Mode>(command)) {
+            // Every address of one is what there is anyway: nobody else's frames come on this cable.
+            case PROMISC:
+            case ALLUNI: state_.promiscuous = on; break;
+            case ALLMULTI: state_.every_group = on; break;
+            case NOMULTI: state_.no_groups = on; break;
+            case NOUNI: state_.no_addresses = on; break;
+            case NOBCAST: state_.no_broadcasts = on; break;
+        }
+        return true;
+    }
+    if (kind != MAC_CLASS) return false;
+    if (command == TABLE_SET) return transport().has(CTRL_RX) && set_tables(data);
+    if (command != ADDR_SET || !transport().has(CTRL_MAC_ADDR) || data.size() != mac_size) return false;
+    std::ranges::copy(data, state_.mac.begin());
+    return true;
+}
+
+/// Two tables, each behind its number of entries (5.1.6.5.2).
+bool VirtioNetwork::set_tables(std::span<const uint8_t> data) {
+    std::array<std::span<const uint8_t>, 2> tables;
+    for (auto& table : tables) {
+        if (data.size() < 4) return false;
+        const uint64_t count = uint64_t{number_at(data, 2)} << 16 | number_at(data, 0);
+        data = data.subspan(4);
+        if (count * mac_size > data.size()) return false;
+        table = data.first(count * mac_size);
+        data = data.subspan(table.size());
+    }
+    const size_t limit = most_addresses * mac_size;
+    if (tables[0].size() > limit) state_.promiscuous = true;
+    if (tables[1].size() > limit) state_.every_group = true;
+    const auto keep = [limit](std::span<const uint8_t> table) {
+        const auto kept = table.first(std::min(table.size(), limit));
+        return std::vector<uint8_t>(kept.begin(), kept.end());
+    };
+    state_.addresses = keep(tables[0]);
+    state_.groups = keep(tables[1]);
+    return true;
+}
+
+// ---- State ---------------------------------------------------------------------------------------------------------
+
+void VirtioNetwork::driver_reset() {
+    const VirtioNetworkState before = std::exchange(state_, {});
+    state_.mac = port_.mac;
+    state_.sent = before.sent;
+    state_.received = before.received;
+    state_.filtered = before.filtered;
+    state_.dropped = before.dropped;
+}
+
+void VirtioNetwork::reset(ResetKind /*kind*/) {
+    state_ = {};
+    state_.mac = port_.mac;
+}
+
+Result<void> VirtioNetwork::validate(const VirtioNetworkState& staged) const {
+    for (const auto* table : {&staged.addresses, &staged.groups}) {
+        if (table->size() % mac_size != 0 || table->size() > most_addresses * mac_size)
+            return fail("the saved state of the network card has a table of addresses that cannot be");
+    }
+    return {};
+}
+
+Result<std::unique_ptr<VirtioFunction>> make_virtio_network(DeviceContext& context) {
+    std::optional<uint16_t> mtu;
+    if (const auto wanted = context.node.u32("viv,mtu")) {
+        if (*wanted < 68 || *wanted > 0xFFFF) return context.refuse("`viv,mtu` is not 68 to 65535");
+        mtu = static_cast<uint16_t>(*wanted);
+    }
+    auto port = TRY(open_network_port(context));
+    return std::make_unique<VirtioNetwork>(std::move(port), mtu);
+}
+
+}  // namespace viv

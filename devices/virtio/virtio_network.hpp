@@ -1,0 +1,95 @@
+// Models: a virtio network card with a pair of queues and one for control: checksums of what is sent, merged receive
+//   buffers, address filters, MAC, MTU, link state
+// Not modelled: segmentation, checksums of what is received, several pairs of queues, VLAN filters, announcements,
+// hashes Ignored bits: header length of what is sent; the flags of receive headers are always 0 Reference: Virtual I/O
+// Device (VIRTIO) 1.2, section 5.1
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "devices/network/link/link.hpp"
+#include "devices/virtio/virtio_transport.hpp"
+#include "vmm/core/device_context.hpp"
+
+namespace viv {
+
+struct VirtioNetworkState {
+    MacAddress mac{};
+    bool promiscuous = true;  // until the driver says what it wants
+    bool every_group = false;
+    bool no_groups = false;
+    bool no_addresses = false;
+    bool no_broadcasts = false;
+    std::vector<uint8_t> addresses;  // six bytes each
+    std::vector<uint8_t> groups;
+    uint64_t sent = 0;
+    uint64_t received = 0;
+    uint64_t filtered = 0;
+    uint64_t dropped = 0;  // either way
+    static void fields(auto& self, auto&& visit) {
+        visit("mac", self.mac);
+        visit("promiscuous", self.promiscuous);
+        visit("every-group", self.every_group);
+        visit("no-groups", self.no_groups);
+        visit("no-addresses", self.no_addresses);
+        visit("no-broadcasts", self.no_broadcasts);
+        visit("addresses", self.addresses);
+        visit("groups", self.groups);
+        visit("sent", self.sent);
+        visit("received", self.received);
+        visit("filtered", self.filtered);
+        visit("dropped", self.dropped);
+    }
+    bool operator==(const VirtioNetworkState&) const = default;
+};
+
+class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public VirtioFunction {
+  public:
+    static constexpr unsigned receive_queue = 0, send_queue = 1, control_queue = 2;
+    /// Addresses of each kind that the filter takes; with more of them it lets all of that kind through.
+    static constexpr size_t most_addresses = 64;
+    /// Buffers that one frame is spread over at most.
+    static constexpr unsigned most_buffers = 64;
+
+    /// Without an MTU the driver takes the usual one.
+    VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu);
+
+    [[nodiscard]] const VirtioIdentity& identity() const override { return identity_; }
+    [[nodiscard]] uint64_t features() const override;
+    [[nodiscard]] bool accepts(uint64_t features) const override;
+    [[nodiscard]] std::vector<uint8_t> configuration() const override;
+    void write_configuration(uint64_t offset, uint8_t value) override;
+    void notified(unsigned queue) override;
+    void driver_reset() override;
+    [[nodiscard]] Device& device() override { return *this; }
+
+    void reset(ResetKind kind) override;
+
+  protected:
+    Result<void> validate(const VirtioNetworkState& staged) const override;
+    void after_load() override {}
+
+  private:
+    [[nodiscard]] size_t header_size() const;
+    void receive();
+    [[nodiscard]] bool wants(std::span<const uint8_t> frame) const;
+    std::optional<uint32_t> send(VirtqueueChain& chain, GuestMemory& memory);
+    std::optional<uint32_t> control(VirtqueueChain& chain, GuestMemory& memory);
+    [[nodiscard]] bool obey(uint8_t kind, uint8_t command, std::span<const uint8_t> data);
+    [[nodiscard]] bool set_tables(std::span<const uint8_t> data);
+
+    NetworkPort port_;
+    std::optional<uint16_t> mtu_;
+    VirtioIdentity identity_;
+    std::vector<uint8_t> scratch_;
+};
+
+/// viv,function = "network": local-mac-address, viv,link, viv,mtu.
+Result<std::unique_ptr<VirtioFunction>> make_virtio_network(DeviceContext& context);
+
+}  // namespace viv

@@ -1,0 +1,269 @@
+#include "devices/virtio/virtio_network.hpp"
+
+#include <algorithm>
+
+#include "devices/virtio/test_link_test.hpp"
+#include "devices/virtio/virtio_device.hpp"
+#include "devices/virtio/virtio_rig_test.hpp"
+
+using namespace viv;
+using namespace viv::virtio;
+
+namespace {
+
+constexpr uint64_t CSUM = feature(0), MTU = feature(3), MRG_RXBUF = feature(15), CTRL_VQ = feature(17),
+                   CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20), CTRL_MAC_ADDR = feature(23);
+constexpr MacAddress own{0x52, 0x54, 0, 0x12, 0x34, 0x56};
+constexpr uint64_t buffer = VirtioBoard::buffer, answer = 0x8000;
+using Frame = TestLink::Frame;
+
+struct Cable {
+    TestLink* link = nullptr;
+};
+
+struct Board : Cable, VirtioBoard {
+    Board()
+        : VirtioBoard([this] {
+              auto made = std::make_unique<TestLink>();
+              link = made.get();
+              return std::make_unique<VirtioNetwork>(NetworkPort{own, std::move(made)}, uint16_t{1400});
+          }) {}
+
+    static Frame frame(MacAddress to, size_t size) {
+        Frame bytes(to.begin(), to.end());
+        while (bytes.size() < size) bytes.push_back(static_cast<uint8_t>(bytes.size() * 7));
+        return bytes;
+    }
+    bool control(uint8_t kind, uint8_t command, std::vector<uint8_t> data) {
+        data.insert(data.begin(), {kind, command});
+        put(buffer, data);
+        const auto used = run(2, {{buffer, static_cast<uint32_t>(data.size()), false}, {answer, 1, true}});
+        REQUIRE(used);
+        return memory.load<uint8_t>(Gpa{answer}) == 0;
+    }
+    /// Whether a frame to this address gets to the driver.
+    bool passes(MacAddress to) {
+        rings.at(0).add({{buffer, 2000, true}});
+        tell(0);
+        link->arrive(frame(to, 60));
+        const bool came = rings.at(0).take().has_value();
+        CHECK(link->waiting.empty());
+        return came;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("The virtio network card keeps the device contract") {
+    check_device_contract(VirtioBoard::closed<Board>);
+}
+
+TEST_CASE("The configuration of the network card has its address, link and MTU") {
+    Board board;
+    CHECK(board.configuration(0, 4) == 0x12005452);
+    CHECK(board.configuration(6, 2) == 1);
+    CHECK(board.configuration(10, 2) == 1400);
+    CHECK((board.offered() & MTU));
+    board.start(CTRL_VQ);
+    board.isr();
+    board.link->set_up(false);
+    CHECK(board.isr() == ISR_CONFIGURATION);
+    CHECK(board.configuration(6, 2) == 0);
+}
+
+TEST_CASE("Frames are sent without their header") {
+    for (const uint64_t layout : {uint64_t{0}, RING_PACKED}) {
+        Board board;
+        board.start(layout | MRG_RXBUF);
+        const Frame frame = Board::frame({1, 2, 3, 4, 5, 6}, 100);
+        board.put(buffer, std::vector<uint8_t>(12));
+        board.put(buffer + 0x100, frame);
+        CHECK(board.run(1, {{buffer, 12, false}, {buffer + 0x100, 40, false}, {buffer + 0x128, 60, false}})->written ==
+              0);
+        CHECK(board.link->sent == std::vector<Frame>{frame});
+        // What is no frame is not sent.
+        CHECK(board.run(1, {{buffer, 12, false}, {buffer + 0x100, 13, false}}));
+        CHECK(board.run(1, {{buffer, 5, false}}));
+        CHECK(board.run(1, {{buffer, 0x20000, false}}));
+        board.memory.store(Gpa{buffer + 1}, uint8_t{1});
+        CHECK(board.run(1, {{buffer, 12, false}, {buffer + 0x100, 100, false}}));
+        CHECK(board.link->sent.size() == 1);
+    }
+}
+
+TEST_CASE("A checksum that the driver left open is filled in") {
+    Board board;
+    board.start(CSUM);
+    Frame frame = Board::frame({1, 2, 3, 4, 5, 6}, 61);
+    // From byte 34 on, at 40: the sum of what is there, with a part that the driver put into the field.
+    frame[40] = 0x12;
+    frame[41] = 0x34;
+    uint32_t sum = 0;
+    for (size_t i = 34; i < frame.size(); ++i) sum += i % 2 == 0 ? frame[i] << 8 : frame[i];
+    while (sum >> 16) sum = (sum & 0xFFFF) + (sum >> 16);
+    const auto send = [&](uint16_t start, uint16_t offset) {
+        std::vector<uint8_t> header(12);
+        header[0] = 1;
+        header[6] = static_cast<uint8_t>(start);
+        header[7] = static_cast<uint8_t>(start >> 8);
+        header[8] = static_cast<uint8_t>(offset);
+        header[9] = static_cast<uint8_t>(offset >> 8);
+        board.put(buffer, header);
+        board.put(buffer + 12, frame);
+        REQUIRE(board.run(1, {{buffer, static_cast<uint32_t>(12 + frame.size()), false}}));
+    };
+    send(34, 6);
+    REQUIRE(board.link->sent.size() == 1);
+    CHECK((uint32_t{board.link->sent[0][40]} << 8 | board.link->sent[0][41]) == (~sum & 0xFFFF));
+    frame[40] = board.link->sent[0][40];
+    frame[41] = board.link->sent[0][41];
+    CHECK(board.link->sent[0] == frame);
+    send(61, 0);
+    send(34, 26);
+    send(0xFFFF, 0xFFFF);
+    CHECK(board.link->sent.size() == 1);
+}
+
+TEST_CASE("A frame waits for a buffer, and comes behind a header") {
+    Board board;
+    board.start(0);
+    const Frame frame = Board::frame(own, 200);
+    board.link->arrive(frame);
+    CHECK(board.link->waiting.size() == 1);
+    board.rings.at(0).add({{buffer, 12, true}, {buffer + 0x100, 1500, true}});
+    board.tell(0);
+    CHECK(board.link->waiting.empty());
+    CHECK(board.rings.at(0).take()->written == 212);
+    CHECK(board.bytes_at(buffer, 12) == std::vector<uint8_t>{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0});
+    CHECK(board.bytes_at(buffer + 0x100, 200) == frame);
+    // One that is larger than the buffer is lost, the buffer is not.
+    board.rings.at(0).add({{buffer, 100, true}});
+    board.tell(0);
+    board.link->arrive(frame);
+    CHECK(board.link->waiting.empty());
+    CHECK_FALSE(board.rings.at(0).take());
+    board.link->arrive(Board::frame(own, 60));
+    CHECK(board.rings.at(0).take()->written == 72);
+}
+
+TEST_CASE("With merged buffers a frame is spread over as many as it needs, all at once") {
+    for (const uint64_t layout : {uint64_t{0}, RING_PACKED, RING_PACKED | EVENT_IDX}) {
+        Board board;
+        board.start(layout | MRG_RXBUF);
+        const Frame frame = Board::frame(own, 250);
+        for (uint32_t turn = 0; turn < 15; ++turn) {
+            board.rings.at(0).add({{buffer, 100, true}});
+            board.rings.at(0).add({{buffer + 0x100, 100, true}});
+            board.tell(0);
+            board.link->arrive(frame);
+            CHECK(board.link->waiting.size() == 1);
+            CHECK_FALSE(board.rings.at(0).take());
+            board.rings.at(0).add({{buffer + 0x200, 100, true}});
+            board.tell(0);
+            CHECK(board.link->waiting.empty());
+            CHECK(board.bytes_at(buffer + 10, 2) == std::vector<uint8_t>{3, 0});
+            for (const uint32_t size : {100u, 100u, 62u}) {
+                const auto used = board.rings.at(0).take();
+                REQUIRE(used);
+                CHECK(used->written == size);
+            }
+            auto got = board.bytes_at(buffer + 12, 88);
+            for (const auto& [at, size] : {std::pair{0x100, 100}, {0x200, 62}}) {
+                const auto more = board.bytes_at(buffer + static_cast<uint64_t>(at), static_cast<size_t>(size));
+                got.insert(got.end(), more.begin(), more.end());
+            }
+            CHECK(got == frame);
+        }
+    }
+}
+
+TEST_CASE("A driver of before version 1.0 has a shorter header, and may set the address") {
+    Board board;
+    board.ports.write(VirtioBoard::legacy + 18, 1, ACKNOWLEDGE | DRIVER);
+    board.ports.write(VirtioBoard::legacy + 4, 4, 0);
+    board.ports.write(VirtioBoard::legacy + 20, 1, 0x02);
+    CHECK(board.ports.read(VirtioBoard::legacy + 20, 2) == 0x5402);
+    constexpr uint64_t ring = 0x30000;
+    board.ports.write(VirtioBoard::legacy + 14, 2, 1);
+    board.ports.write(VirtioBoard::legacy + 8, 4, ring >> 12);
+    board.ports.write(VirtioBoard::legacy + 18, 1, ACKNOWLEDGE | DRIVER | DRIVER_OK);
+    const Frame frame = Board::frame({1, 2, 3, 4, 5, 6}, 60);
+    board.put(buffer + 10, frame);
+    board.memory.store(Gpa{ring}, buffer);
+    board.memory.store(Gpa{ring + 8}, uint32_t{70});
+    board.memory.store(Gpa{ring + 0x1002}, uint16_t{1});
+    board.ports.write(VirtioBoard::legacy + 16, 2, 1);
+    CHECK(board.link->sent == std::vector<Frame>{frame});
+}
+
+TEST_CASE("The driver says which addresses it wants") {
+    Board board;
+    board.start(CTRL_VQ | CTRL_RX | CTRL_RX_EXTRA | CTRL_MAC_ADDR);
+    constexpr MacAddress other{2, 0, 0, 0, 0, 1}, group{1, 0, 0x5E, 0, 0, 1}, all{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
+    CHECK(board.passes(other));
+    CHECK(board.control(0, 0, {0}));
+    CHECK(board.passes(own));
+    CHECK(board.passes(all));
+    CHECK_FALSE(board.passes(other));
+    board.rings.at(0).take();
+    CHECK_FALSE(board.passes(group));
+    std::vector<uint8_t> tables{1, 0, 0, 0};
+    tables.insert(tables.end(), other.begin(), other.end());
+    tables.insert(tables.end(), {1, 0, 0, 0});
+    tables.insert(tables.end(), group.begin(), group.end());
+    CHECK(board.control(1, 0, tables));
+    CHECK(board.passes(other));
+    CHECK(board.passes(group));
+    CHECK_FALSE(board.passes({1, 0, 0x5E, 0, 0, 2}));
+    CHECK(board.control(0, 1, {1}));
+    CHECK(board.passes({1, 0, 0x5E, 0, 0, 2}));
+    CHECK(board.control(0, 3, {1}));
+    CHECK_FALSE(board.passes(group));
+    CHECK(board.control(0, 5, {1}));
+    CHECK_FALSE(board.passes(all));
+    CHECK(board.control(1, 1, {2, 0, 0, 0, 0, 9}));
+    CHECK(board.passes({2, 0, 0, 0, 0, 9}));
+    CHECK_FALSE(board.passes(own));
+    CHECK(board.configuration(5, 1) == 9);
+    CHECK(board.control(0, 4, {1}));
+    CHECK_FALSE(board.passes({2, 0, 0, 0, 0, 9}));
+    // Too many: all come.
+    std::vector<uint8_t> many{65, 0, 0, 0};
+    many.resize(4 + 65 * 6);
+    many.insert(many.end(), {0, 0, 0, 0});
+    CHECK(board.control(1, 0, many));
+    CHECK(board.passes(own));
+    board.save_and_load();
+    CHECK(board.passes(own));
+}
+
+TEST_CASE("Control commands that are not are refused") {
+    Board board;
+    board.start(CTRL_VQ | CTRL_RX);
+    CHECK_FALSE(board.control(0, 0, {}));
+    CHECK_FALSE(board.control(0, 6, {1}));
+    CHECK_FALSE(board.control(0, 2, {1}));
+    CHECK_FALSE(board.control(7, 0, {1}));
+    CHECK_FALSE(board.control(1, 1, {2, 0, 0, 0, 0, 9}));
+    CHECK_FALSE(board.control(1, 0, {1, 0, 0, 0, 2, 0, 0, 0, 0, 1}));
+    CHECK_FALSE(board.control(1, 0, {0xFF, 0xFF, 0xFF, 0xFF, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0}));
+    CHECK(board.run(2, {{buffer, 3, false}})->written == 0);
+    // A driver that wants to say what it has no queue for.
+    board.set_status(0);
+    board.set_status(ACKNOWLEDGE | DRIVER);
+    board.accept(VERSION_1 | CTRL_RX);
+    board.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK);
+    CHECK_FALSE((board.status() & FEATURES_OK));
+}
+
+TEST_CASE("A network card's node has its address and its link") {
+    PciBoard board;
+    board.node.set_cells("reg", std::array<uint32_t, 2>{5, 0});
+    board.node.set_string("viv,function", "network");
+    board.node.set("local-mac-address", std::vector<std::byte>(6, std::byte{2}));
+    board.node.set_string("viv,link", "loopback");
+    board.node.set_u32("viv,mtu", 60);
+    CHECK_FALSE(board.try_make(make_virtio_pci, {}));
+    board.node.set_u32("viv,mtu", 1500);
+    CHECK(board.try_make(make_virtio_pci, {}));
+}
