@@ -44,7 +44,7 @@ def report(passed, what):
 
 print(f"1..{len(COMMANDS) + 2}")
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
-           "--no-reboot", "--timeout", "200", "--usb", "tablet", "--usb", "keyboard",
+           "--no-reboot", "--timeout", "240", "--usb", "tablet", "--usb", "keyboard",
            "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
            "--until", "ready for a second click", "--click", "9999,9999", "--until", "that is all", *options]
 console = SerialConsole(command)

@@ -61,6 +61,7 @@ void Uhci::reset(ResetKind kind) {
     reset_registers();
     pci_.reset();
     update_irq();
+    note_use();
 }
 
 /// HCRESET. Devices keep their addresses, but have to be found anew.
@@ -110,6 +111,7 @@ void Uhci::write(Access access, uint64_t value) {
     state_.idle_frames = 0;
     arm();
     update_irq();
+    note_use();
 }
 
 uint16_t Uhci::read_register(uint64_t offset) const {
@@ -235,6 +237,13 @@ void Uhci::news(unsigned port, bool remote_wakeup) {
     update_irq();
 }
 
+/// Tells devices that the guest has taken them up or given them up.
+void Uhci::note_use() {
+    for (const auto& port : ports_) {
+        if (port->device) port->device->note_use();
+    }
+}
+
 // ---- Time ----------------------------------------------------------------------------------------------------------
 
 /// Works off the frames that have ended.
@@ -248,6 +257,7 @@ void Uhci::catch_up() {
     }
     arm();
     update_irq();
+    note_use();
 }
 
 void Uhci::arm() {
@@ -287,6 +297,9 @@ void Uhci::after_load() {
     pci_.after_load();
     arm();
     update_irq();
+    for (const auto& port : ports_) {
+        if (port->device) port->device->after_load();
+    }
 }
 
 // ---- The board -----------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ class Uhci final : public StatefulDevice<UhciState>, public BusDevice {
     void write_port(unsigned port, uint16_t value, uint16_t mask);
     [[nodiscard]] bool reaches(unsigned port) const;
     void news(unsigned port, bool remote_wakeup);
+    void note_use();
 
     // Time
     void catch_up();

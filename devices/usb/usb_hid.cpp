@@ -1,6 +1,7 @@
 #include "devices/usb/usb_hid.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace viv {
 namespace {
@@ -92,6 +93,13 @@ Result<void> UsbHid::validate(const UsbHidState& staged) {
 
 bool UsbHid::in_use() const {
     return state_.configuration != 0 && port() && port()->connected();
+}
+
+void UsbHid::note_use() {
+    const bool now = in_use();
+    if (std::exchange(was_in_use_, now) == now) return;
+    if (!now) forget_news();
+    on_told();
 }
 
 void UsbHid::tell_port() {

@@ -117,6 +117,10 @@ class UsbHid : public UsbDevice {
     [[nodiscard]] static Result<void> validate(const UsbHidState& staged);
     /// The guest has configured the device, and its tokens reach it.
     [[nodiscard]] bool in_use() const;
+    /// For the controller, when in_use() may have changed: news that nobody will ask for any more are dropped.
+    void note_use();
+    /// Likewise after a load, which drops nothing.
+    void after_load() { was_in_use_ = in_use(); }
 
   protected:
     using Report = std::span<uint8_t, packet_size>;
@@ -132,7 +136,7 @@ class UsbHid : public UsbDevice {
     /// The guest sets lamps; false when the device has none.
     virtual bool set_output(std::span<const uint8_t> report) = 0;
     virtual void forget_news() = 0;
-    /// Called at the end of a report's transaction, when the last news is taken.
+    /// Called when the last news is taken, at the end of its transaction, and when the guest begins or stops to ask.
     virtual void on_told() {}
 
     [[nodiscard]] UsbHidState& state() { return state_; }
@@ -160,6 +164,7 @@ class UsbHid : public UsbDevice {
     const Identity identity_;
     UsbHidState& state_;
     Clock& clock_;
+    bool was_in_use_ = false;
 };
 
 }  // namespace viv

@@ -330,6 +330,31 @@ TEST_CASE("Keys go to the USB keyboard while the guest uses it, else to the othe
     CHECK(other.pressed == std::vector{Key::a, Key::c});
 }
 
+TEST_CASE("Keys that the guest leaves when it stops are typed again on the other keyboard") {
+    FakeKeyboard other;
+    UhciBoard board({});
+    Uhci controller(board.clock);
+    auto made = std::make_unique<UsbKeyboard>(controller.device_state(0), board.clock);
+    UsbKeyboard& keyboard = *made;
+    controller.attach(0, std::move(made));
+    KeyboardChoice choice(keyboard, other);
+    controller.write({PORTSC1, 2}, PED);
+    controller.write({USBCMD, 2}, RS);
+    std::array<uint8_t, usb_largest_packet> packet{};
+    keyboard.setup(0, std::array<uint8_t, 8>{0, 9, 1, 0, 0, 0, 0, 0});
+    CHECK(keyboard.in(0, packet).answer == UsbAnswer::ack);
+    Typist typist(board.clock, choice);
+    REQUIRE(typist.type("a").has_value());
+    board.wait_ms(10);
+    CHECK(other.pressed.empty());
+    CHECK_FALSE(typist.done());
+    controller.write({USBCMD, 2}, 0);
+    board.wait_ms(100);
+    CHECK(other.pressed == std::vector{Key::a});
+    CHECK(typist.done());
+    CHECK(keyboard.discarded() == 1);
+}
+
 TEST_CASE("Motion goes to the USB mouse while the guest uses it, else to the other one") {
     FakeMouse other;
     UhciBoard board({});

@@ -123,6 +123,7 @@ bool UsbKeyboard::set_output(std::span<const uint8_t> report) {
 
 void UsbKeyboard::forget_news() {
     discarded_ += state().keys.size;
+    state().keys.clear();
 }
 
 void UsbKeyboard::on_told() {
