@@ -74,12 +74,16 @@ struct MmioPlace {
 };
 constexpr std::array mmio_places{MmioPlace{0xFED10000, 5}, MmioPlace{0xFED11000, 7}};
 
+enum class NicBus { pci, isa };
 struct NicModel {
     std::string_view name;
     std::string_view compatible;
+    NicBus bus = NicBus::pci;
 };
 constexpr std::array network_cards{
     NicModel{"e1000", "intel,82540em"},
+    NicModel{"ne2k_pci", "realtek,8029"},
+    NicModel{"ne2k_isa", "novell,ne2000", NicBus::isa},
 };
 
 constexpr std::string_view ide = "intel,piix-ide", ahci = "intel,ich9-ahci";
@@ -236,6 +240,24 @@ Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioB
     return node;
 }
 
+namespace {
+
+Result<TreeNode*> add_isa_nic(TreeNode& board, std::string_view compatible, const NicChoice& nic) {
+    TreeNode* isa = board.child("isa");
+    if (!isa) return fail_usage(fmt::format("the board has no /isa bus for the NIC '{}'", nic.model));
+    const uint32_t port = nic.port.value_or(0x300), irq = nic.irq.value_or(5);
+    const std::string name = fmt::format("ethernet@{:x}", port);
+    if (isa->child(name))
+        return fail_usage(fmt::format("two NICs are at port {:x}h: give one another (port=0x320)", port));
+    TreeNode& node = isa->children.emplace_back(TreeNode{name, {}, {}});
+    node.set_string("compatible", compatible);
+    node.set_cells("reg", std::array<uint32_t, 3>{1, port, 32});
+    node.set_u32("interrupts", irq);
+    return &node;
+}
+
+}  // namespace
+
 Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
     const auto model = std::ranges::find(network_cards, nic.model, &NicModel::name);
     if (model == network_cards.end()) {
@@ -246,7 +268,12 @@ Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
     // The first six bits of this range say that nobody was given it; QEMU's guests know it, too.
     MacAddress mac{0x52, 0x54, 0x00, 0x12, 0x34, static_cast<uint8_t>(0x56 + others)};
     if (nic.mac) mac = TRY(parse_mac_address(*nic.mac));
-    TreeNode* node = TRY(add_pci_card(board, "ethernet", model->compatible));
+    if (model->bus == NicBus::pci && (nic.port || nic.irq)) {
+        return fail_usage(
+            fmt::format("the NIC '{}' takes no port and no irq: the system gives it what it needs", nic.model));
+    }
+    TreeNode* node = model->bus == NicBus::pci ? TRY(add_pci_card(board, "ethernet", model->compatible))
+                                               : TRY(add_isa_nic(board, model->compatible, nic));
     std::vector<std::byte> bytes;
     for (const uint8_t byte : mac) bytes.push_back(std::byte{byte});
     node->set("local-mac-address", std::move(bytes));

@@ -47,6 +47,8 @@ struct NicChoice {
     std::string link = "none";           // devices/network/link/link.hpp
     std::vector<std::string> published;  // ports of the host, for a user link
     std::optional<std::string> mac;      // "52:54:00:12:34:56"; else made of how many NICs there are
+    std::optional<uint16_t> port;        // of a NIC on the ISA bus, 300h by default
+    std::optional<uint32_t> irq;         // of one, 5 by default
 };
 
 /// Adds a NIC: `model` is one of nic_models().

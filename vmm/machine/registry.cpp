@@ -7,6 +7,7 @@
 #include "devices/interrupt/i8259.hpp"
 #include "devices/interrupt/ioapic.hpp"
 #include "devices/network/i82540em.hpp"
+#include "devices/network/ne2000.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/piix3.hpp"
 #include "devices/pci/piix4_pm.hpp"
@@ -60,8 +61,10 @@ constexpr std::array entries{
     Entry{"intel,piix3-uhci", make_uhci},
     Entry{"intel,piix4-pm", make_piix4_pm},
     Entry{"motorola,mc146818", make_mc146818},
+    Entry{"novell,ne2000", make_ne2000},
     Entry{"ns16550a", make_ns16550a},
     Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
+    Entry{"realtek,8029", make_rtl8029},
     Entry{"viv,coprocessor-errors", make_coprocessor_errors},
     Entry{"viv,debug-console", make_debug_console},
     Entry{"viv,exit-port", make_exit_port},
