@@ -88,7 +88,8 @@ Result<Features> make_features(std::string_view text, uint32_t cpus, uint64_t ts
     base.supported = base.supported & executable;
     base.pkru_offset = host_pkru_offset(base.pkru_offset);
     const auto pkru = std::ranges::find(base.xsave, 9u, &CpuidLeaf::subleaf);
-    if (pkru != base.xsave.end()) base.pkru_offset = pkru->ebx;
+    if (pkru != base.xsave.end() && pkru->eax != 0) base.pkru_offset = pkru->ebx;
+    base.xsave.clear();  // ours are where the architecture has them, and some hosts' KVM shows no sizes
     f.physical_bits = base.physical_address_bits;
     f.pkru_offset = base.pkru_offset;
     for (uint32_t number = 0; number < cpus; ++number) {
