@@ -106,6 +106,7 @@ TEST_CASE("move: the processor is the one that it was, with all that CPUID shows
     CpuidBase amd{.identity = {"AuthenticAMD", 25, 1, 1, "AMD EPYC 7R13"}};
     amd.supported.set(CpuFeature::pcid, false);
     amd.physical_address_bits = 48;
+    amd.xsave = {{.leaf = 0xD, .indexed = true, .eax = 0xE7, .ebx = 576, .ecx = 0x980}};  // no sizes of components
     SoftCpus before(memory, clock, 2, {2'300'000'000, {}}, amd);
     const auto processor = before.engine->processor();
     REQUIRE(processor);
@@ -123,6 +124,9 @@ TEST_CASE("move: the processor is the one that it was, with all that CPUID shows
         });
     };
     CHECK(cpuid_of(before) == cpuid_of(after));
+    const auto avx = std::ranges::find(processor->xsave, 2u, &CpuidLeaf::subleaf);
+    const bool has_avx = processor->supported.has(CpuFeature::avx);
+    CHECK((avx != processor->xsave.end() && avx->eax == 256 && avx->ebx == 576) == has_avx);
     // Its vendor's rules come with it: performance counters of AMD's, and reserved bits of page tables from 48 on.
     CpuState state = Rig::real_mode();
     state.gpr[RCX] = 0xC0010200;
