@@ -14,6 +14,9 @@ struct HostLimits {
     /// Everything but 64-bit code at CPL 3 is interpreted by the host's kernel, at some million instructions a second
     /// and with gaps.
     bool emulates_kernel_code = false;
+    /// Code at CPL 0 runs slower than the software CPU runs it, whatever the reason.
+    bool slow_kernel_code = false;
+    uint64_t kernel_speed = 0;  // instructions a second that a loop at CPL 0 was seen to run
     /// Paging without EFER.LME (32-bit and PAE) does not exist.
     bool no_legacy_paging = false;
     /// A pending interrupt is not seen when the guest enables interrupts for a few instructions only.
@@ -36,7 +39,7 @@ struct HostLimits {
     [[nodiscard]] std::vector<std::string> lines() const;
 };
 
-/// Runs the probes, at the first call in a process; under a millisecond on a full host, about two on a limited one.
+/// Runs the probes, at the first call in a process; under a millisecond on a full host, some on a limited one.
 /// `kvm` is /dev/kvm.
 Result<HostLimits> probe_host_limits(int kvm);
 

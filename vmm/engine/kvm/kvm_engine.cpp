@@ -199,8 +199,9 @@ std::vector<std::string> KvmEngine::limits() const {
 }
 
 std::string KvmEngine::drawback() const {
-    const bool serves_all_guests = !vm_->limits.emulates_kernel_code && !vm_->limits.no_legacy_paging;
-    return serves_all_guests ? std::string() : vm_->limits.lines().front();
+    const HostLimits& limits = vm_->limits;
+    const bool serves_all_guests = !limits.emulates_kernel_code && !limits.no_legacy_paging;
+    return serves_all_guests && !limits.slow_kernel_code ? std::string() : limits.lines().front();
 }
 
 /// Made with the first CPU: on some hosts the first memory slot after the irqchip costs 10 ms.

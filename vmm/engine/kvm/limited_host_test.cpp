@@ -162,3 +162,25 @@ TEST_CASE("kvm: our trap flag is taken out of a frame that was pushed during a s
     CHECK(flags_after_step(0x202, 0x1236, 0x7FA) == 0x0302);  // no frame of this instruction
     CHECK(flags_after_step(0x202, 0x1234, 0x800) == 0x0302);  // nothing was pushed
 }
+
+TEST_CASE("kvm: a loop at CPL 0 is timed, and where the host's kernel interprets it that shows") {
+    const FileDescriptor kvm{open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+    if (kvm.get() < 0) VIV_SKIP("this host has no /dev/kvm to use");
+    const auto limits = probe_host_limits(kvm.get());
+    REQUIRE(limits);
+    CHECK(limits->kernel_speed > 1);
+    if (limits->emulates_kernel_code) CHECK(limits->slow_kernel_code);
+}
+
+TEST_CASE("kvm: a slow host is told with its speed") {
+    HostLimits limits;
+    CHECK(limits.lines().empty());
+    limits.kernel_speed = 4'600'000;
+    CHECK(limits.lines().empty());
+    limits.slow_kernel_code = true;
+    REQUIRE(limits.lines().size() == 1);
+    CHECK(limits.lines().front().contains("at about 4 million instructions a second only"));
+    limits.emulates_kernel_code = true;
+    REQUIRE(limits.lines().size() == 1);
+    CHECK(limits.lines().front().contains("interprets all but 64-bit user code: about 4 million"));
+}
