@@ -25,6 +25,7 @@ LINUX_24 = ["--until", "Please press Enter to activate this console."]
 OPENBSD = ["--until", "(I)nstall, (U)pgrade or (S)hell?"]
 GRUB = ["--until", "GNU GRUB", "--type", "c", "--until", "grub> ", "--type", r"echo viv-works\n", "--until", "\nviv-works"]
 IPXE = ["--until", "ISOLINUX 6", "--until", "iPXE initialising devices...ok"]
+NETWORK = ["--until", "net0: 10.0.2.15/255.255.255.0 gw 10.0.2.2"]
 
 # A kernel, and what else of its folder goes with it; the console is COM1.
 LINUX = ["--append", "console=ttyS0", "--memory", "128M", "--until", "/ # "]
@@ -41,6 +42,9 @@ CASES = [
     ("GRUB answers at its command line", "grub/grub-rescue-floppy.img", SOFT, GRUB, 1),
     ("GRUB's CD answers at its command line", "grub/grub-rescue-cdrom.iso", SOFT, GRUB, 1),
     ("iPXE's CD starts by ISOLINUX", "ipxe/ipxe.iso", SOFT, IPXE, 1),
+    ("iPXE gets an address through an 82540EM", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=e1000", *NETWORK], 1),
+    ("iPXE gets an address through an RTL8029", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=ne2k_pci", *NETWORK], 1),
+    ("iPXE gets an address through an NE2000", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=ne2k_isa", *NETWORK], 1),
     ("Linux 6.1 reaches its shell", "linux/vmlinuz", SOFT, LINUX, 2),
     ("Linux 6.1 on 4 CPUs reaches its shell", "linux/vmlinuz", SOFT, [*LINUX, "--cpus", "4"], 2),
     ("FreeDOS by SeaBIOS answers dir", "freedos722.img", SOFT, [*SEABIOS, *FREEDOS_DIR], 2),

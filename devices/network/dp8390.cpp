@@ -166,7 +166,9 @@ void Dp8390::write_register(unsigned number, uint8_t value) {
     }
 }
 
+/// Drivers that only change the page write neither STP nor STA: the chip goes on as it was (10.3, CR).
 void Dp8390::write_command(uint8_t value) {
+    if (!(value & (CR_STP | CR_STA))) value |= state_.command & (CR_STP | CR_STA);
     state_.command = value & static_cast<uint8_t>(~CR_TXP);
     if (value & CR_STP) {
         state_.interrupts |= ISR_RST;

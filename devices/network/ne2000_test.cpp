@@ -217,6 +217,22 @@ TEST_CASE("Frames come into the ring, round its end, and wait while it is full")
     CHECK(page == board.current());
 }
 
+TEST_CASE("A driver that writes neither start nor stop only changes the page") {
+    Started card;
+    card.out(base, 0x40);
+    CHECK(card.in(base + 7) == first_page + 1);
+    card.out(base, 0x00);
+    card.wire.deliver(Frame(64, 0xFF));
+    CHECK((card.in(base + 12) & 1) == 1);
+    CHECK(card.current() == first_page + 2);
+    // One that is stopped stays so, and tells it.
+    card.out(base, 0x21);
+    card.out(base, 0x00);
+    card.wire.deliver(Frame(64, 0xFF));
+    CHECK((card.in(base)&3) == 1);
+    CHECK(card.current() == first_page + 2);
+}
+
 TEST_CASE("The filters are the address, broadcasts, and 64 groups") {
     Started board;
     const MacAddress other{0x52, 0x54, 0, 1, 2, 3}, group{0x01, 0x00, 0x5E, 0x01, 0x02, 0x03},
