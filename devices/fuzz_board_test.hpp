@@ -33,7 +33,7 @@ class FuzzInput {
     }
     void bytes(void* to, size_t count) {
         const size_t got = std::min(count, rest_.size());
-        std::memcpy(to, rest_.data(), got);
+        if (got > 0) std::memcpy(to, rest_.data(), got);
         rest_ = rest_.subspan(got);
     }
     /// At most `count` bytes.

@@ -118,7 +118,7 @@ TEST_CASE("kvm: an interrupt of the local APIC while we step leaves the guest no
     CHECK(rig.cpu().run(rig.host(), counted) == Stop::kicked);
     const auto after = rig.cpu().state();
     REQUIRE(after);
-    CHECK(after->gpr[RBX] == 20);
+    CHECK(after->gpr[RBX] >= 20);  // one more may come between the comparison and the OUT
     CHECK(after->gpr[RDX] == 0);
 }
 
