@@ -166,6 +166,15 @@ def wait_for(true, what, patience=PATIENCE):
         time.sleep(0.01)
 
 
+def wait_for_machine(process):
+    """Until its loop and its CPU have threads, which they get when all its files are open."""
+    def runs():
+        assert process.poll() is None, f'viv ended with {process.returncode}'
+        return len(os.listdir(f'/proc/{process.pid}/task')) >= 3
+
+    wait_for(runs, 'running machine')
+
+
 class Terminal:
     """A pseudo terminal with viv in it: keys go in, a grid of characters comes out."""
 

@@ -18,7 +18,7 @@ import termios
 import time
 
 import cli_rig as rigs
-from cli_rig import FLOPPY, Rig, Skipped, Terminal, wait_for
+from cli_rig import FLOPPY, Rig, Skipped, Terminal, wait_for, wait_for_machine
 
 CASES = []  # (function, whether it runs a machine)
 
@@ -260,8 +260,8 @@ def the_variables_of_a_firmware_are_locked_like_a_disk(rig):
     rom = rig.file('rom', bytes(0xFFF0) + bytes.fromhex('ebfe') + bytes(14))
     variables = rig.file('vars', b'\xff' * 0x2000)
     options = ['--firmware', rom, '--firmware-vars', variables]
-    first = rig.start('--until', 'never', '--serial', 'file:first', *options)
-    wait_for(lambda: (rig.path / 'first').exists(), 'first machine')
+    first = rig.start('--until', 'never', *options)
+    wait_for_machine(first)
     refused(rig.viv_run(*options), 1, variables, f'process {first.pid} (viv)')
     first.terminate()
     rig.finish(first)
@@ -348,12 +348,11 @@ def an_unknown_key_is_refused_before_the_run(rig):
 def signals_end_a_guest_that_does_nothing(rig):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         for guest in (rigs.HANGS, rigs.SPINS):
-            process = rig.start('--until', 'never', '--json', '--serial', 'file:started', rig.image(guest))
-            wait_for(lambda: (rig.path / 'started').exists(), 'serial file')
+            process = rig.start('--until', 'never', '--json', rig.image(guest))
+            wait_for_machine(process)
             process.send_signal(number)
             done = rig.finish(process)
             assert done.code == 1 and json.loads(done.out)['outcome'] == 'interrupted', f'{number}: {done}'
-            (rig.path / 'started').unlink()
 
 
 # Files
@@ -404,8 +403,8 @@ def json_on_a_full_disk_is_a_failure(rig):
 @case
 def a_second_writer_is_refused_and_told_the_first(rig):
     path = rig.image(rigs.HANGS)
-    first = rig.start('--until', 'never', '--serial', 'file:first', path)
-    wait_for(lambda: (rig.path / 'first').exists(), 'first machine')
+    first = rig.start('--until', 'never', path)
+    wait_for_machine(first)
     refused(rig.viv_run(path), 1, path, f'process {first.pid} (viv)')
     refused(rig.viv_run('--snapshot', path), 1, f'process {first.pid} (viv)', 'close that first')
     refused(rig.viv_run('--read-only', path), 1, f'process {first.pid} (viv)')
@@ -417,10 +416,9 @@ def a_second_writer_is_refused_and_told_the_first(rig):
 @case
 def readers_and_snapshots_share_an_image(rig):
     path = rig.image(rigs.HANGS)
-    machines = [rig.start('--until', 'never', '--serial', f'file:reader{number}', option, path)
-                for number, option in enumerate(('--snapshot', '--read-only', '--snapshot'))]
-    wait_for(lambda: all((rig.path / f'reader{number}').exists() for number in range(3)), 'three machines')
-    assert all(machine.poll() is None for machine in machines)
+    machines = [rig.start('--until', 'never', option, path) for option in ('--snapshot', '--read-only', '--snapshot')]
+    for machine in machines:
+        wait_for_machine(machine)
     refused(rig.viv_run(path), 1, 'in use by process', '--snapshot or --read-only')
     for machine in machines:
         machine.terminate()
@@ -490,8 +488,8 @@ def a_full_file_system_is_an_error_of_the_guests_disk(rig):
 @case
 def an_image_that_was_cut_short_is_an_error_of_the_guests_disk(rig):
     path = rig.image(rigs.READS_LAST)
-    machine = rig.start('--until', 'E', '--serial', 'file:cut', path)
-    wait_for(lambda: (rig.path / 'cut').exists(), 'machine')
+    machine = rig.start('--until', 'E', path)
+    wait_for_machine(machine)
     os.truncate(path, 4096)
     done = rig.finish(machine)
     assert done.code == 0 and 'cannot read' in done.err, done
@@ -544,8 +542,8 @@ def keys_typed_before_the_guest_is_ready_wait_for_it(rig):
 
 @case
 def a_pipe_gets_plain_text(rig):
-    process = rig.start('--serial', 'file:plain', rig.image(rigs.ECHO))
-    wait_for(lambda: (rig.path / 'plain').exists(), 'machine')
+    process = rig.start(rig.image(rigs.ECHO))
+    wait_for_machine(process)
     time.sleep(0.3)
     process.terminate()
     done = rig.finish(process)
