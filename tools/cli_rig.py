@@ -167,10 +167,14 @@ def wait_for(true, what, patience=PATIENCE):
 
 
 def wait_for_machine(process):
-    """Until its loop and its CPU have threads, which they get when all its files are open."""
+    """Until its loop and its CPU have threads, which they get when all its files are open. KVM's own are not counted."""
     def runs():
         assert process.poll() is None, f'viv ended with {process.returncode}'
-        return len(os.listdir(f'/proc/{process.pid}/task')) >= 3
+        try:
+            names = [thread.read_text() for thread in pathlib.Path(f'/proc/{process.pid}/task').glob('*/comm')]
+        except OSError:  # a thread of KVM's has ended meanwhile
+            return False
+        return names.count('viv\n') >= 3
 
     wait_for(runs, 'running machine')
 
