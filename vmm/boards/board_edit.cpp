@@ -74,16 +74,18 @@ struct MmioPlace {
 };
 constexpr std::array mmio_places{MmioPlace{0xFED10000, 5}, MmioPlace{0xFED11000, 7}};
 
-enum class NicBus { pci, isa };
+enum class NicBus { pci, isa, virtio, virtio_mmio };
 struct NicModel {
     std::string_view name;
-    std::string_view compatible;
+    std::string_view compatible;  // of those that are no virtio devices
     NicBus bus = NicBus::pci;
 };
 constexpr std::array network_cards{
     NicModel{"e1000", "intel,82540em"},
     NicModel{"ne2k_pci", "realtek,8029"},
     NicModel{"ne2k_isa", "novell,ne2000", NicBus::isa},
+    NicModel{"virtio", {}, NicBus::virtio},
+    NicModel{"virtio-mmio", {}, NicBus::virtio_mmio},
 };
 
 constexpr std::string_view ide = "intel,piix-ide", ahci = "intel,ich9-ahci";
@@ -256,6 +258,16 @@ Result<TreeNode*> add_isa_nic(TreeNode& board, std::string_view compatible, cons
     return &node;
 }
 
+Result<TreeNode*> add_nic(TreeNode& board, const NicModel& model, const NicChoice& nic) {
+    switch (model.bus) {
+        case NicBus::pci: return add_pci_card(board, "ethernet", model.compatible);
+        case NicBus::isa: return add_isa_nic(board, model.compatible, nic);
+        case NicBus::virtio: return add_virtio(board, "network", VirtioBus::pci);
+        case NicBus::virtio_mmio: return add_virtio(board, "network", VirtioBus::mmio);
+    }
+    return nullptr;
+}
+
 }  // namespace
 
 Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
@@ -264,16 +276,23 @@ Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
         return fail_usage(fmt::format("there is no NIC model '{}'; use {}", nic.model, fmt::join(nic_models(), ", ")));
     }
     size_t others = 0;
-    for (const NicModel& known : network_cards) others += find_all(board, known.compatible).size();
+    const auto is_nic = [](const TreeNode& node) { return node.has("local-mac-address"); };
+    for (const TreeNode& bus : board.children)
+        others += static_cast<size_t>(is_nic(bus)) + static_cast<size_t>(std::ranges::count_if(bus.children, is_nic));
     // The first six bits of this range say that nobody was given it; QEMU's guests know it, too.
     MacAddress mac{0x52, 0x54, 0x00, 0x12, 0x34, static_cast<uint8_t>(0x56 + others)};
     if (nic.mac) mac = TRY(parse_mac_address(*nic.mac));
-    if (model->bus == NicBus::pci && (nic.port || nic.irq)) {
+    if (model->bus != NicBus::isa && (nic.port || nic.irq)) {
         return fail_usage(
             fmt::format("the NIC '{}' takes no port and no irq: the system gives it what it needs", nic.model));
     }
-    TreeNode* node = model->bus == NicBus::pci ? TRY(add_pci_card(board, "ethernet", model->compatible))
-                                               : TRY(add_isa_nic(board, model->compatible, nic));
+    const bool is_virtio = model->bus == NicBus::virtio || model->bus == NicBus::virtio_mmio;
+    if (!is_virtio && (nic.mtu || nic.split))
+        return fail_usage(fmt::format("the NIC '{}' takes no mtu and no split: these are virtio's", nic.model));
+    TreeNode* node = TRY(add_nic(board, *model, nic));
+    if (nic.mtu) node->set_u32("viv,mtu", *nic.mtu);
+    if (nic.split) node->set_flag("viv,split");
+    if (!nic.record.empty()) node->set_string("viv,pcap", nic.record);
     std::vector<std::byte> bytes;
     for (const uint8_t byte : mac) bytes.push_back(std::byte{byte});
     node->set("local-mac-address", std::move(bytes));

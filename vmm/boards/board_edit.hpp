@@ -44,11 +44,14 @@ Result<TreeNode*> add_virtio(TreeNode& board, std::string_view function, VirtioB
 /// A NIC for attach_nic().
 struct NicChoice {
     std::string model = "e1000";
-    std::string link = "none";           // devices/network/link/link.hpp
-    std::vector<std::string> published;  // ports of the host, for a user link
-    std::optional<std::string> mac;      // "52:54:00:12:34:56"; else made of how many NICs there are
-    std::optional<uint16_t> port;        // of a NIC on the ISA bus, 300h by default
-    std::optional<uint32_t> irq;         // of one, 5 by default
+    std::string link = "none";                // devices/network/link/link.hpp
+    std::vector<std::string> published = {};  // ports of the host, for a user link
+    std::optional<std::string> mac = {};      // "52:54:00:12:34:56"; else made of how many NICs there are
+    std::optional<uint16_t> port = {};        // of a NIC on the ISA bus, 300h by default
+    std::optional<uint32_t> irq = {};         // of one, 5 by default
+    std::optional<uint32_t> mtu = {};         // that a virtio card tells its driver
+    bool split = false;                       // no packed queues of a virtio card
+    std::string record = {};                  // file for the frames; empty for none
 };
 
 /// Adds a NIC: `model` is one of nic_models().

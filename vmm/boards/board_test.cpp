@@ -125,11 +125,9 @@ TEST_CASE("Virtio devices are cards, or have fixed places and interrupts") {
 
 TEST_CASE("NICs come with an address of their own and their link") {
     TreeNode board = default_board();
-    REQUIRE(
-        attach_nic(board, {.link = "user", .published = {"2222:22", "5353:53/udp"}, .mac = {}, .port = {}, .irq = {}}));
-    REQUIRE(
-        attach_nic(board, {.link = "loopback", .published = {}, .mac = "02:00:00:00:00:01", .port = {}, .irq = {}}));
-    REQUIRE(attach_nic(board, {.published = {}, .mac = {}, .port = {}, .irq = {}}));
+    REQUIRE(attach_nic(board, {.link = "user", .published = {"2222:22", "5353:53/udp"}}));
+    REQUIRE(attach_nic(board, {.link = "loopback", .mac = "02:00:00:00:00:01"}));
+    REQUIRE(attach_nic(board, {}));
     const auto mac = [&board](const char* path) {
         return std::to_integer<int>(board.find(path)->property("local-mac-address")->back());
     };
@@ -140,20 +138,29 @@ TEST_CASE("NICs come with an address of their own and their link") {
     CHECK(board.find("/pci/ethernet@4")->string("viv,link") == "loopback");
     CHECK(mac("/pci/ethernet@4") == 0x01);
     CHECK(mac("/pci/ethernet@5") == 0x58);
-    CHECK(attach_nic(board, {.model = "wifi", .published = {}, .mac = {}, .port = {}, .irq = {}})
-              .error()
-              .message.find("wifi") != std::string::npos);
-    CHECK_FALSE(attach_nic(board, {.published = {}, .mac = "02:00", .port = {}, .irq = {}}));
-    REQUIRE(attach_nic(board, {.model = "ne2k_pci", .published = {}, .mac = {}, .port = {}, .irq = {}}));
+    CHECK(attach_nic(board, {.model = "wifi"}).error().message.find("wifi") != std::string::npos);
+    CHECK_FALSE(attach_nic(board, {.mac = "02:00"}));
+    REQUIRE(attach_nic(board, {.model = "ne2k_pci"}));
     CHECK(board.find("/pci/ethernet@6")->string("compatible") == "realtek,8029");
-    CHECK_FALSE(
-        attach_nic(board, {.model = "ne2k_pci", .published = {}, .mac = {}, .port = uint16_t{0x300}, .irq = {}}));
-    REQUIRE(attach_nic(board, {.model = "ne2k_isa", .published = {}, .mac = {}, .port = {}, .irq = {}}));
+    CHECK_FALSE(attach_nic(board, {.model = "ne2k_pci", .port = uint16_t{0x300}, .irq = {}}));
+    REQUIRE(attach_nic(board, {.model = "ne2k_isa"}));
     CHECK(board.find("/isa/ethernet@300")->cells("reg") == std::vector<uint32_t>{1, 0x300, 32});
     CHECK(board.find("/isa/ethernet@300")->u32("interrupts") == 5u);
-    CHECK_FALSE(attach_nic(board, {.model = "ne2k_isa", .published = {}, .mac = {}, .port = {}, .irq = {}}));
-    REQUIRE(attach_nic(board, {.model = "ne2k_isa", .published = {}, .mac = {}, .port = uint16_t{0x320}, .irq = 12}));
+    CHECK_FALSE(attach_nic(board, {.model = "ne2k_isa"}));
+    REQUIRE(attach_nic(board, {.model = "ne2k_isa", .port = uint16_t{0x320}, .irq = 12}));
     CHECK(board.find("/isa/ethernet@320")->u32("interrupts") == 12u);
+    REQUIRE(attach_nic(board, {.model = "virtio", .mtu = 9000, .split = true, .record = "v.pcap"}));
+    const TreeNode* card = board.find("/pci/virtio@7");
+    REQUIRE(card);
+    CHECK(card->string("viv,function") == "network");
+    CHECK(card->string("viv,pcap") == "v.pcap");
+    CHECK(card->u32("viv,mtu") == 9000u);
+    CHECK(card->has("viv,split"));
+    CHECK(mac("/pci/virtio@7") == 0x56 + 6);
+    REQUIRE(attach_nic(board, {.model = "virtio-mmio"}));
+    CHECK(board.find("/virtio@fed10000")->string("viv,function") == "network");
+    CHECK_FALSE(attach_nic(board, {.mtu = 9000}));
+    CHECK_FALSE(attach_nic(board, {.model = "virtio", .irq = 5}));
 }
 
 TEST_CASE("Serial back ends, boot order and an exit port are properties of the board") {

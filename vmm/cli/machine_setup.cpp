@@ -77,8 +77,7 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
         std::string_view name;
         std::vector<std::string_view> keys;
     };
-    const std::vector<Kind> kinds{
-        {"block", {"image", "serial"}}, {"console", {"chardev", "name"}}, {"entropy", {}}, {"network", {"link"}}};
+    const std::vector<Kind> kinds{{"block", {"image", "serial"}}, {"console", {"chardev", "name"}}, {"entropy", {}}};
     const std::vector<std::string> words = split_at_commas(text);
     const auto kind = std::ranges::find(kinds, words[0], &Kind::name);
     if (kind == kinds.end()) {
@@ -108,14 +107,6 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
     }
     TreeNode* node = TRY(add_virtio(board, words[0], bus));
     for (const auto& [key, value] : properties.properties) node->set(key, value);
-    if (words[0] == "network") {
-        // Locally administered, and another one for each place.
-        const auto reg = node->cells("reg");
-        std::vector<std::byte> address{std::byte{0x52}, std::byte{0x54}, std::byte{0x00}, std::byte{0x76}};
-        address.push_back(static_cast<std::byte>(bus == VirtioBus::pci ? 0 : reg.at(1) >> 12));
-        address.push_back(static_cast<std::byte>(bus == VirtioBus::pci ? reg.at(0) : 0));
-        node->set("local-mac-address", std::move(address));
-    }
     return {};
 }
 
@@ -184,7 +175,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     for (const std::string& text : options.virtio) TRY(attach_virtio(board, text));
-    TRY(add_networks(board, options.networks, options.published));
+    TRY(add_networks(board, options.network));
     TRY(set_smbios(board, options.smbios));
     if (!options.option_roms.empty()) set_option_roms(board, options.option_roms);
     if (options.firmware) set_firmware(board, *options.firmware);

@@ -33,29 +33,38 @@ Result<NicChoice> parse_network(const std::string& text) {
         nic.port = static_cast<uint16_t>(TRY(parse_place("port", port.mapped(), 0xFFE0)));
     if (const auto irq = options.values.extract("irq"); !irq.empty())
         nic.irq = TRY(parse_place("irq", irq.mapped(), 15));
+    if (const auto mtu = options.values.extract("mtu"); !mtu.empty())
+        nic.mtu = TRY(parse_place("mtu", mtu.mapped(), 0xFFFF));
+    nic.split = TRY(options.flag("split"));
+    options.values.erase("split");
     nic.link = options.spec();
     return nic;
 }
 
 }  // namespace
 
-Result<void> add_networks(TreeNode& board, const std::vector<std::string>& networks,
-                          const std::vector<std::string>& published) {
+Result<void> add_networks(TreeNode& board, const NetworkOptions& options) {
     std::vector<NicChoice> nics;
-    for (const std::string& text : networks) {
+    for (const std::string& text : options.nics) {
         if (text == "none") {
-            if (networks.size() > 1) return fail_usage("--net none excludes other networks");
+            if (options.nics.size() > 1) return fail_usage("--net none excludes other networks");
             continue;
         }
         nics.push_back(TRY(parse_network(text)));
     }
-    if (networks.empty() && !published.empty())
-        nics.push_back({.link = "user", .published = {}, .mac = {}, .port = {}, .irq = {}});
-    if (!published.empty()) {
+    if (options.nics.empty() && !options.published.empty()) {
+        nics.emplace_back().link = "user";
+    }
+    if (!options.published.empty()) {
         const auto user = std::ranges::find_if(nics, [](const NicChoice& nic) { return nic.link.starts_with("user"); });
         if (user == nics.end()) return fail_usage("--publish is of no use without --net user");
-        user->published = published;
+        user->published = options.published;
     }
+    if (options.records.size() > nics.size()) {
+        return fail_usage(fmt::format("--pcap {}: there are {} NICs, and each --pcap is for one of them",
+                                      options.records[nics.size()], nics.size()));
+    }
+    for (size_t i = 0; i < options.records.size(); ++i) nics[i].record = options.records[i];
     for (const NicChoice& nic : nics) TRY(attach_nic(board, nic));
     return {};
 }

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <string>
-#include <vector>
-
+#include "vmm/cli/options.hpp"
 #include "vmm/core/result.hpp"
 #include "vmm/core/tree.hpp"
 
@@ -10,7 +8,6 @@ namespace viv::cli {
 
 /// Adds the NICs that --net names, "LINK[,model=M][,mac=A][,KEY=VALUE of the link]" each ("none" is no NIC), and lets
 /// --publish go to the first of the user links. Errors are of kind usage.
-Result<void> add_networks(TreeNode& board, const std::vector<std::string>& networks,
-                          const std::vector<std::string>& published);
+Result<void> add_networks(TreeNode& board, const NetworkOptions& options);
 
 }  // namespace viv::cli

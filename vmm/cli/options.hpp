@@ -21,17 +21,23 @@ struct Step {
     bool operator==(const Step&) const = default;
 };
 
+/// What --net and the options beside it say.
+struct NetworkOptions {
+    std::vector<std::string> nics;       // LINK[,KEY=VALUE...] each
+    std::vector<std::string> published;  // ports of the host
+    std::vector<std::string> records;    // files for the frames of a NIC each, the first one's first
+};
+
 /// What describes the machine: `viv run` runs it, `viv board` prints it.
 struct MachineOptions {
     std::vector<std::string> images;  // recognised by content
     std::vector<std::string> floppies;
     std::vector<std::string> disks;
     std::vector<std::string> cdroms;
-    std::vector<std::string> serials;    // COM1 first
-    std::vector<std::string> virtio;     // FUNCTION[,KEY=VALUE...]
-    std::vector<std::string> usb;        // kinds of devices
-    std::vector<std::string> networks;   // a NIC each
-    std::vector<std::string> published;  // ports of the host
+    std::vector<std::string> serials;  // COM1 first
+    std::vector<std::string> virtio;   // FUNCTION[,KEY=VALUE...]
+    std::vector<std::string> usb;      // kinds of devices
+    NetworkOptions network;
     std::optional<std::string> board;
     std::optional<uint64_t> memory;  // bytes
     std::optional<uint32_t> cpus;

@@ -22,6 +22,18 @@ class NoLink final : public QueuedLink {
     void transmit(std::span<const uint8_t> /*frame*/) override {}
 };
 
+Result<std::unique_ptr<QueuedLink>> open_link(std::string_view spec, const LinkSetup& setup) {
+    const LinkOptions options = TRY(parse_link_options(spec));
+    if (options.kind == "user") return open_user_link(options, setup);
+    if (!setup.published.empty()) {
+        return fail_usage(fmt::format("--publish is for the network 'user', not for '{}'", spec));
+    }
+    TRY(options.only({}));
+    if (options.kind == "none") return std::make_unique<NoLink>(setup);
+    if (options.kind == "loopback") return make_loopback_link(setup);
+    return fail_usage(fmt::format("there is no network '{}': use none, user or loopback", spec));
+}
+
 }  // namespace
 
 Result<MacAddress> parse_mac_address(std::string_view text) {
@@ -48,15 +60,9 @@ std::string to_string(const MacAddress& address) {
 }
 
 Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup) {
-    const LinkOptions options = TRY(parse_link_options(spec));
-    if (options.kind == "user") return open_user_link(options, setup);
-    if (!setup.published.empty()) {
-        return fail_usage(fmt::format("--publish is for the network 'user', not for '{}'", spec));
-    }
-    TRY(options.only({}));
-    if (options.kind == "none") return std::make_unique<NoLink>(setup);
-    if (options.kind == "loopback") return make_loopback_link(setup);
-    return fail_usage(fmt::format("there is no network '{}': use none, user or loopback", spec));
+    auto link = TRY(open_link(spec, setup));
+    if (!setup.record.empty()) link->record_to(TRY(PcapFile::open(setup.record, setup.clock)));
+    return link;
 }
 
 Result<NetworkPort> open_network_port(const DeviceContext& context) {
@@ -67,9 +73,10 @@ Result<NetworkPort> open_network_port(const DeviceContext& context) {
     }
     for (size_t i = 0; i < port.mac.size(); ++i) port.mac[i] = std::to_integer<uint8_t>((*bytes)[i]);
     if (port.mac[0] & 1) return context.refuse("`local-mac-address` is the address of a group");
-    auto link = open_network_link(context.node.string("viv,link").value_or("none"),
-                                  {context.loop, context.clock, port.mac, context.node.strings("viv,publish"),
-                                   context.services.find<LinkActivity>()});
+    auto link =
+        open_network_link(context.node.string("viv,link").value_or("none"),
+                          {context.loop, context.clock, port.mac, context.node.strings("viv,publish"),
+                           context.services.find<LinkActivity>(), context.node.string("viv,pcap").value_or("")});
     if (!link) return add_context(link.error(), context.path);
     port.link = std::move(*link);
     return port;

@@ -64,6 +64,7 @@ struct LinkSetup {
     MacAddress mac;                           // of the NIC
     std::vector<std::string> published = {};  // "[ADDR:]HOST:GUEST[/udp]" each, of user links
     LinkActivity* activity = nullptr;
+    std::string record = {};  // a file for every frame either way: PcapFile; empty for none
 };
 
 /// Opens what `spec` names:
@@ -72,7 +73,8 @@ struct LinkSetup {
 /// frame. Errors are of kind usage or failure and name the spec.
 Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup);
 
-/// What a NIC's maker needs of its node: `local-mac-address` (six bytes) and the link of `viv,link` (without it: none).
+/// What a NIC's maker needs of its node: `local-mac-address` (six bytes) and the link of `viv,link` (without it: none),
+/// whose frames go to the file of `viv,pcap` (without it: to none).
 struct NetworkPort {
     MacAddress mac{};
     std::unique_ptr<NetworkLink> link;

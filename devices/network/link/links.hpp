@@ -4,14 +4,15 @@
 
 #include "devices/network/link/link.hpp"
 #include "devices/network/link/link_options.hpp"
+#include "devices/network/link/queued_link.hpp"
 
 namespace viv {
 
 // What open_network_link chooses from.
 
 /// Every frame comes back, in a handler of the event loop.
-std::unique_ptr<NetworkLink> make_loopback_link(const LinkSetup& setup);
+std::unique_ptr<QueuedLink> make_loopback_link(const LinkSetup& setup);
 /// libslirp's network 10.0.2.0/24: restrict=on|off, tftp=DIR, bootfile=NAME, hostname=NAME.
-Result<std::unique_ptr<NetworkLink>> open_user_link(const LinkOptions& options, const LinkSetup& setup);
+Result<std::unique_ptr<QueuedLink>> open_user_link(const LinkOptions& options, const LinkSetup& setup);
 
 }  // namespace viv

@@ -24,7 +24,7 @@ class LoopbackLink final : public QueuedLink {
 
 }  // namespace
 
-std::unique_ptr<NetworkLink> make_loopback_link(const LinkSetup& setup) {
+std::unique_ptr<QueuedLink> make_loopback_link(const LinkSetup& setup) {
     return std::make_unique<LoopbackLink>(setup);
 }
 

@@ -9,6 +9,7 @@ void QueuedLink::send(std::span<const uint8_t> frame) {
         ++dropped_;
         return;
     }
+    if (record_) record_->record(frame);
     transmit(frame);
 }
 
@@ -36,6 +37,7 @@ void QueuedLink::deliver(std::span<const uint8_t> frame) {
         ++dropped_;
         return;
     }
+    if (record_) record_->record(frame);
     queue_.emplace_back(frame.begin(), frame.end());
     if (on_receive_) on_receive_();
 }

@@ -269,7 +269,7 @@ class UserLink final : public QueuedLink {
 
 }  // namespace
 
-Result<std::unique_ptr<NetworkLink>> open_user_link(const LinkOptions& options, const LinkSetup& setup) {
+Result<std::unique_ptr<QueuedLink>> open_user_link(const LinkOptions& options, const LinkSetup& setup) {
     TRY(options.only({"restrict", "tftp", "bootfile", "hostname"}));
     if (!options.name.empty()) return fail_usage(fmt::format("network user: it has no name '{}'", options.name));
     auto link = std::make_unique<UserLink>(setup);
