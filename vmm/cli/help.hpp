@@ -31,7 +31,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --load-address N (flat file)
  Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
           --usb tablet|keyboard|mouse (repeat)
- Network  --net user|none[,model=e1000|virtio]  --publish HOST:GUEST  --pcap F
+ Network  --net user|none[,model=virtio] --ssh --publish HOST:GUEST --pcap F
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "devices/network/link/link_options.hpp"
 #include "vmm/boards/board_edit.hpp"
@@ -52,13 +53,13 @@ Result<void> add_networks(TreeNode& board, const NetworkOptions& options) {
         }
         nics.push_back(TRY(parse_network(text)));
     }
-    if (options.nics.empty() && !options.published.empty()) {
-        nics.emplace_back().link = "user";
-    }
-    if (!options.published.empty()) {
+    std::vector<std::string> published = options.published;
+    if (options.ssh) published.emplace_back("free:22");
+    if (options.nics.empty() && (options.by_default || !published.empty())) nics.emplace_back().link = "user";
+    if (!published.empty()) {
         const auto user = std::ranges::find_if(nics, [](const NicChoice& nic) { return nic.link.starts_with("user"); });
-        if (user == nics.end()) return fail_usage("--publish is of no use without --net user");
-        user->published = options.published;
+        if (user == nics.end()) return fail_usage("--publish and --ssh are of no use without --net user");
+        user->published = std::move(published);
     }
     if (options.records.size() > nics.size()) {
         return fail_usage(fmt::format("--pcap {}: there are {} NICs, and each --pcap is for one of them",

@@ -7,7 +7,8 @@
 namespace viv::cli {
 
 /// Adds the NICs that --net names, "LINK[,model=M][,mac=A][,KEY=VALUE of the link]" each ("none" is no NIC), and lets
-/// --publish go to the first of the user links. Errors are of kind usage.
+/// --publish and --ssh go to the first of the user links. Without them there is an e1000 on a user link,
+/// if that is wanted. Errors are of kind usage.
 Result<void> add_networks(TreeNode& board, const NetworkOptions& options);
 
 }  // namespace viv::cli

@@ -104,6 +104,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--net", options.network.nics)->allow_extra_args(false);
     app.add_option("--publish", options.network.published)->allow_extra_args(false);
     app.add_option("--pcap", options.network.records)->allow_extra_args(false);
+    app.add_flag("--ssh", options.network.ssh);
     app.add_option("--board", options.board);
     size_option(app, options.memory);
     cpus_option(app, options.cpus);
@@ -287,7 +288,9 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments) {
         return fail_usage(fmt::format("{}; see viv {} --help", describe(error, sub), sub.get_name()));
     }
     command.kind = run.parsed() ? Command::Kind::run : Command::Kind::board;
-    const MachineOptions& machine = run.parsed() ? command.run.machine : command.board.machine;
+    MachineOptions& machine = run.parsed() ? command.run.machine : command.board.machine;
+    // A board says itself what it has, and what a run on virtual time depends on was all asked for.
+    machine.network.by_default = !machine.board && !command.run.virtual_time;
     if (machine.read_only && machine.snapshot) {
         return fail_usage(
             "--read-only and --snapshot exclude each other: one refuses writes, the other throws them away");

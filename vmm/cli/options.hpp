@@ -23,9 +23,11 @@ struct Step {
 
 /// What --net and the options beside it say.
 struct NetworkOptions {
-    std::vector<std::string> nics;       // LINK[,KEY=VALUE...] each
-    std::vector<std::string> published;  // ports of the host
-    std::vector<std::string> records;    // files for the frames of a NIC each, the first one's first
+    std::vector<std::string> nics = {};       // LINK[,KEY=VALUE...] each
+    std::vector<std::string> published = {};  // ports of the host
+    std::vector<std::string> records = {};    // files for the frames of a NIC each, the first one's first
+    bool ssh = false;                         // a free port of the host is published as the guest's 22
+    bool by_default = false;                  // without any of these there is a NIC with a user link
 };
 
 /// What describes the machine: `viv run` runs it, `viv board` prints it.

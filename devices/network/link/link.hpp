@@ -61,8 +61,9 @@ class NetworkLink {
 struct LinkSetup {
     EventLoop& loop;
     Clock& clock;
-    MacAddress mac;                           // of the NIC
-    std::vector<std::string> published = {};  // "[ADDR:]HOST:GUEST[/udp]" each, of user links
+    MacAddress mac;  // of the NIC
+    std::vector<std::string> published =
+        {};  // "[ADDR:]HOST:GUEST[/udp]" each, of user links; HOST "free" finds a port, and tells
     LinkActivity* activity = nullptr;
     std::string record = {};  // a file for every frame either way: PcapFile; empty for none
 };

@@ -19,13 +19,16 @@
 #include "devices/network/link/link_options.hpp"
 #include "devices/network/link/links.hpp"
 #include "devices/network/link/queued_link.hpp"
+#include "vmm/core/log.hpp"
 
 namespace viv {
 namespace {
 
+constexpr uint16_t ssh_port = 22;
+
 struct Published {
     in_addr host{};
-    uint16_t host_port = 0;
+    uint16_t host_port = 0;  // 0: the first that is free
     uint16_t guest_port = 0;
     bool udp = false;
 };
@@ -40,7 +43,7 @@ Result<uint16_t> parse_port(std::string_view text, std::string_view whole) {
     return port;
 }
 
-/// "[ADDR:]HOST:GUEST[/udp]".
+/// "[ADDR:]HOST:GUEST[/udp]"; HOST is a port or "free".
 Result<Published> parse_published(std::string_view whole) {
     Published published;
     std::string_view text = whole;
@@ -59,7 +62,7 @@ Result<Published> parse_published(std::string_view whole) {
         address = std::string(text.substr(0, first));
         text = text.substr(first + 1);
     }
-    published.host_port = TRY(parse_port(text, whole));
+    if (text != "free") published.host_port = TRY(parse_port(text, whole));
     if (inet_pton(AF_INET, address.c_str(), &published.host) != 1) {
         return fail_usage(fmt::format("--publish {}: '{}' is not an IPv4 address of this host", whole, address));
     }
@@ -140,12 +143,27 @@ class UserLink final : public QueuedLink {
     };
 
     Result<void> publish(const std::string& text) {
-        const Published what = TRY(parse_published(text));
-        if (slirp_add_hostfwd(slirp_, what.udp, what.host, what.host_port, address_of(15), what.guest_port) != 0) {
-            return fail_errno(fmt::format("--publish {}: cannot listen on port {}", text, what.host_port), errno);
-        }
+        Published what = TRY(parse_published(text));
         char address[INET_ADDRSTRLEN] = {};
         inet_ntop(AF_INET, &what.host, address, sizeof(address));
+        const auto listen = [&] {
+            return slirp_add_hostfwd(slirp_, what.udp, what.host, what.host_port, address_of(15), what.guest_port) == 0;
+        };
+        if (what.host_port != 0) {
+            if (!listen())
+                return fail_errno(fmt::format("--publish {}: cannot listen on port {}", text, what.host_port), errno);
+        } else {
+            constexpr uint16_t first = 2222, last = 2999;
+            for (what.host_port = first; !listen(); ++what.host_port) {
+                if (what.host_port == last)
+                    return fail_errno(fmt::format("--publish {}: no port from {} to {} is free", text, first, last),
+                                      errno);
+            }
+            log_line(what.guest_port == ssh_port && !what.udp
+                         ? fmt::format("to log in: ssh -p {} -o NoHostAuthenticationForLocalhost=yes USER@{}",
+                                       what.host_port, address)
+                         : fmt::format("port {} of the guest is {}:{} here", what.guest_port, address, what.host_port));
+        }
         description_ +=
             fmt::format(", {}:{} to port {}{}", address, what.host_port, what.guest_port, what.udp ? " (UDP)" : "");
         return {};

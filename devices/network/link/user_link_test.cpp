@@ -13,6 +13,7 @@
 #include "devices/network/link/link.hpp"
 #include "devices/network/link/link_activity.hpp"
 #include "devices/test_board.hpp"
+#include "vmm/core/log.hpp"
 
 using namespace viv;
 
@@ -249,6 +250,36 @@ TEST_CASE("A published port of the host leads to the guest") {
     REQUIRE(frames.size() == 1);
     CHECK(get16(frames[0], 36) == 7);
     CHECK(Bytes(frames[0].begin() + udp_data, frames[0].end()) == Bytes{'h', 'e', 'l', 'l', 'o'});
+}
+
+TEST_CASE("A free port is found for a published one, and told") {
+    std::vector<std::string> told;
+    auto before = set_log_sink([&told](std::string_view line) { told.emplace_back(line); });
+    const Guest first("user", {"free:22"});
+    const Guest second("user", {"free:22", "free:80", "127.0.0.2:free:53/udp"});
+    set_log_sink(std::move(before));
+    const auto port_of = [](const std::string& text, const std::string& behind) {
+        const size_t at = text.find(behind);
+        REQUIRE(at != std::string::npos);
+        return std::stoi(text.substr(at + behind.size()));
+    };
+    const int port = port_of(first.link->description(), "user, 127.0.0.1:");
+    const int other = port_of(second.link->description(), "user, 127.0.0.1:");
+    CHECK(port >= 2222);
+    CHECK(other > port);
+    REQUIRE(told.size() == 4);
+    CHECK(port_of(told[0], "ssh -p ") == port);
+    CHECK(port_of(told[1], "ssh -p ") == other);
+    CHECK(port_of(told[2], "port 80 of the guest is 127.0.0.1:") > other);
+    CHECK(port_of(told[3], "port 53 of the guest is 127.0.0.2:") >= 2222);
+    // Somebody listens there: who connects waits for the guest.
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(static_cast<uint16_t>(port));
+    const int client = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(connect(client, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+    close(client);
 }
 
 TEST_CASE("A file of the TFTP folder is served, and the lease names it") {
