@@ -143,6 +143,8 @@ class KeyboardPort {
     /// keyboard. A change between press() and idle means that the key may be lost.
     [[nodiscard]] virtual uint64_t discarded() const = 0;
     [[nodiscard]] virtual KeyboardLeds leds() const = 0;
+    /// False while the guest has no driver for this keyboard, which another one may take the place of.
+    [[nodiscard]] virtual bool in_use() const { return true; }
 };
 
 enum class MouseButton : uint8_t { left = 0x01, right = 0x02, middle = 0x04, side = 0x08, extra = 0x10 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/input/port_choice.hpp"
 #include "devices/usb/uhci_port.hpp"
 #include "devices/usb/usb_keyboard.hpp"
 #include "devices/usb/usb_pointer.hpp"
@@ -313,7 +314,9 @@ Result<void> plug_device(const TreeNode& node, DeviceContext& context, Uhci& con
     UsbHidState& state = controller.device_state(port);
     if (kind == "tablet") {
         auto tablet = std::make_unique<UsbTablet>(state, context.clock);
-        services.provide<TabletPort>(*tablet);
+        TabletPort* other = services.find<TabletPort>();
+        services.provide<TabletPort>(other ? controller.keep(std::make_unique<TabletChoice>(*tablet, *other))
+                                           : *tablet);
         controller.attach(port, std::move(tablet));
     } else if (kind == "keyboard") {
         auto keyboard = std::make_unique<UsbKeyboard>(state, context.clock);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "devices/input/keyboard_port.hpp"
+#include "devices/input/tablet_port.hpp"
 #include "devices/pci/pci_function.hpp"
 #include "devices/usb/uhci_registers.hpp"
 #include "devices/usb/usb_hid.hpp"
@@ -82,6 +83,7 @@ class Uhci final : public StatefulDevice<UhciState>, public BusDevice {
     /// Keeps what decides between its devices and others as long as the devices.
     KeyboardPort& keep(std::unique_ptr<KeyboardPort> choice) { return *keyboards_.emplace_back(std::move(choice)); }
     MousePort& keep(std::unique_ptr<MousePort> choice) { return *mice_.emplace_back(std::move(choice)); }
+    TabletPort& keep(std::unique_ptr<TabletPort> choice) { return *tablets_.emplace_back(std::move(choice)); }
 
     void reset(ResetKind kind) override;
 
@@ -147,6 +149,7 @@ class Uhci final : public StatefulDevice<UhciState>, public BusDevice {
     std::array<std::unique_ptr<Port>, uhci::port_count> ports_;
     std::vector<std::unique_ptr<KeyboardPort>> keyboards_;
     std::vector<std::unique_ptr<MousePort>> mice_;
+    std::vector<std::unique_ptr<TabletPort>> tablets_;
     PciFunction pci_;
     Clock& clock_;
     Timer timer_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "devices/input/port_choice.hpp"
 #include "devices/input/typist.hpp"
 #include "devices/usb/uhci_rig_test.hpp"
 #include "devices/usb/usb_keyboard.hpp"

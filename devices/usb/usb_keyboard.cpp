@@ -70,7 +70,7 @@ UsbKeyboard::UsbKeyboard(UsbHidState& state, Clock& clock) : UsbHid(identity, st
 bool UsbKeyboard::press(Key key, Repeat /*repeat*/) {
     const uint8_t usage = std::to_underlying(key);
     if (is_set(state().down, usage)) return true;
-    if (!in_use() || state().keys.room() <= reserve) return false;
+    if (!UsbHid::in_use() || state().keys.room() <= reserve) return false;
     flip(state().down, usage);
     state().keys.push(usage);
     tell_port();
@@ -82,7 +82,7 @@ void UsbKeyboard::release(Key key) {
     const uint8_t usage = std::to_underlying(key);
     if (!is_set(state().down, usage)) return;
     flip(state().down, usage);
-    if (!in_use()) return;
+    if (!UsbHid::in_use()) return;
     state().keys.push(usage);
     tell_port();
 }
@@ -134,31 +134,6 @@ KeyboardLeds UsbKeyboard::leds() const {
     const uint8_t on = state().leds;
     return {
         .scroll_lock = (on & SCROLL_LOCK) != 0, .num_lock = (on & NUM_LOCK) != 0, .caps_lock = (on & CAPS_LOCK) != 0};
-}
-
-KeyboardChoice::KeyboardChoice(UsbKeyboard& keyboard, KeyboardPort& other) : keyboard_(keyboard), other_(other) {
-    keyboard_.on_idle([this] { tell(); });
-    other_.on_idle([this] { tell(); });
-}
-
-KeyboardChoice::~KeyboardChoice() {
-    keyboard_.on_idle(nullptr);
-    other_.on_idle(nullptr);
-}
-
-KeyboardPort& KeyboardChoice::active() const {
-    if (keyboard_.in_use()) return keyboard_;
-    return other_;
-}
-
-// The guest may have changed its mind since the key went down.
-void KeyboardChoice::release(Key key) {
-    keyboard_.release(key);
-    other_.release(key);
-}
-
-void KeyboardChoice::tell() {
-    if (on_idle_ && idle()) on_idle_();
 }
 
 }  // namespace viv

@@ -22,6 +22,7 @@ class UsbKeyboard final : public UsbHid, public KeyboardPort {
     void on_idle(std::move_only_function<void()> callback) override { on_idle_ = std::move(callback); }
     [[nodiscard]] uint64_t discarded() const override { return discarded_; }
     [[nodiscard]] KeyboardLeds leds() const override;
+    [[nodiscard]] bool in_use() const override { return UsbHid::in_use(); }
 
   private:
     [[nodiscard]] bool has_news() const override;
@@ -33,29 +34,6 @@ class UsbKeyboard final : public UsbHid, public KeyboardPort {
 
     std::move_only_function<void()> on_idle_;
     uint64_t discarded_ = 0;
-};
-
-/// A keyboard that the guest may use instead of another: keys go to it while the guest does, else to the other one.
-class KeyboardChoice final : public KeyboardPort {
-  public:
-    /// Takes the on_idle of both.
-    KeyboardChoice(UsbKeyboard& keyboard, KeyboardPort& other);
-    ~KeyboardChoice() override;
-
-    bool press(Key key, Repeat repeat) override { return active().press(key, repeat); }
-    void release(Key key) override;
-    [[nodiscard]] bool idle() const override { return active().idle(); }
-    void on_idle(std::move_only_function<void()> callback) override { on_idle_ = std::move(callback); }
-    [[nodiscard]] uint64_t discarded() const override { return keyboard_.discarded() + other_.discarded(); }
-    [[nodiscard]] KeyboardLeds leds() const override { return active().leds(); }
-
-  private:
-    [[nodiscard]] KeyboardPort& active() const;
-    void tell();
-
-    UsbKeyboard& keyboard_;
-    KeyboardPort& other_;
-    std::move_only_function<void()> on_idle_;
 };
 
 }  // namespace viv

@@ -214,14 +214,4 @@ size_t UsbTablet::make_report(Report report) const {
     return 6;
 }
 
-MousePort& MouseChoice::active() const {
-    if (mouse_.in_use()) return mouse_;
-    return other_;
-}
-
-void MouseChoice::release(MouseButton button) {
-    mouse_.release(button);
-    other_.release(button);
-}
-
 }  // namespace viv

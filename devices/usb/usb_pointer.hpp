@@ -60,21 +60,4 @@ class UsbTablet final : public UsbPointer, public TabletPort {
     size_t make_report(Report report) const override;
 };
 
-/// A mouse that the guest may use instead of another: motion goes to it while the guest does, else to the other one.
-class MouseChoice final : public MousePort {
-  public:
-    MouseChoice(UsbMouse& mouse, MousePort& other) : mouse_(mouse), other_(other) {}
-
-    void move(int dx, int dy, int wheel) override { active().move(dx, dy, wheel); }
-    void press(MouseButton button) override { active().press(button); }
-    void release(MouseButton button) override;
-    [[nodiscard]] bool reporting() const override { return active().reporting(); }
-
-  private:
-    [[nodiscard]] MousePort& active() const;
-
-    UsbMouse& mouse_;
-    MousePort& other_;
-};
-
 }  // namespace viv

@@ -10,6 +10,7 @@
 #include "devices/virtio/virtio_block.hpp"
 #include "devices/virtio/virtio_console.hpp"
 #include "devices/virtio/virtio_entropy.hpp"
+#include "devices/virtio/virtio_input.hpp"
 #include "devices/virtio/virtio_mmio.hpp"
 #include "devices/virtio/virtio_network.hpp"
 #include "devices/virtio/virtio_pci.hpp"
@@ -23,10 +24,10 @@ struct Entry {
 };
 
 constexpr std::array entries{
-    Entry{"block", make_virtio_block},
-    Entry{"console", make_virtio_console},
-    Entry{"entropy", make_virtio_entropy},
-    Entry{"network", make_virtio_network},
+    Entry{"block", make_virtio_block},     Entry{"console", make_virtio_console},
+    Entry{"entropy", make_virtio_entropy}, Entry{"keyboard", make_virtio_keyboard},
+    Entry{"mouse", make_virtio_mouse},     Entry{"network", make_virtio_network},
+    Entry{"tablet", make_virtio_tablet},
 };
 
 uint64_t offered_by(const TreeNode& node) {

@@ -77,7 +77,12 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
         std::string_view name;
         std::vector<std::string_view> keys;
     };
-    const std::vector<Kind> kinds{{"block", {"image", "serial"}}, {"console", {"chardev", "name"}}, {"entropy", {}}};
+    const std::vector<Kind> kinds{{"block", {"image", "serial"}},
+                                  {"console", {"chardev", "name"}},
+                                  {"entropy", {}},
+                                  {"keyboard", {}},
+                                  {"mouse", {}},
+                                  {"tablet", {}}};
     const std::vector<std::string> words = split_at_commas(text);
     const auto kind = std::ranges::find(kinds, words[0], &Kind::name);
     if (kind == kinds.end()) {

@@ -98,7 +98,7 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
             if (!parse_click(step.text))
                 return fail_usage(fmt::format("--click: '{}' is not a place like 320,200 or 320,200,right", step.text));
             if (!script->tablet_ || !script->screen_)
-                return fail_usage("--click: this board has no tablet; --usb tablet adds one");
+                return fail_usage("--click: this board has no tablet; --usb tablet or --virtio tablet adds one");
         }
         if (step.kind != Step::Kind::type) continue;
         if (!keyboard) return fail_usage("--type: this board has no keyboard");

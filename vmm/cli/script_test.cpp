@@ -297,7 +297,7 @@ TEST_CASE("A click waits until the guest uses the tablet, and for the guest to t
     services.provide<ScreenReader>(reader);
     const Step click{Step::Kind::click, "1,0,right"};
     CHECK(Script::create(clock, services, media, {click}).error().message ==
-          "--click: this board has no tablet; --usb tablet adds one");
+          "--click: this board has no tablet; --usb tablet or --virtio tablet adds one");
     services.provide<TabletPort>(tablet);
     for (const char* wrong : {"", "1", "1,", ",1", "1,2,3", "1,2,", "-1,2", "1,70000", "1,2,left "}) {
         CHECK(Script::create(clock, services, media, {{Step::Kind::click, wrong}}).error().kind == ErrorKind::usage);
