@@ -24,6 +24,7 @@ COMMANDS = [
     ("knows the machine by SMBIOS", b"cd /sys/class/dmi/id; cat sys_vendor product_serial product_uuid chassis_asset_tag; cd\n",
      b"ACME", b"A-4711", b"00112233-4455-6677-8899-aabbccddeeff", b"shelf,9"),
     ("interrupts come through the IOAPIC", b"grep -c 'IO-APIC.*ttyS0' /proc/interrupts\n", b"1"),
+    ("has memory types on every CPU", b"cat /proc/mtrr; dmesg | grep -c 'inconsistent .*MTRR'\n", b"base=0x0c0000000", b"uncachable", b"0"),
     ("complains of no table and no firmware", b"dmesg | grep -cE 'ACPI (BIOS )?(Error|Warning)|ACPI Exception'\n", b"0"),
 ]
 COUNT = len(COMMANDS) + 2

@@ -372,6 +372,10 @@ void set_load_address(TreeNode& board, uint32_t address) {
     board.ensure_child("chosen").set_u32("viv,load-address", address);
 }
 
+void set_kernel_entry(TreeNode& board, uint32_t bits) {
+    board.ensure_child("chosen").set_u32("viv,kernel-entry", bits);
+}
+
 void set_firmware(TreeNode& board, std::string_view path) {
     board.ensure_child("chosen").set_string("viv,firmware", path);
 }

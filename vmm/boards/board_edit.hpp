@@ -71,11 +71,13 @@ void set_boot_order(TreeNode& board, std::span<const std::string> order);
 void set_option_roms(TreeNode& board, std::span<const std::string> paths);
 
 /// The kernel that is booted instead of a boot sector, its initrd or modules, its command line, and where it goes if it
-/// has no header: /chosen viv,kernel, viv,initrd, bootargs, viv,load-address.
+/// has no header; in how many bits a Linux is entered (16, 32 or 64): /chosen viv,kernel, viv,initrd, bootargs,
+/// viv,load-address, viv,kernel-entry.
 Result<void> set_kernel(TreeNode& board, std::string_view path);
 void set_initrd(TreeNode& board, std::span<const std::string> paths);
 void set_kernel_command_line(TreeNode& board, std::string_view text);
 void set_load_address(TreeNode& board, uint32_t address);
+void set_kernel_entry(TreeNode& board, uint32_t bits);
 
 /// The ROM image of another firmware that takes the place of ours: /chosen viv,firmware.
 void set_firmware(TreeNode& board, std::string_view path);

@@ -8,7 +8,7 @@ namespace viv::boot {
 namespace {
 
 constexpr uint16_t code_selector = 0x10, data_selector = 0x18;
-constexpr uint64_t code_32 = 0x00CF9B000000FFFF, code_64 = 0x00AF9B000000FFFF, data = 0x00CF93000000FFFF;
+constexpr uint64_t code_32 = 0x00CF9B000000FFFF, code_64 = 0x00AF9B000000FFFF, flat_data = 0x00CF93000000FFFF;
 
 SegmentRegister flat_segment(uint16_t selector, uint8_t type) {
     SegmentRegister segment;
@@ -21,7 +21,7 @@ SegmentRegister flat_segment(uint16_t selector, uint8_t type) {
 }
 
 CpuState flat_entry(GuestMemory& memory, Gpa gdt_at, uint64_t code_descriptor, uint64_t rip) {
-    const std::array<uint64_t, 4> gdt{0, 0, code_descriptor, data};
+    const std::array<uint64_t, 4> gdt{0, 0, code_descriptor, flat_data};
     static_assert(sizeof(gdt) == gdt_size);
     memory.write(gdt_at, std::as_bytes(std::span(gdt)));
 
@@ -58,6 +58,21 @@ CpuState real_mode_entry(uint32_t address) {
     state.rflags |= RFLAGS_IF;
     state.gpr = {};
     state.gpr[RSP] = std::min(address, segment_size) % segment_size & ~uint32_t{1};
+    return state;
+}
+
+CpuState real_mode_entry(uint16_t cs, uint16_t ip, uint16_t data, uint16_t sp) {
+    CpuState state = reset_state(true);
+    state.cr0 = 0x10;
+    const auto load = [](SegmentRegister& segment, uint16_t selector) {
+        segment.selector = selector;
+        segment.base = uint64_t{selector} * 16;
+    };
+    load(state.cs, cs);
+    for (SegmentRegister* segment : {&state.ds, &state.es, &state.fs, &state.gs, &state.ss}) load(*segment, data);
+    state.rip = ip;
+    state.gpr = {};
+    state.gpr[RSP] = sp;
     return state;
 }
 

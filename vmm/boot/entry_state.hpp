@@ -18,7 +18,11 @@ CpuState protected_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip);
 /// segment 0, or below 64 KiB; interrupts on, as for a boot sector.
 CpuState real_mode_entry(uint32_t address);
 
-/// 64-bit mode in the same way; `page_table` is CR3.
+/// Real mode at `ip` of the segment `cs`, all other segments `data`, SP as given, interrupts off: how a kernel's setup
+/// is entered.
+CpuState real_mode_entry(uint16_t cs, uint16_t ip, uint16_t data, uint16_t sp);
+
+/// 64-bit mode as protected_mode_entry(); `page_table` is CR3.
 CpuState long_mode_entry(GuestMemory& memory, Gpa gdt_at, uint64_t rip, uint64_t page_table);
 
 }  // namespace viv::boot

@@ -18,9 +18,11 @@ namespace {
 constexpr size_t most_map_entries = 128;
 
 Result<std::unique_ptr<Kernel>> make_kernel(KernelFiles files, KernelMachine machine,
-                                            std::optional<uint32_t> load_address) {
+                                            std::optional<uint32_t> load_address,
+                                            std::optional<LinuxEntry> linux_entry) {
     if (load_address) return make_flat_program(std::move(files), machine, *load_address);
     const std::span<const std::byte> file = files.kernel.content;
+    if (linux_entry) return make_linux_kernel(std::move(files), std::move(machine), linux_entry);
     if (is_elf(file)) {
         const ElfImage image = TRY(parse_elf(file));
         if (image.pvh_entry) return make_pvh_kernel(std::move(files), machine);
@@ -47,7 +49,13 @@ Result<std::unique_ptr<Kernel>> open_kernel(const TreeNode& chosen, KernelMachin
         if (files.modules.back().content.empty()) return fail_usage(fmt::format("initrd '{}' is empty", initrd));
     }
     files.command_line = chosen.string("bootargs").value_or("");
-    auto kernel = make_kernel(std::move(files), std::move(machine), chosen.u32("viv,load-address"));
+    std::optional<LinuxEntry> linux_entry;
+    if (const auto bits = chosen.u32("viv,kernel-entry")) {
+        if (*bits != 16 && *bits != 32 && *bits != 64)
+            return fail_usage(fmt::format("viv,kernel-entry: {}: Linux is entered in 16, 32 or 64 bits", *bits));
+        linux_entry = static_cast<LinuxEntry>(*bits);
+    }
+    auto kernel = make_kernel(std::move(files), std::move(machine), chosen.u32("viv,load-address"), linux_entry);
     if (!kernel) return add_context(kernel.error(), fmt::format("kernel '{}'", path));
     return kernel;
 }

@@ -41,8 +41,9 @@ class Kernel {
 };
 
 /// The kernel that /chosen names: viv,kernel (path), viv,initrd (paths, optional), bootargs (optional). What kind of
-/// kernel it is, its content says; with viv,load-address it is a flat program for there. Errors: unreadable or wrong
-/// files, a command line that is too long, not enough memory.
+/// kernel it is, its content says; with viv,load-address it is a flat program for there, with viv,kernel-entry a Linux
+/// that is entered in 16, 32 or 64 bits. Errors: unreadable or wrong files, a command line that is too long, not enough
+/// memory.
 Result<std::unique_ptr<Kernel>> open_kernel(const TreeNode& chosen, KernelMachine machine);
 
 }  // namespace viv::boot

@@ -15,6 +15,8 @@ constexpr uint64_t header_start = 0x1F1;
 constexpr uint64_t header_base = 0x202;         // the byte at 201h says how far behind here the header goes
 constexpr uint64_t largest_header_end = 0x290;  // where the next field of the boot parameters begins
 constexpr uint8_t LOADED_HIGH = 0x01;
+// Before the kernel says how much memory it needs (init_size), only its setup knows the way: iPXE claims to be 2.07.
+constexpr uint16_t since_32_bit_entry = 0x020A;
 constexpr uint16_t XLF_KERNEL_64 = 0x0001;
 
 template <class T>
@@ -36,15 +38,15 @@ Result<LinuxImage> parse_linux_image(std::span<const std::byte> file) {
 
     LinuxImage image;
     image.protocol = field<uint16_t>(file, 0x206);
-    if (image.protocol < 0x0202) {
-        return fail_usage(fmt::format("a kernel of boot protocol {}.{:02}; direct boot begins with 2.02 (Linux 2.4)",
+    if (image.protocol < 0x0200) {
+        return fail_usage(fmt::format("a kernel of boot protocol {}.{:02}; direct boot begins with 2.00 (Linux 2.0)",
                                       image.protocol >> 8, image.protocol & 0xFF));
     }
-    if (!(field<uint8_t>(file, 0x211) & LOADED_HIGH))
-        return fail_usage("a zImage, which lies below 640 KiB; build the kernel as a bzImage");
+    image.in_high_memory = (field<uint8_t>(file, 0x211) & LOADED_HIGH) != 0;
 
     const uint64_t header_end = header_base + field<uint8_t>(file, 0x201);
-    if (header_end < 0x20C + 0x20 || header_end > largest_header_end) {
+    const uint64_t shortest_header_end = image.protocol >= 0x0202 ? 0x22C : 0x220;
+    if (header_end < shortest_header_end || header_end > largest_header_end) {
         return fail_usage(
             fmt::format("the kernel's header would end at {:#x}, which no boot protocol allows", header_end));
     }
@@ -57,6 +59,7 @@ Result<LinuxImage> parse_linux_image(std::span<const std::byte> file) {
         return fail_usage(
             fmt::format("the kernel is cut short: {} bytes, but its code begins at {}", file.size(), code_start));
     }
+    image.setup = file.first(code_start);
     image.code = file.subspan(code_start);
     // syssize counts paragraphs; before 2.04 its upper half is something else.
     const uint64_t paragraphs = image.protocol >= 0x0204 ? field<uint32_t>(file, 0x1F4) : field<uint16_t>(file, 0x1F4);
@@ -87,11 +90,24 @@ Result<LinuxImage> parse_linux_image(std::span<const std::byte> file) {
         if (image.relocatable) image.preferred_address = field<uint64_t>(file, 0x258);
         image.memory_size = std::max<uint64_t>(image.memory_size, field<uint32_t>(file, 0x260));
     }
+    if (image.protocol < since_32_bit_entry || !image.in_high_memory) image.entry = LinuxEntry::real_16;
     if (has(0x020C, 0x238) && (field<uint16_t>(file, 0x236) & XLF_KERNEL_64)) image.entry = LinuxEntry::long_64;
     constexpr uint64_t entry_64_offset = 0x200;
     if (image.entry == LinuxEntry::long_64 && image.code.size() <= entry_64_offset)
         return fail_usage("the kernel is cut short: its 64-bit entry is not in the file");
     return image;
+}
+
+Result<void> choose_entry(LinuxImage& image, LinuxEntry entry) {
+    if (entry == LinuxEntry::long_64 && image.entry != LinuxEntry::long_64)
+        return fail_usage("this kernel has no 64-bit entry; 32 or 16 will do");
+    if (entry == LinuxEntry::protected_32 && image.entry == LinuxEntry::real_16) {
+        return fail_usage(fmt::format("a {} of boot protocol {}.{:02} has no 32-bit entry; 16 will do",
+                                      image.in_high_memory ? "kernel" : "zImage", image.protocol >> 8,
+                                      image.protocol & 0xFF));
+    }
+    image.entry = entry;
+    return {};
 }
 
 }  // namespace viv::boot

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "vmm/boot/kernel.hpp"
@@ -21,8 +22,10 @@ struct LinuxPlacement {
 Result<LinuxPlacement> place_linux(const LinuxImage& image, uint64_t initrd_size,
                                    const std::vector<MemoryMapEntry>& memory_map);
 
-/// A Linux kernel (bzImage); several modules make one initrd. Errors (usage): as of parse_linux_image() and
-/// place_linux(), and a command line that is too long.
-Result<std::unique_ptr<Kernel>> make_linux_kernel(KernelFiles files, KernelMachine machine);
+/// A Linux kernel; several modules make one initrd. Without `entry` it is entered by the shortest way that it has, or
+/// by the 16-bit one when the command line asks for a video mode (`vga=`). Errors (usage): as of parse_linux_image(),
+/// choose_entry() and place_linux(), a command line that is too long, a `vga=` that is no mode.
+Result<std::unique_ptr<Kernel>> make_linux_kernel(KernelFiles files, KernelMachine machine,
+                                                  std::optional<LinuxEntry> entry = {});
 
 }  // namespace viv::boot

@@ -74,6 +74,7 @@ TEST_CASE("A kernel without the 64-bit flag, or of a protocol before it, is ente
 TEST_CASE("Fields that a protocol does not have yet are not read") {
     Bzimage kernel;
     kernel.set<uint16_t>(0x206, 0x0204);
+    kernel.set<uint16_t>(0x236, 0);
     const auto image = parse_linux_image(kernel.bytes);
     REQUIRE(image.has_value());
     CHECK_FALSE(image->relocatable);
@@ -99,12 +100,8 @@ TEST_CASE("Wrong kernels are refused with the reason") {
         check_refused(kernel, "HdrS");
     }
     SECTION("too old") {
-        kernel.set<uint16_t>(0x206, 0x0201);
-        check_refused(kernel, "protocol 2.01");
-    }
-    SECTION("a zImage") {
-        kernel.set<uint8_t>(0x211, 0);
-        check_refused(kernel, "zImage");
+        kernel.set<uint16_t>(0x206, 0x0105);
+        check_refused(kernel, "protocol 1.05");
     }
     SECTION("a header that ends behind its place") {
         kernel.set<uint8_t>(0x201, 0xFF);
@@ -251,6 +248,143 @@ TEST_CASE("Loading a 32-bit kernel gives a flat protected mode without paging") 
     CHECK(state.cs.default_big);
     CHECK(state.gpr[RBX] == 0);
     CHECK(memory.load<uint64_t>(Gpa{state.gdtr.base + 0x10}) == 0x00CF9B000000FFFF);
+}
+
+TEST_CASE("Kernels without a 32-bit entry, zImages, and a choice are entered by their setup") {
+    Bzimage kernel;
+    const auto entry = [&] { return parse_linux_image(kernel.bytes)->entry; };
+    SECTION("before protocol 2.10") {
+        kernel.set<uint16_t>(0x206, 0x0209);
+        CHECK(entry() == LinuxEntry::real_16);
+        auto image = parse_linux_image(kernel.bytes);
+        CHECK_FALSE(choose_entry(*image, LinuxEntry::protected_32).has_value());
+        CHECK(image->entry == LinuxEntry::real_16);
+    }
+    SECTION("a zImage") {
+        kernel.set<uint8_t>(0x211, 0);
+        kernel.set<uint16_t>(0x206, 0x0201);
+        CHECK(entry() == LinuxEntry::real_16);
+    }
+    SECTION("by choice") {
+        auto image = parse_linux_image(kernel.bytes);
+        CHECK(choose_entry(*image, LinuxEntry::real_16).has_value());
+        CHECK(image->entry == LinuxEntry::real_16);
+    }
+    SECTION("no 64-bit entry") {
+        kernel.set<uint16_t>(0x236, 0);
+        auto image = parse_linux_image(kernel.bytes);
+        CHECK_FALSE(choose_entry(*image, LinuxEntry::long_64).has_value());
+    }
+}
+
+namespace {
+
+/// Opened with this command line, and loaded into 64 MiB.
+struct Loaded {
+    explicit Loaded(const Bzimage& kernel, const std::string& command_line, std::optional<uint32_t> bits = {}) {
+        const TemporaryFile file(kernel.bytes);
+        const TemporaryFile initrd(std::vector<std::byte>(3000, std::byte{0xA5}));
+        TreeNode chosen{"chosen", {}, {}};
+        chosen.set_string("viv,kernel", file.path);
+        chosen.set_string("viv,initrd", initrd.path);
+        chosen.set_string("bootargs", command_line);
+        if (bits) chosen.set_u32("viv,kernel-entry", *bits);
+        const auto loader = open_kernel(chosen, {map_of(64 * mib), Gpa{0}});
+        if (!loader) {
+            error = loader.error().message;
+            return;
+        }
+        REQUIRE(memory.add(Gpa{0}, 0xA0000, GuestMemory::Kind::ram, "low").has_value());
+        REQUIRE(memory.add(Gpa{mib}, 63 * mib, GuestMemory::Kind::ram, "high").has_value());
+        state = (*loader)->load(memory);
+    }
+    std::string text(uint64_t at) {
+        std::array<char, 64> bytes{};
+        memory.read(Gpa{at}, std::as_writable_bytes(std::span(bytes)));
+        return bytes.data();
+    }
+    GuestMemory memory;
+    CpuState state;
+    std::string error;
+};
+
+}  // namespace
+
+TEST_CASE("A video mode is set by the kernel's setup, in real mode") {
+    Bzimage kernel;
+    kernel.set<uint8_t>(0x200 + 100, 0x77);
+    Loaded loaded(kernel, "quiet vga=0x317 ro");
+    REQUIRE(loaded.error.empty());
+    CHECK(loaded.state.cs.selector == 0x1020);
+    CHECK(loaded.state.cs.base == 0x10200);
+    CHECK(loaded.state.rip == 0);
+    CHECK((loaded.state.cr0 & 1) == 0);
+    CHECK((loaded.state.rflags & 0x200) == 0);
+    for (const SegmentRegister& segment :
+         {loaded.state.ds, loaded.state.es, loaded.state.fs, loaded.state.gs, loaded.state.ss}) {
+        CHECK(segment.selector == 0x1000);
+    }
+    CHECK(loaded.state.gpr[RSP] == 0xE000);
+    const Gpa setup{0x10000};
+    CHECK(loaded.memory.load<uint8_t>(setup + 0x200 + 100) == 0x77);
+    CHECK(loaded.memory.load<uint16_t>(setup + 0x1FA) == 0x317);
+    CHECK(loaded.memory.load<uint8_t>(setup + 0x211) == 0x81);
+    CHECK(loaded.memory.load<uint16_t>(setup + 0x224) == 0xDE00);
+    CHECK(loaded.text(loaded.memory.load<uint32_t>(setup + 0x228)) == "quiet vga=0x317 ro");
+    // The code at 1 MiB, the initrd above what the kernel will take at its place.
+    CHECK(loaded.memory.load<uint8_t>(Gpa{mib + 1}) == 7);
+    const uint32_t initrd = loaded.memory.load<uint32_t>(setup + 0x218);
+    CHECK(initrd == 64 * mib - 0x1000);
+    CHECK(loaded.memory.load<uint8_t>(Gpa{initrd} + 2999) == 0xA5);
+}
+
+TEST_CASE("The words of vga= are modes, and what is none is refused") {
+    const Bzimage kernel;
+    const auto mode = [&](const std::string& words) {
+        Loaded loaded(kernel, words, 16);
+        INFO(loaded.error);
+        REQUIRE(loaded.error.empty());
+        return loaded.memory.load<uint16_t>(Gpa{0x101FA});
+    };
+    CHECK(mode("quiet") == 0xFFFF);
+    CHECK(mode("vga=normal") == 0xFFFF);
+    CHECK(mode("vga=ext") == 0xFFFE);
+    CHECK(mode("vga=ask") == 0xFFFD);
+    CHECK(mode("vga=791") == 791);
+    CHECK(mode("vga=1 vga=0x314") == 0x314);
+    CHECK(mode("novga=5") == 0xFFFF);
+    CHECK(Loaded(kernel, "vga=huge").error.find("'vga=huge'") != std::string::npos);
+    CHECK(Loaded(kernel, "vga=").error.find("a video mode is") != std::string::npos);
+    CHECK(Loaded(kernel, "vga=65536").error.find("a video mode is") != std::string::npos);
+    CHECK(Loaded(kernel, "vga=normal").state.cs.long_mode);
+    CHECK(Loaded(kernel, "vga=ask", 64).state.cs.long_mode);
+    CHECK(Loaded(kernel, "", 48).error.find("16, 32 or 64") != std::string::npos);
+}
+
+TEST_CASE("A zImage lies where LILO put it, and finds its command line the old way") {
+    Bzimage kernel;
+    kernel.set<uint8_t>(0x211, 0);
+    kernel.set<uint16_t>(0x206, 0x0201);
+    Loaded loaded(kernel, "root=/dev/fd0");
+    REQUIRE(loaded.error.empty());
+    CHECK(loaded.state.cs.selector == 0x9020);
+    CHECK(loaded.state.gpr[RSP] == 0x9800);
+    const Gpa setup{0x90000};
+    CHECK(loaded.memory.load<uint16_t>(setup + 0x20) == 0xA33F);
+    CHECK(loaded.text(0x90000 + loaded.memory.load<uint16_t>(setup + 0x22)) == "root=/dev/fd0");
+    CHECK(loaded.memory.load<uint16_t>(setup + 0x224) == 0x9600);
+    CHECK(loaded.memory.load<uint8_t>(Gpa{0x10001}) == 7);
+    CHECK(loaded.memory.load<uint32_t>(setup + 0x21C) == 3000);
+    kernel.bytes.resize(5 * 512 + 0x80001);
+    CHECK(Loaded(kernel, "").error.find("there is room for 524288") != std::string::npos);
+}
+
+TEST_CASE("A setup that leaves no room for its stack is refused") {
+    Bzimage kernel;
+    kernel.set<uint16_t>(0x206, 0x0201);
+    kernel.set<uint8_t>(0x1F1, 80);
+    kernel.bytes.resize(81 * 512 + 4096);
+    CHECK(Loaded(kernel, "").error.find("no room for its stack") != std::string::npos);
 }
 
 TEST_CASE("Opening a kernel names the file that is wrong") {

@@ -28,7 +28,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Drives   --floppy F  --disk F[,bus=ahci|nvme|virtio]  --cdrom F (repeat)
           --read-only   refuse writes   --snapshot  forget writes at the end
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
- Kernel   --kernel F  --initrd F  --append 'TEXT'  --load-address N (flat file)
+ Kernel   --kernel F  --initrd F  --append 'TEXT'  --kernel-entry 16|32|64
  Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
           --usb tablet|keyboard|mouse (repeat)
  Network  --net user|none[,model=virtio] --ssh --publish HOST:GUEST --pcap F
@@ -38,7 +38,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
           --click X,Y  --insert [DRIVE=]FILE  --eject DRIVE  --power-button
-          --move kvm|soft  go on with the other engine
+          --wait SECONDS   --move kvm|soft  go on with the other engine
           --timeout SECONDS (code 124)  --exit-port PORT: a byte ends the run
           --json  --stats  --digest  at the end    --no-reboot    --test-device
           --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]

@@ -198,6 +198,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     if (!options.initrds.empty()) set_initrd(board, options.initrds);
     if (options.kernel_command_line) set_kernel_command_line(board, *options.kernel_command_line);
     if (options.load_address) set_load_address(board, *options.load_address);
+    if (options.kernel_entry) set_kernel_entry(board, *options.kernel_entry);
     for (size_t i = 0; i < options.serials.size(); ++i) {
         TRY(set_serial(board, static_cast<uint32_t>(i), options.serials[i]));
     }

@@ -51,13 +51,8 @@ void cpus_option(CLI::App& app, std::optional<uint32_t>& value) {
 
 void timeout_option(CLI::App& app, std::optional<double>& value) {
     app.add_option_function<std::string>("--timeout", [&value](const std::string& text) {
-        constexpr double longest = 1e9;  // thirty years; what is longer does not fit the clock in nanoseconds
-        double seconds = 0;
-        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-        if (error != std::errc() || end != text.data() + text.size() || !(seconds > 0 && seconds <= longest)) {
-            refuse("--timeout", fmt::format("'{}' is not a time in seconds above 0 (try 60 or 0.5)", text));
-        }
-        value = seconds;
+        value = parse_seconds(text);
+        if (!value) refuse("--timeout", fmt::format("'{}' is not a time in seconds above 0 (try 60 or 0.5)", text));
     });
 }
 
@@ -118,6 +113,11 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--initrd", options.initrds)->allow_extra_args(false);
     app.add_option("--append", options.kernel_command_line);
     number_option(app, "--load-address", options.load_address, "an address below 4 GiB", "0x7c00");
+    app.add_option("--kernel-entry", options.kernel_entry)->transform([](const std::string& text) -> std::string {
+        if (text != "16" && text != "32" && text != "64")
+            refuse("--kernel-entry", fmt::format("'{}': Linux is entered in 16, 32 or 64 bits", text));
+        return text;
+    });
     number_option(app, "--exit-port", options.exit_port, "an I/O port", "0x501");
     app.add_flag("--read-only", options.read_only);
     app.add_flag("--snapshot", options.snapshot);
@@ -153,6 +153,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     choice_option(app, "--display", displays, options.display);
     add_step(app, "--until", Step::Kind::until, options.steps);
     add_step(app, "--type", Step::Kind::type, options.steps);
+    add_step(app, "--wait", Step::Kind::wait, options.steps);
     add_step(app, "--click", Step::Kind::click, options.steps);
     add_step(app, "--insert", Step::Kind::insert, options.steps);
     add_step(app, "--eject", Step::Kind::eject, options.steps);
@@ -236,6 +237,15 @@ std::string mistaken_command(const std::string& word) {
 }
 
 }  // namespace
+
+std::optional<double> parse_seconds(std::string_view text) {
+    constexpr double longest = 1e9;  // what is longer does not fit the clock in nanoseconds
+    double seconds = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    if (!(seconds > 0 && seconds <= longest)) return std::nullopt;
+    return seconds;
+}
 
 Result<uint64_t> parse_size(const std::string& text) {
     uint64_t number = 0;

@@ -15,7 +15,7 @@ enum class DisplayChoice { automatic, terminal, none };
 
 /// One step of a scripted run, in the order of the command line.
 struct Step {
-    enum class Kind { until, type, click, move, insert, eject, power_button };
+    enum class Kind { until, type, wait, click, move, insert, eject, power_button };
     Kind kind = Kind::until;
     std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE", of click "X,Y,BUTTON"
     bool operator==(const Step&) const = default;
@@ -29,6 +29,10 @@ struct NetworkOptions {
     bool ssh = false;                         // a free port of the host is published as the guest's 22
     bool by_default = false;                  // without any of these there is a NIC with a user link
 };
+
+/// Seconds as people write them: "60", "0.5". Nothing when `text` is none, not above 0, or more than a clock can count
+/// (thirty years).
+std::optional<double> parse_seconds(std::string_view text);
 
 /// What describes the machine: `viv run` runs it, `viv board` prints it.
 struct MachineOptions {
@@ -53,6 +57,7 @@ struct MachineOptions {
     std::optional<std::string> kernel;  // booted instead of a drive
     std::vector<std::string> initrds;
     std::optional<uint32_t> load_address;  // of a kernel without a header
+    std::optional<uint32_t> kernel_entry;  // bits
     std::optional<std::string> kernel_command_line;
     bool read_only = false;
     bool snapshot = false;

@@ -83,6 +83,7 @@ TEST_CASE("Wrong options are usage errors that name the option") {
     refused({"run", "--cpus", "two"}, "--cpus: 'two' is not a number");
     refused({"run", "--exit-port", "0x12345"}, "--exit-port");
     refused({"run", "--kernel", "a", "--load-address", "low"}, "'low' is not an address");
+    refused({"run", "--kernel", "a", "--kernel-entry", "8"}, "'8': Linux is entered in 16, 32 or 64 bits");
     refused({"run", "--timeout", "0"}, "--timeout");
     refused({"run", "--timeout", "1e99"}, "--timeout");
     refused({"run", "--timeout", "5s"}, "'5s' is not a time in seconds");

@@ -100,6 +100,8 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
             if (!script->tablet_ || !script->screen_)
                 return fail_usage("--click: this board has no tablet; --usb tablet or --virtio tablet adds one");
         }
+        if (step.kind == Step::Kind::wait && !parse_seconds(step.text))
+            return fail_usage(fmt::format("--wait: '{}' is not a time in seconds above 0 (try 5 or 0.5)", step.text));
         if (step.kind != Step::Kind::type) continue;
         if (!keyboard) return fail_usage("--type: this board has no keyboard");
         if (auto keys = parse_typing(step.text); !keys) return add_context(keys.error(), "--type");
@@ -160,6 +162,10 @@ void Script::begin_step() {
     looked_ = false;
     clicked_ = false;
     const Step& step = steps_[position_];
+    if (step.kind == Step::Kind::wait) {
+        const std::chrono::duration<double> time(*parse_seconds(step.text));
+        return timer_.arm(clock_.now() + std::chrono::duration_cast<Duration>(time));
+    }
     if (step.kind == Step::Kind::move) return move_(step.text);
     if (step.kind == Step::Kind::click) return timer_.arm(clock_.now());
     if (step.kind == Step::Kind::until) {
@@ -228,6 +234,10 @@ bool Script::consume_serial(const std::string& wanted) {
 
 void Script::look(VirtualTime deadline) {
     if (!begun_) return begin_step();
+    if (steps_[position_].kind == Step::Kind::wait) {
+        ++position_;
+        return begin_step();
+    }
     if (steps_[position_].kind == Step::Kind::click) {
         if (!click(steps_[position_].text)) return timer_.arm(deadline + look_period);
         ++position_;
@@ -269,6 +279,7 @@ std::string Script::waiting_for() const {
     switch (step.kind) {
         case Step::Kind::until: return fmt::format("the text '{}'", step.text);
         case Step::Kind::type: return fmt::format("the guest to take the keys '{}'", step.text);
+        case Step::Kind::wait: return fmt::format("{} s of guest time to pass", step.text);
         case Step::Kind::click: return fmt::format("the guest to take the click at {}", step.text);
         case Step::Kind::insert: return fmt::format("'{}' to be put in", step.text);
         case Step::Kind::eject: return fmt::format("'{}' to be emptied", step.text);

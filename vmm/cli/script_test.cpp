@@ -239,6 +239,20 @@ TEST_CASE("Steps run in order: typing waits for the text before it") {
     CHECK(rig.done == 1);
 }
 
+TEST_CASE("A wait takes its time of the guest, wherever it stands") {
+    Rig rig({{Step::Kind::wait, "0.5"}, {Step::Kind::type, "x"}, {Step::Kind::wait, "2"}});
+    rig.clock.advance(499ms);
+    CHECK(rig.keyboard.pressed.empty());
+    CHECK(rig.script->waiting_for() == "0.5 s of guest time to pass");
+    rig.clock.advance(200ms);
+    CHECK(rig.keyboard.pressed.size() == 1);
+    CHECK(rig.done == 0);
+    rig.clock.advance(1700ms);
+    CHECK(rig.done == 0);
+    rig.clock.advance(300ms);
+    CHECK(rig.done == 1);
+}
+
 TEST_CASE("Typing outside the script moves no step on") {
     Rig rig({{until, "never"}});
     REQUIRE(rig.script->type("x"));
@@ -326,6 +340,7 @@ TEST_CASE("Steps that cannot work are refused before the run") {
     Services none;
     CHECK(Script::create(clock, none, media, {{type, "x"}}).error().kind == ErrorKind::usage);
     CHECK(Script::create(clock, none, media, {{until, ""}}).error().kind == ErrorKind::usage);
+    CHECK(Script::create(clock, none, media, {{Step::Kind::wait, "0"}}).error().message.starts_with("--wait: '0'"));
     FakeKeyboard keyboard;
     none.provide<KeyboardPort>(keyboard);
     CHECK(Script::create(clock, none, media, {{type, "<nokey>"}}).error().message.starts_with("--type"));

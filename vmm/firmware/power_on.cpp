@@ -269,6 +269,24 @@ Result<void> install_tables(GuestMemory& memory, bool has_pci) {
     return memory.add(tables_at, tables_size, GuestMemory::Kind::ram, "ACPI and MP tables");
 }
 
+std::vector<Msr> memory_types(unsigned physical_address_bits) {
+    constexpr uint32_t IA32_MTRR_PHYSBASE0 = 0x200, IA32_MTRR_PHYSMASK0 = 0x201, IA32_MTRR_FIX64K_00000 = 0x250,
+                       IA32_MTRR_FIX16K_80000 = 0x258, IA32_MTRR_FIX16K_A0000 = 0x259, IA32_MTRR_FIX4K_C0000 = 0x268,
+                       IA32_MTRR_FIX4K_F8000 = 0x26F, IA32_MTRR_DEF_TYPE = 0x2FF;
+    constexpr uint64_t every_byte = 0x0101'0101'0101'0101, uncached = 0, write_protected = 5, write_back = 6;
+    constexpr uint64_t valid = 0x800, enabled = 0xC00;  // fixed ranges too
+    const uint64_t address_mask = (uint64_t{1} << physical_address_bits) - 1;
+    std::vector<Msr> types = {{IA32_MTRR_PHYSBASE0, (3 * gib) | uncached},
+                              {IA32_MTRR_PHYSMASK0, (address_mask & ~(gib - 1)) | valid},
+                              {IA32_MTRR_FIX64K_00000, every_byte * write_back},
+                              {IA32_MTRR_FIX16K_80000, every_byte * write_back},
+                              {IA32_MTRR_FIX16K_A0000, every_byte * uncached}};
+    for (uint32_t index = IA32_MTRR_FIX4K_C0000; index <= IA32_MTRR_FIX4K_F8000; ++index)
+        types.push_back({index, every_byte * write_protected});
+    types.push_back({IA32_MTRR_DEF_TYPE, enabled | write_back});
+    return types;
+}
+
 CpuState power_on(const Board& board) {
     const auto system = rom_value<rom::SystemRomHeader>(rom::system_bios(), rom::system_header_offset);
     const auto video = rom_value<rom::VideoRomHeader>(rom::video_bios(), rom::video_header_offset);

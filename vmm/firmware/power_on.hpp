@@ -46,6 +46,10 @@ Result<void> install_tables(GuestMemory& memory, bool has_pci);
 /// bootstrap CPU. The devices must have been reset.
 CpuState power_on(const Board& board);
 
+/// The memory type range registers as POST leaves them on every CPU (Intel SDM 3A, 12.11): memory is cached (WB), but
+/// for the video memory and the gigabyte below 4 GiB (UC), and C0000h-FFFFFh is written through to ROM (WP). Ascending.
+std::vector<Msr> memory_types(unsigned physical_address_bits);
+
 /// All that is prepared for another firmware: CMOS and the SMBus, as QEMU's board has them. The devices must have been
 /// reset.
 void prepare_for_other_firmware(const Board& board);

@@ -122,7 +122,7 @@ Result<void> Machine::open_kernel() {
     const TreeNode* chosen = board_.child("chosen");
     if (!chosen) return {};
     if (!chosen->has("viv,kernel")) {
-        for (const char* property : {"viv,initrd", "viv,load-address", "bootargs"}) {
+        for (const char* property : {"viv,initrd", "viv,load-address", "viv,kernel-entry", "bootargs"}) {
             if (chosen->has(property))
                 return fail_usage(fmt::format("/chosen: `{}` is of no use without `viv,kernel`", property));
         }
@@ -283,8 +283,16 @@ void Machine::power_on(ResetKind kind) {
 }
 
 void Machine::set_cpu_states(const CpuState& bootstrap) {
+    std::vector<Msr> memory_types;
+    if (!other_firmware_) {
+        constexpr unsigned least_address_bits = 36;
+        const auto processor = engine_->processor();
+        memory_types = firmware::memory_types(processor ? processor->physical_address_bits : least_address_bits);
+    }
     for (size_t i = 0; i < cpus_.size(); ++i) {
-        auto done = cpus_[i]->set_state(i == 0 ? bootstrap : reset_state(false));
+        CpuState state = i == 0 ? bootstrap : reset_state(false);
+        state.msrs = memory_types;
+        auto done = cpus_[i]->set_state(state);
         if (!done) {
             stop({Outcome::Kind::died, 0, fmt::format("cannot reset CPU {}: {}", i, done.error().message)});
             return;
