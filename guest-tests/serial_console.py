@@ -4,11 +4,15 @@ import os
 import subprocess
 
 
+VIV = ("--serial", "stdio", "--display", "none", "--json")
+QEMU = ("-serial", "stdio", "-display", "none")
+
+
 class SerialConsole:
-    def __init__(self, command):
-        """`command` is viv run with its options, without those for COM1 and the outcome."""
-        self.machine = subprocess.Popen([*command, "--serial", "stdio", "--display", "none", "--json"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    def __init__(self, command, options=VIV):
+        """`command` is viv run with its options; `options` are those for COM1 and the outcome."""
+        self.machine = subprocess.Popen([*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
         self.output = b""
 
     def read_until(self, text):
