@@ -108,6 +108,7 @@ void I82540em::reset(ResetKind /*kind*/) {
 void I82540em::reset_card() {
     I82540emState fresh;
     fresh.phy = state_.phy;
+    fresh.eecd = state_.eecd;
     fresh.eeprom = state_.eeprom;
     fresh.io_address = state_.io_address;
     fresh.pci = std::move(state_.pci);
@@ -273,34 +274,13 @@ void I82540em::write_control(uint32_t value) {
 // ---- EEPROM and PHY ------------------------------------------------------------------------------------------------
 
 uint32_t I82540em::read_eecd() const {
-    const uint32_t lines = state_.eeprom.lines;
+    const uint32_t lines = state_.eecd;
     return lines | EECD_PRES | (lines & EECD_REQ ? EECD_GNT : 0) | (state_.eeprom.output ? EECD_DO : 0);
 }
 
-/// A 93C46 by its lines (5.3): a start bit, two bits of the command and six of the address go in, 16 bits come out.
 void I82540em::write_eecd(uint32_t value) {
-    I82540emEeprom& eeprom = state_.eeprom;
-    const auto lines = static_cast<uint8_t>(value & (EECD_SK | EECD_CS | EECD_DI | EECD_REQ));
-    const uint8_t before = std::exchange(eeprom.lines, lines);
-    if (!(lines & EECD_CS)) {
-        eeprom = {};
-        eeprom.lines = lines;
-        return;
-    }
-    if (!(lines & EECD_SK) || (before & EECD_SK) || !(before & EECD_CS)) return;
-    constexpr unsigned command_bits = 9, read_command = 6;
-    if (eeprom.reads) {
-        eeprom.output = eeprom_[eeprom.position / 16 % eeprom_.size()] >> (15 - eeprom.position % 16) & 1;
-        eeprom.position = static_cast<uint16_t>((eeprom.position + 1) % (16 * eeprom_.size()));
-        return;
-    }
-    const bool bit = lines & EECD_DI;
-    if (eeprom.bits == command_bits || (eeprom.bits == 0 && !bit)) return;  // nothing begins before the start bit
-    eeprom.shifted = static_cast<uint16_t>(eeprom.shifted << 1 | bit);
-    if (++eeprom.bits < command_bits) return;
-    eeprom.reads = eeprom.shifted >> 6 == read_command;
-    eeprom.position = static_cast<uint16_t>((eeprom.shifted & 0x3F) * 16);
-    eeprom.output = !eeprom.reads;
+    state_.eecd = static_cast<uint8_t>(value & (EECD_SK | EECD_CS | EECD_DI | EECD_REQ));
+    state_.eeprom.drive(value & EECD_CS, value & EECD_SK, value & EECD_DI, eeprom_);
 }
 
 void I82540em::write_mdic(uint32_t value) {
@@ -407,8 +387,8 @@ Result<void> I82540em::validate(const I82540emState& staged) const {
     };
     bool good = good_ring(staged.receive) && good_ring(staged.transmit) && staged.packet.bytes.size() <= most_bytes &&
                 !(staged.causes & ~ICR_all) && !(staged.mask & ~ICR_all) && staged.throttle <= 0xFFFF &&
-                staged.eeprom.bits <= 9 && staged.eeprom.position < 16 * eeprom_.size() &&
-                staged.interrupt == staged.pci.interrupt && (!staged.interrupt || (staged.causes & staged.mask) != 0);
+                staged.eeprom.can_be() && staged.interrupt == staged.pci.interrupt &&
+                (!staged.interrupt || (staged.causes & staged.mask) != 0);
     for (size_t i = 0; i < stored_count; ++i) good = good && !(staged.stored[i] & ~stored_registers[i].writable);
     if (!good) return fail("the saved state of the 82540EM cannot be");
     return pci_.validate(staged.pci);

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "devices/network/eeprom_93c46.hpp"
 #include "devices/network/i82540em_registers.hpp"
 #include "devices/network/link/link.hpp"
 #include "devices/pci/pci_function.hpp"
@@ -81,25 +82,6 @@ struct I82540emPacket {
     bool operator==(const I82540emPacket&) const = default;
 };
 
-/// The lines to the EEPROM, and how far it is with a command.
-struct I82540emEeprom {
-    uint8_t lines = 0;  // SK, CS, DI, REQ of EECD
-    uint16_t shifted = 0;
-    uint8_t bits = 0;       // shifted in since CS rose, at most 9
-    uint16_t position = 0;  // of the bit on DO, while it reads
-    bool reads = false;
-    bool output = true;
-    static void fields(auto& self, auto&& visit) {
-        visit("lines", self.lines);
-        visit("shifted", self.shifted);
-        visit("bits", self.bits);
-        visit("position", self.position);
-        visit("reads", self.reads);
-        visit("output", self.output);
-    }
-    bool operator==(const I82540emEeprom&) const = default;
-};
-
 struct I82540emState {
     std::array<uint32_t, i82540em::stored_count> stored{};  // registers that only keep what is written
     uint32_t control = 0;
@@ -120,7 +102,8 @@ struct I82540emState {
     std::array<uint32_t, 32> addresses{};
     std::array<uint32_t, 128> vlans{};
     std::array<uint16_t, 32> phy{};
-    I82540emEeprom eeprom;
+    uint8_t eecd = 0;  // SK, CS, DI, REQ
+    Eeprom93c46 eeprom;
     I82540emContext checksum_context;
     I82540emContext segment_context;
     I82540emPacket packet;
@@ -147,6 +130,7 @@ struct I82540emState {
         visit("addresses", self.addresses);
         visit("vlans", self.vlans);
         visit("phy", self.phy);
+        visit("eecd", self.eecd);
         visit("eeprom", self.eeprom);
         visit("checksum-context", self.checksum_context);
         visit("segment-context", self.segment_context);
@@ -225,7 +209,7 @@ class I82540em final : public StatefulDevice<I82540emState>, public BusDevice {
     bool receive_frame(std::span<const uint8_t> frame, GuestMemory& memory);
 
     NetworkPort port_;
-    std::array<uint16_t, 64> eeprom_{};
+    std::array<uint16_t, Eeprom93c46::words> eeprom_{};
     PciFunction pci_;
     IoWindow io_{*this};
     Clock& clock_;

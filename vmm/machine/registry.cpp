@@ -8,6 +8,7 @@
 #include "devices/interrupt/ioapic.hpp"
 #include "devices/network/i82540em.hpp"
 #include "devices/network/ne2000.hpp"
+#include "devices/network/rtl8139.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/piix3.hpp"
 #include "devices/pci/piix4_pm.hpp"
@@ -65,6 +66,8 @@ constexpr std::array entries{
     Entry{"ns16550a", make_ns16550a},
     Entry{"qemu,fw-cfg-ioport", make_fw_cfg},
     Entry{"realtek,8029", make_rtl8029},
+    Entry{"realtek,8139", make_rtl8139},
+    Entry{"realtek,8139cp", make_rtl8139cp},
     Entry{"viv,coprocessor-errors", make_coprocessor_errors},
     Entry{"viv,debug-console", make_debug_console},
     Entry{"viv,exit-port", make_exit_port},
