@@ -28,7 +28,8 @@ Result<std::unique_ptr<AtaDevice>> make_ata_drive(const DeviceContext& context, 
             fmt::format("viv,drive-type of drive {} is \"{}\"; it can be disk or cdrom", place.unit, *type));
     }
     if (!path) return nullptr;
-    auto image = TRY(open_disk_image(*path, image_access(*node)));
+    const DiskCache cache = TRY(disk_cache(*node));
+    auto image = TRY(open_disk_image(*path, image_access(*node), cache));
     auto disk = std::make_unique<AtaDisk>(state, std::move(image),
                                           AtaDisk::Place{place.io_base, place.unit, std::move(serial)}, place.wire);
     registered.add(*disk);

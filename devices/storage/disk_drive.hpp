@@ -7,6 +7,8 @@
 
 #include "devices/storage/disk_geometry.hpp"
 #include "devices/storage/drive_registry.hpp"
+#include "devices/storage/image/disk_queue.hpp"
+#include "vmm/core/device_context.hpp"
 
 namespace viv {
 
@@ -14,6 +16,8 @@ namespace viv {
 class DiskDrive final : public Drive {
   public:
     DiskDrive(std::unique_ptr<DiskImage> image, std::string serial)
+        : DiskDrive(std::make_unique<DiskQueue>(std::move(image)), std::move(serial)) {}
+    DiskDrive(std::unique_ptr<DiskQueue> image, std::string serial)
         : image_(std::move(image)), serial_(std::move(serial)), geometry_(geometry_of_disk(*image_)) {}
 
     [[nodiscard]] DriveKind drive_kind() const override { return DriveKind::disk; }
@@ -22,13 +26,18 @@ class DiskDrive final : public Drive {
     [[nodiscard]] DriveGeometry bios_geometry() const override { return geometry_.bios; }
 
     [[nodiscard]] DiskImage& image() const { return *image_; }
+    /// The image, for requests beside the machine.
+    [[nodiscard]] DiskQueue& queue() const { return *image_; }
     [[nodiscard]] bool read_only() const { return image_->read_only(); }
     [[nodiscard]] const std::string& serial() const { return serial_; }
 
   private:
-    std::unique_ptr<DiskImage> image_;
+    std::unique_ptr<DiskQueue> image_;
     std::string serial_;
     DiskGeometry geometry_;
 };
+
+/// The disk of a node: viv,image, viv,read-only, viv,snapshot, viv,cache and viv,aio ("threads": no io_uring).
+Result<std::unique_ptr<DiskQueue>> open_disk_queue(DeviceContext& context);
 
 }  // namespace viv

@@ -305,10 +305,9 @@ void Nvme::after_load() {
 
 Result<std::unique_ptr<Device>> make_nvme(DeviceContext& context) {
     DriveRegistry& registered = *TRY(context.need<DriveRegistry>("the list of drives"));
-    const std::string path = TRY(context.need_string("viv,image"));
     const auto reg = context.node.cells("reg");
     auto serial = context.node.string("viv,serial").value_or(fmt::format("VIVNVME{:02X}", reg.empty() ? 0 : reg[0]));
-    auto image = TRY(open_disk_image(path, image_access(context.node)));
+    auto image = TRY(open_disk_queue(context));
     auto controller =
         std::make_unique<Nvme>(std::make_unique<DiskDrive>(std::move(image), std::move(serial)), context.clock);
     registered.add(controller->disk());

@@ -1,11 +1,12 @@
-// Models: a virtio block device of 512-byte sectors: several queues, flush, write-back or write-through, discard, write
-//   zeroes, geometry, topology, serial
-// Not modelled: SCSI commands, lifetime, secure erase, zoned disks, a change of size
+// Models: a virtio block device of 512-byte sectors: several queues, many requests under way, flush, write-back or
+//   write-through, discard, write zeroes, geometry, topology, serial, a change of size
+// Not modelled: SCSI commands, lifetime, secure erase, zoned disks
 // Ignored bits: the unmap flag of write zeroes (space is given back where that has the same effect), request priority
 // Reference: Virtual I/O Device (VIRTIO) 1.2, section 5.2
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -43,6 +44,7 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
 
     /// `queues` is 1 to 16.
     VirtioBlock(std::unique_ptr<DiskDrive> disk, unsigned queues);
+    ~VirtioBlock() override;
 
     [[nodiscard]] DiskDrive& disk() { return *disk_; }
 
@@ -51,7 +53,10 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
     [[nodiscard]] std::vector<uint8_t> configuration() const override;
     void write_configuration(uint64_t offset, uint8_t value) override;
     void notified(unsigned queue) override;
+    void settle() override { disk_->queue().drain(); }
     void driver_reset() override { state_.write_back = true; }
+    /// The image has grown, or shrunk: the driver is told.
+    void resize(uint64_t sectors);
     [[nodiscard]] Device& device() override { return *this; }
 
     void reset(ResetKind /*kind*/) override { state_ = {}; }
@@ -62,26 +67,47 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
   private:
     /// Of the byte that ends a request (5.2.6).
     enum class Status : uint8_t { ok = 0, io_error = 1, unsupported = 2 };
-    struct Request {
-        VirtqueueChain& chain;
-        GuestMemory& memory;
-        uint32_t type = 0;
+    struct Range {
         uint64_t sector = 0;
-        uint32_t written = 0;
+        uint32_t count = 0;
+        uint32_t flags = 0;
     };
-    [[nodiscard]] std::optional<uint32_t> execute(VirtqueueChain& chain, GuestMemory& memory);
-    Status dispatch(Request& request);
-    Status read(Request& request);
-    Status write(Request& request);
-    Status flush();
-    Status identify(Request& request);
-    Status clear(Request& request);
+    /// A request of the driver from when its buffer is taken until that is given back.
+    struct Job {
+        unsigned queue = 0;
+        uint16_t id = 0;
+        uint16_t entries = 0;
+        Gpa status_at;
+        bool has_status = false;
+        GuestMemory* memory = nullptr;
+        uint32_t written = 0;  // bytes of data, if it succeeds
+        unsigned parts = 1;    // that are not done
+        Status status = Status::ok;
+        bool ended = false;
+    };
+    struct Queue {
+        std::deque<Virtqueue::Use> ended;         // to be given back
+        std::deque<std::shared_ptr<Job>> in_row;  // of drivers that want them back in order
+        GuestMemory* memory = nullptr;
+        bool held = false;  // the disk was full
+    };
+    using JobRef = std::shared_ptr<Job>;
+    VirtioTransport::Start begin(unsigned queue, const VirtqueueChain& chain, GuestMemory& memory);
+    void dispatch(const JobRef& job, const VirtqueueChain& chain);
+    void move(const JobRef& job, const VirtqueueChain& chain, DiskRequest::Kind kind, uint64_t sector);
+    void start(const JobRef& job, DiskRequest request);
+    void identify(const JobRef& job, const VirtqueueChain& chain);
+    void clear(const JobRef& job, const VirtqueueChain& chain, bool discards);
+    /// A part of a job is done.
+    void end(const JobRef& job, Status status);
+    void give_back();
     [[nodiscard]] bool has_sectors(uint64_t first, uint64_t count) const;
     [[nodiscard]] bool writes_back() const;
 
     std::unique_ptr<DiskDrive> disk_;
     VirtioIdentity identity_;
-    std::vector<std::byte> scratch_;
+    uint64_t sectors_;
+    std::vector<Queue> queues_;
 };
 
 /// viv,function = "block": viv,image, viv,serial, viv,read-only, viv,snapshot, viv,queues. Needs DriveRegistry.

@@ -23,6 +23,7 @@ constexpr uint8_t ok = 0, io_error = 1, unsupported = 2, none = 0xFF;
 /// Made before the board that fills it in.
 struct Medium {
     MemoryImage* image = nullptr;
+    VirtioBlock* block = nullptr;
 };
 
 struct Board : Medium, VirtioBoard {
@@ -31,7 +32,9 @@ struct Board : Medium, VirtioBoard {
         : VirtioBoard([this, access] {
               auto medium = std::make_unique<MemoryImage>(numbered_sectors(4000), access);
               image = medium.get();
-              return std::make_unique<VirtioBlock>(std::make_unique<DiskDrive>(std::move(medium), "VIVBLK"), 3);
+              auto made = std::make_unique<VirtioBlock>(std::make_unique<DiskDrive>(std::move(medium), "VIVBLK"), 3);
+              block = made.get();
+              return made;
           }) {}
 
     /// Runs a request; its status.
@@ -229,4 +232,175 @@ TEST_CASE("A virtio disk's node says what it is") {
     CHECK(drives.entries()[0].drive->geometry() == DriveGeometry{3, 1, 63});
     board.node.set_u32("viv,queues", 17);
     CHECK_FALSE(board.try_make(make_virtio_pci, {}));
+}
+
+namespace {
+
+struct FileMedium {
+    TemporaryFile file{numbered_sectors(4000)};
+    std::unique_ptr<DiskWork> work;
+    VirtioBlock* block = nullptr;
+};
+
+/// A disk on a host's file, whose transfers are made beside the machine.
+struct BesideBoard : FileMedium, VirtioBoard {
+    static constexpr uint64_t headers = 0x100000, statuses = 0x108000;
+    explicit BesideBoard(DiskWay way = DiskWay::automatic)
+        : VirtioBoard([this, way] {
+              work = std::make_unique<DiskWork>(loop, memory);
+              auto image = open_disk_image(file.path(), ImageAccess::writable);
+              VIV_ASSERT(image.has_value());
+              auto queue = std::make_unique<DiskQueue>(std::move(*image), work.get(), way);
+              auto made = std::make_unique<VirtioBlock>(std::make_unique<DiskDrive>(std::move(queue), "VIVBLK"), 3);
+              block = made.get();
+              return made;
+          }) {}
+
+    /// Makes a request available, without telling of it; its ID.
+    uint16_t add(unsigned queue, unsigned number, uint32_t type, uint64_t sector, std::vector<RingDriver::Piece> data) {
+        const uint64_t header = headers + 16 * number;
+        memory.store(Gpa{header}, type);
+        memory.store(Gpa{header + 8}, sector);
+        memory.store(Gpa{statuses + number}, none);
+        data.insert(data.begin(), {header, 16, false});
+        data.push_back({statuses + number, 1, true});
+        return rings.at(queue).add(data);
+    }
+    uint8_t status_of(unsigned number) { return memory.load<uint8_t>(Gpa{statuses + number}); }
+    void wait_for(unsigned number) {
+        while (status_of(number) == none) loop.wait();
+    }
+    void range(size_t index, uint64_t sector, uint32_t count, uint32_t flags = 0) {
+        memory.store(Gpa{Board::ranges + 16 * index}, sector);
+        memory.store(Gpa{Board::ranges + 16 * index + 8}, count);
+        memory.store(Gpa{Board::ranges + 16 * index + 12}, flags);
+    }
+    /// Adds and tells of reads on queue 0.
+    void read_many(unsigned count) {
+        for (unsigned i = 0; i < count; ++i) add(0, i, Type::in, i, {{buffer + 512 * i, 512, true}});
+        tell(0);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("Many requests of a virtio disk are under way, and each comes back once") {
+    for (const uint64_t layout :
+         {uint64_t{0}, RING_PACKED, RING_PACKED | EVENT_IDX, IN_ORDER, RING_PACKED | IN_ORDER}) {
+        for (const DiskWay way : {DiskWay::automatic, DiskWay::threads}) {
+            BesideBoard board(way);
+            board.start(usual | layout, 64);
+            std::array<std::vector<uint16_t>, 2> given;
+            for (unsigned i = 0; i < 40; ++i) {
+                given.at(i % 2).push_back(board.add(i % 2, i, in, 3 * i, {{buffer + 0x1000 * i, 1024, true}}));
+            }
+            board.tell(0);
+            board.tell(1);
+            for (unsigned i = 0; i < 40; ++i) {
+                board.wait_for(i);
+                CHECK(board.status_of(i) == ok);
+                CHECK(board.memory.load<uint16_t>(Gpa{buffer + 0x1000 * i}) == 3 * i);
+                CHECK(board.memory.load<uint16_t>(Gpa{buffer + 0x1000 * i + 512}) == 3 * i + 1);
+            }
+            board.work->drain();
+            for (const unsigned queue : {0u, 1u}) {
+                std::vector<uint16_t> back;
+                while (const auto used = board.rings.at(queue).take()) {
+                    CHECK(used->written == 1025);
+                    back.push_back(used->id);
+                }
+                if (!(layout & IN_ORDER)) {
+                    std::ranges::sort(back);
+                    std::ranges::sort(given.at(queue));
+                }
+                CHECK(back == given.at(queue));
+            }
+        }
+    }
+}
+
+TEST_CASE("More requests than a disk takes at a time wait in their queue") {
+    BesideBoard board(DiskWay::threads);
+    board.start(usual, 1024 / 4);
+    // Three queues of 85 requests are more than DiskQueue::depth.
+    for (unsigned i = 0; i < 255; ++i) board.add(i % 3, i, in, i, {{buffer + 512 * i, 512, true}});
+    for (const unsigned queue : {0u, 1u, 2u}) board.tell(queue);
+    CHECK(board.work->under_way() <= DiskQueue::depth);
+    for (unsigned i = 0; i < 255; ++i) {
+        while (board.status_of(i) == none) {
+            board.loop.wait();
+            board.clock.advance(std::chrono::milliseconds(1));
+        }
+        CHECK(board.memory.load<uint16_t>(Gpa{buffer + 512 * i}) == i);
+    }
+}
+
+TEST_CASE("A reset ends what is under way, and nothing is written into memory after it") {
+    for (const unsigned kind : {0u, 1u, 2u, 3u}) {
+        BesideBoard board(DiskWay::threads);
+        board.start(usual | RING_RESET, 256);
+        board.read_many(80);
+        switch (kind) {
+            case 0: board.set_status(0); break;
+            case 1: board.device->reset(ResetKind::hard); break;
+            case 2:
+                board.set(22, 2, 0);
+                board.set(58, 2, 1);
+                break;
+            default: board.set_config(VirtioBoard::at, pci::COMMAND, 2, pci::MEMORY_SPACE); break;
+        }
+        CHECK(board.work->under_way() == 0);
+        // Whatever was under way has ended; what the driver puts there from now on stays.
+        const std::vector<uint8_t> text(80 * 512, 0x77);
+        board.put(buffer, text);
+        const auto ring = board.bytes_at(board.rings.at(0).device(), 0x1000);
+        for (int i = 0; i < 200; ++i) board.loop.poll();
+        CHECK(board.bytes_at(buffer, text.size()) == text);
+        CHECK(board.bytes_at(board.rings.at(0).device(), 0x1000) == ring);
+    }
+}
+
+TEST_CASE("Write-through and flush beside the machine are durable before they are done") {
+    BesideBoard board;
+    board.start(usual | CONFIG_WCE, 64);
+    board.set(VirtioPci::configuration + 32, 1, 0);
+    board.put(buffer, std::vector<uint8_t>(1024, 0x31));
+    board.add(0, 0, out, 70, {{buffer, 1024, false}});
+    board.tell(0);
+    board.wait_for(0);
+    CHECK(board.status_of(0) == ok);
+    board.add(0, 1, flush, 0, {});
+    board.tell(0);
+    board.wait_for(1);
+    CHECK(board.status_of(1) == ok);
+    CHECK(board.file.content().at(70 * 512 + 1023) == std::byte{0x31});
+    board.range(0, 70, 1);
+    board.add(0, 2, write_zeroes, 0, {{Board::ranges, 16, false}});
+    board.add(1, 3, discard, 0, {{Board::ranges, 16, false}});
+    board.tell(0);
+    board.wait_for(2);
+    CHECK(board.status_of(2) == ok);
+    board.tell(1);
+    board.wait_for(3);
+    CHECK(board.status_of(3) == ok);
+    CHECK(board.file.content().at(70 * 512) == std::byte{0});
+    CHECK(board.file.content().at(71 * 512) == std::byte{0x31});
+}
+
+TEST_CASE("A driver is told when its disk has another size") {
+    Board board;
+    board.start(usual);
+    const uint64_t generation = board.get(21, 1);
+    board.enable_vectors();
+    board.set(16, 2, 1);
+    auto& block = *board.block;
+    block.resize(4000);
+    CHECK(board.get(21, 1) == generation);
+    block.resize(3000);
+    CHECK(board.configuration(0, 8) == 3000);
+    CHECK(board.get(21, 1) != generation);
+    REQUIRE(board.messages.sent.size() == 1);
+    CHECK(board.messages.sent[0].second == 0x41);
+    CHECK(board.request(in, 2999, {{buffer, 512, true}}) == ok);
+    CHECK(board.request(in, 3000, {{buffer, 512, true}}) == io_error);
 }

@@ -33,6 +33,8 @@ class VirtioFunction {
     virtual void write_configuration(uint64_t /*offset*/, uint8_t /*value*/) {}
     /// The driver told of buffers in a queue, or the device has just been started and may have some.
     virtual void notified(unsigned queue) = 0;
+    /// The driver is about to take queues or memory away: what is under way ends now, and buffers are given back.
+    virtual void settle() {}
     /// The driver resets the device: all that it set is gone.
     virtual void driver_reset() {}
     /// Its own state.

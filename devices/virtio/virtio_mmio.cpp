@@ -106,7 +106,10 @@ void VirtioMmio::write_register(uint64_t offset, uint32_t value) {
     }
     if (queue->enabled) {
         // Without a reset of its own a queue can be stopped (4.2.2.2).
-        if (offset == QueueReady && value == 0) queue->enabled = false;
+        if (offset == QueueReady && value == 0) {
+            this->function().settle();
+            queue->enabled = false;
+        }
         return;
     }
     switch (offset) {

@@ -357,6 +357,8 @@ void VirtioPci::config_written(unsigned first, unsigned last) {
         for (unsigned i = 0; i < access.size; ++i) value |= uint64_t{state_.pci.config[data + i]} << (8 * i);
         modern_.write(access, value);
     }
+    // Memory that may be reached no more is not written to from here on.
+    if (!memory()) this->function().settle();
     // The function may be bus master now.
     if (state_.virtio.waiting && !state_.virtio.resume) run_waiting();
 }

@@ -32,7 +32,7 @@ bool VirtioTransport::running() const {
     return (virtio_.status & (DRIVER_OK | DEVICE_NEEDS_RESET)) == DRIVER_OK;
 }
 
-void VirtioTransport::serve(unsigned index, const Handler& handler) {
+void VirtioTransport::take_each(unsigned index, const Step& step) {
     VirtqueueState& state = virtio_.queues.at(index);
     GuestMemory* memory = this->memory();
     if (!running() || !state.enabled) return;
@@ -55,24 +55,53 @@ void VirtioTransport::serve(unsigned index, const Handler& handler) {
             break_down();
             break;
         }
-        const auto written = handler(chain, *memory);
-        if (!written) {
-            queue.put_back(chain);
-            break;
-        }
-        budget_ -= std::min(budget_, std::max(least_cost, chain.readable_size + chain.writable_size));
-        if (!queue.give(chain, *written)) {
-            break_down();
-            break;
-        }
+        const uint64_t cost = std::max(least_cost, chain.readable_size + chain.writable_size);
+        if (!step(queue, chain, *memory)) break;
+        budget_ -= std::min(budget_, cost);
         if (!running()) break;
     }
     chain_ = std::move(chain);
     if (queue.wants_interrupt()) interrupt(ISR_QUEUE, state.vector);
-    if (virtio_.waiting && !virtio_.resume && memory) {
-        virtio_.resume = clock_.now() + moment;
-        timer_.arm(*virtio_.resume);
-    }
+    if (virtio_.waiting && !virtio_.resume && memory) arm();
+}
+
+void VirtioTransport::arm() {
+    virtio_.resume = clock_.now() + moment;
+    timer_.arm(*virtio_.resume);
+}
+
+void VirtioTransport::serve(unsigned index, const Handler& handler) {
+    take_each(index, [&](Virtqueue& queue, VirtqueueChain& chain, GuestMemory& memory) {
+        const auto written = handler(chain, memory);
+        if (!written) {
+            queue.put_back(chain);
+            return false;
+        }
+        if (queue.give(chain, *written)) return true;
+        break_down();
+        return false;
+    });
+}
+
+void VirtioTransport::take(unsigned index, const Starter& start) {
+    take_each(index, [&](Virtqueue& queue, VirtqueueChain& chain, GuestMemory& memory) {
+        if (start(chain, memory) == Start::taken) return true;
+        queue.put_back(chain);
+        return false;
+    });
+}
+
+void VirtioTransport::give_back(unsigned index, std::span<const Virtqueue::Use> uses, GuestMemory& memory) {
+    VirtqueueState& state = virtio_.queues.at(index);
+    if (uses.empty() || !running() || !state.enabled) return;
+    Virtqueue queue(state, virtio_.features, memory);
+    if (!queue.give(uses)) break_down();
+    if (queue.wants_interrupt()) interrupt(ISR_QUEUE, state.vector);
+}
+
+void VirtioTransport::go_on_in_a_moment(unsigned index) {
+    go_on_later(index);
+    if (!virtio_.resume && memory()) arm();
 }
 
 VirtioTransport::Delivered VirtioTransport::deliver(unsigned index, std::span<std::byte> bytes, unsigned most_buffers,
@@ -193,6 +222,7 @@ void VirtioTransport::enable_selected() {
 void VirtioTransport::reset_selected() {
     VirtqueueState* queue = selected();
     if (!queue || !has(RING_RESET)) return;
+    function_->settle();
     *queue = fresh_queue(virtio_.selected);
     virtio_.waiting &= ~(uint64_t{1} << virtio_.selected);
 }
@@ -200,6 +230,7 @@ void VirtioTransport::reset_selected() {
 void VirtioTransport::place_selected_legacy(uint32_t page) {
     VirtqueueState* queue = selected();
     if (!queue) return;
+    function_->settle();
     const uint16_t vector = queue->vector;
     *queue = fresh_queue(virtio_.selected);
     queue->vector = vector;
@@ -241,6 +272,7 @@ VirtqueueState VirtioTransport::fresh_queue(unsigned index) const {
 }
 
 void VirtioTransport::reset_by_driver() {
+    function_->settle();
     const uint8_t generation = virtio_.generation;
     virtio_ = {};
     virtio_.generation = generation;

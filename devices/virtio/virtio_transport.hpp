@@ -72,8 +72,19 @@ class VirtioTransport {
     /// Gives the buffers of a queue to the handler, and interrupts as the driver wants it. Nothing happens while the
     /// device is not started or the queue not enabled.
     void serve(unsigned queue, const Handler& handler);
+    /// Takes buffers of a queue that come back later, by give_back(): `start` gets each, and may say to leave it and
+    /// stop.
+    enum class Start { taken, leave };
+    using Starter = std::function<Start(VirtqueueChain&, GuestMemory&)>;
+    void take(unsigned queue, const Starter& start);
+    /// Gives buffers of take() back, in the memory that they were taken from, and interrupts as the driver wants it.
+    void give_back(unsigned queue, std::span<const Virtqueue::Use> uses, GuestMemory& memory);
     /// For a handler that left a buffer because that was enough for one turn: the queue goes on a moment later.
     void go_on_later(unsigned queue) { virtio_.waiting |= uint64_t{1} << queue; }
+    /// As go_on_later(), outside of handlers.
+    void go_on_in_a_moment(unsigned queue);
+    /// Serves a queue now, as if the driver had told of it.
+    void go_on(unsigned queue) { tell(queue); }
     enum class Delivered { done, no_room, too_large };
     /// Puts bytes into the next buffer of a queue, or over as many as `most_buffers`, all at once; `prepare` is told
     /// how many, and may still change the bytes. no_room: there are not enough buffers now. too_large: there never will
@@ -127,6 +138,11 @@ class VirtioTransport {
     Result<Device::Commit> prepare_function(const TreeNode& node, Device::Commit own);
 
   private:
+    /// Gives each buffer of a queue to `step`, until that returns false.
+    using Step = std::function<bool(Virtqueue&, VirtqueueChain&, GuestMemory&)>;
+    void take_each(unsigned queue, const Step& step);
+    /// Waiting queues go on a moment later.
+    void arm();
     [[nodiscard]] VirtqueueState fresh_queue(unsigned index) const;
 
     std::unique_ptr<VirtioFunction> function_;

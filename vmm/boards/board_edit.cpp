@@ -197,21 +197,18 @@ Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess a
     return fail_usage(fmt::format("no floppy drive is free for '{}': the board has two at most", path));
 }
 
-Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus) {
+Result<TreeNode*> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus) {
+    TreeNode* node = nullptr;
     if (bus == DriveBus::nvme) {
-        TreeNode* card = TRY(add_pci_card(board, "nvme", "viv,nvme"));
-        put_image(*card, path, access);
-        return {};
+        node = TRY(add_pci_card(board, "nvme", "viv,nvme"));
+    } else if (bus == DriveBus::virtio || bus == DriveBus::virtio_mmio) {
+        node = TRY(add_virtio(board, "block", bus == DriveBus::virtio ? VirtioBus::pci : VirtioBus::mmio));
+    } else {
+        node = TRY(place_for(board, path, Place::untyped, bus));
+        node->erase("viv,drive-type");
     }
-    if (bus == DriveBus::virtio || bus == DriveBus::virtio_mmio) {
-        const VirtioBus transport = bus == DriveBus::virtio ? VirtioBus::pci : VirtioBus::mmio;
-        put_image(*TRY(add_virtio(board, "block", transport)), path, access);
-        return {};
-    }
-    TreeNode* place = TRY(place_for(board, path, Place::untyped, bus));
-    place->erase("viv,drive-type");
-    put_image(*place, path, access);
-    return {};
+    put_image(*node, path, access);
+    return node;
 }
 
 Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus) {

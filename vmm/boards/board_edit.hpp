@@ -31,8 +31,9 @@ Result<void> attach_floppy(TreeNode& board, std::string_view path, DriveAccess a
 enum class DriveBus { ide, ahci, nvme, virtio, virtio_mmio };
 
 /// Puts an image onto the first free place of the controllers, or onto an NVMe or virtio controller of its own; an
-/// empty CD-ROM drive of IDE gives way to the last one.
-Result<void> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus = DriveBus::ide);
+/// empty CD-ROM drive of IDE gives way to the last one. Returns the drive's node, whose other properties are the
+/// caller's to set.
+Result<TreeNode*> attach_disk(TreeNode& board, std::string_view path, DriveAccess access, DriveBus bus = DriveBus::ide);
 /// Puts a disc into the first empty CD-ROM drive; a free place of the controllers becomes one when there is none.
 Result<void> attach_cdrom(TreeNode& board, std::string_view path, DriveBus bus = DriveBus::ide);
 

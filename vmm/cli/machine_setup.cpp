@@ -24,30 +24,54 @@ DriveAccess drive_access(const MachineOptions& options) {
 struct DriveFile {
     std::string path;
     DriveBus bus = DriveBus::ide;
+    std::optional<std::string> cache;
+    std::optional<std::string> aio;
 };
 
-/// "FILE" or "FILE,bus=NAME".
-Result<DriveFile> parse_drive(const std::string& option, const std::string& text) {
-    constexpr std::string_view key = ",bus=";
-    const size_t at = text.rfind(key);
-    if (at == std::string::npos) return DriveFile{text, DriveBus::ide};
-    const std::string name = text.substr(at + key.size());
+Result<DriveBus> parse_bus(const std::string& option, const std::string& name) {
     for (const auto& [known, bus] : {std::pair{"ide", DriveBus::ide},
                                      {"ahci", DriveBus::ahci},
                                      {"nvme", DriveBus::nvme},
                                      {"virtio", DriveBus::virtio},
                                      {"virtio-mmio", DriveBus::virtio_mmio}}) {
-        if (name == known) return DriveFile{text.substr(0, at), bus};
+        if (name == known) return bus;
     }
     return fail_usage(
         fmt::format("{}: there is no bus '{}'; use ide, ahci, nvme, virtio or virtio-mmio", option, name));
+}
+
+/// "FILE" with any of ",bus=NAME", ",cache=NAME" and ",aio=NAME" behind it; a file's name may have commas, too.
+Result<DriveFile> parse_drive(const std::string& option, std::string text) {
+    DriveFile drive;
+    for (;;) {
+        const size_t comma = text.rfind(',');
+        const size_t equals = text.find('=', comma == std::string::npos ? text.size() : comma);
+        if (equals == std::string::npos) break;
+        const std::string key = text.substr(comma + 1, equals - comma - 1), value = text.substr(equals + 1);
+        if (key == "bus") {
+            drive.bus = TRY(parse_bus(option, value));
+        } else if (key == "cache") {
+            TRY(disk_cache_of(value));
+            drive.cache = value;
+        } else if (key == "aio") {
+            if (value != "io_uring" && value != "threads") {
+                return fail_usage(fmt::format("{}: aio is io_uring or threads, not '{}'", option, value));
+            }
+            drive.aio = value;
+        } else {
+            break;
+        }
+        text.resize(comma);
+    }
+    drive.path = std::move(text);
+    return drive;
 }
 
 Result<void> attach_image(TreeNode& board, const std::string& path, DriveAccess access) {
     const auto probe = TRY(probe_image(path));
     switch (probe.kind) {
         case ImageKind::floppy: return attach_floppy(board, path, access);
-        case ImageKind::hard_disk: return attach_disk(board, path, access);
+        case ImageKind::hard_disk: TRY(attach_disk(board, path, access)); break;
         case ImageKind::cdrom: return attach_cdrom(board, path);
         case ImageKind::linux_kernel:
         case ImageKind::pvh_kernel:
@@ -168,10 +192,15 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (const std::string& path : options.floppies) TRY(attach_floppy(board, path, access));
     for (const std::string& text : options.disks) {
         const DriveFile file = TRY(parse_drive("--disk", text));
-        TRY(attach_disk(board, file.path, access, file.bus));
+        TreeNode* node = TRY(attach_disk(board, file.path, access, file.bus));
+        if (file.cache) node->set_string("viv,cache", *file.cache);
+        if (file.aio) node->set_string("viv,aio", *file.aio);
     }
     for (const std::string& text : options.cdroms) {
-        const auto [path, bus] = TRY(parse_drive("--cdrom", text));
+        const DriveFile file = TRY(parse_drive("--cdrom", text));
+        if (file.cache || file.aio) return fail_usage("--cdrom: cache and aio are for disks");
+        const std::string& path = file.path;
+        const DriveBus bus = file.bus;
         const auto probe = TRY(probe_image(path));
         if (probe.kind == ImageKind::unsupported) {
             return fail_usage(fmt::format("--cdrom {}: it is {}: {}", path, probe.description, probe.advice));

@@ -9,6 +9,7 @@
 namespace viv {
 
 Result<TreeNode> Machine::state() {
+    end_bulk_work();
     TreeNode root;
     for (size_t i = 0; i < cpus_.size(); ++i) {
         root.children.push_back(write_state(fmt::format("cpu@{:x}", i), TRY(cpus_[i]->state())));

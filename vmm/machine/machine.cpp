@@ -78,6 +78,10 @@ Result<void> Machine::build(MachineConfig config) {
     services_.provide(isa_irqs_);
     services_.provide(drives_);
     services_.provide(links_);
+    if (host_clock_) {
+        disk_work_ = std::make_unique<DiskWork>(loop_, memory_);
+        services_.provide(*disk_work_);
+    }
     services_.provide(*entropy_);
     // No thread runs yet, but devices may look at the clock and the loop: they are made under the lock as they will
     // live.
@@ -161,6 +165,12 @@ void Machine::finish() {
     cpu_threads_.clear();
     loop_.stop();
     if (loop_thread_.joinable()) loop_thread_.join();
+    const std::lock_guard hold(lock_);
+    end_bulk_work();
+}
+
+void Machine::end_bulk_work() {
+    if (disk_work_) disk_work_->drain();
 }
 
 Machine::~Machine() {
@@ -209,6 +219,8 @@ void Machine::reset(std::string_view source) {
 void Machine::stop(Outcome outcome) {
     if (phase_ == Phase::stopped) return;
     phase_ = Phase::stopped;
+    // A CPU's thread takes with it what it gave io_uring to do.
+    end_bulk_work();
     pause_clock();
     outcome_ = std::move(outcome);
     kick_cpus();
@@ -302,6 +314,7 @@ void Machine::set_cpu_states(const CpuState& bootstrap) {
 
 void Machine::carry_out_requests() {
     if (phase_ == Phase::stopped) return;
+    if (phase_ == Phase::paused || is_busy()) end_bulk_work();
     if (pending_engine_) carry_out_move();
     const bool cpu_init = std::exchange(pending_cpu_init_, false) && !pending_reset_;
     if (cpu_init && other_firmware_) {

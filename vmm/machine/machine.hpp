@@ -16,6 +16,7 @@
 #include "devices/interrupt/isa_irqs.hpp"
 #include "devices/network/link/link_activity.hpp"
 #include "devices/storage/drive_registry.hpp"
+#include "devices/storage/image/disk_queue.hpp"
 #include "devices/system/cfi_flash.hpp"
 #include "devices/system/nvram.hpp"
 #include "vmm/boot/kernel.hpp"
@@ -160,6 +161,8 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     VcpuHost& host_of(size_t index) {
         return tracing_hosts_.empty() ? static_cast<VcpuHost&>(*this) : *tracing_hosts_[index];
     }
+    /// Waits for what devices have under way beside the machine, and tells them.
+    void end_bulk_work();
     void pause_clock();
     void resume_clock();
     void handle_stop(Vcpu& cpu, Stop reason);
@@ -208,6 +211,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     IsaIrqs isa_irqs_;
     DriveRegistry drives_;
     LinkActivity links_;
+    std::unique_ptr<DiskWork> disk_work_;  // on host time only
     TreeNode board_;
     uint64_t memory_size_ = 0;
     TripleFault on_triple_fault_ = TripleFault::reset;

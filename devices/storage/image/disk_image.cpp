@@ -20,6 +20,18 @@
 #include "vmm/core/log.hpp"
 
 namespace viv {
+
+DiskStatus disk_status_of(int errno_value) {
+    switch (errno_value) {
+        case ENOSPC:
+        case EDQUOT:
+        case EFBIG: return DiskStatus::no_space;
+        case EROFS:
+        case EPERM: return DiskStatus::read_only;
+        default: return DiskStatus::io_error;
+    }
+}
+
 namespace {
 
 class FileDescriptor {
@@ -38,17 +50,6 @@ class FileDescriptor {
   private:
     int fd_;
 };
-
-DiskStatus status_of(int errno_value) {
-    switch (errno_value) {
-        case ENOSPC:
-        case EDQUOT:
-        case EFBIG: return DiskStatus::no_space;
-        case EROFS:
-        case EPERM: return DiskStatus::read_only;
-        default: return DiskStatus::io_error;
-    }
-}
 
 /// Reads all of `out`; returns the errno value or 0. A file that someone cut short meanwhile is an I/O error.
 int read_fully(int fd, uint64_t offset, std::span<std::byte> out) {
@@ -80,6 +81,11 @@ class RawImage : public DiskImage {
   public:
     RawImage(FileDescriptor file, std::string name, uint64_t size, ImageAccess access)
         : file_(std::move(file)), name_(std::move(name)), size_(size), access_(access) {}
+    /// A file that flushes do nothing for, or (-1: none) the same one past the host's cache.
+    void set_cache(DiskCache cache, FileDescriptor direct) {
+        flushes_ = cache != DiskCache::unsafe;
+        direct_ = std::move(direct);
+    }
 
     [[nodiscard]] uint64_t size() const override { return size_; }
     [[nodiscard]] bool read_only() const override { return access_ == ImageAccess::read_only; }
@@ -115,8 +121,15 @@ class RawImage : public DiskImage {
         return punched ? DiskStatus::ok : DiskImage::write_zeros(offset, length);
     }
 
+    [[nodiscard]] HostFile host_file() const override {
+        if (access_ == ImageAccess::snapshot) return {};
+        constexpr uint32_t usual_block = 4096;  // no host has larger ones
+        return {file_.get(), direct_.get(), usual_block, flushes_ && access_ == ImageAccess::writable};
+    }
+    void note_host_write() override { dirty_ = true; }
+
     DiskStatus flush() override {
-        if (access_ != ImageAccess::writable || !dirty_) return DiskStatus::ok;
+        if (access_ != ImageAccess::writable || !flushes_ || !dirty_) return DiskStatus::ok;
         if (fdatasync(file_.get()) != 0) return failed("flush", 0, errno);
         dirty_ = false;
         return DiskStatus::ok;
@@ -158,10 +171,12 @@ class RawImage : public DiskImage {
     DiskStatus failed(std::string_view verb, uint64_t offset, int errno_value) {
         log_.say(fmt::format("disk image '{}': cannot {} at byte {}: {}; the guest sees a disk error", name_, verb,
                              offset, std::strerror(errno_value)));
-        return status_of(errno_value);
+        return disk_status_of(errno_value);
     }
 
     FileDescriptor file_;
+    FileDescriptor direct_{-1};
+    bool flushes_ = true;
     std::string name_;
     uint64_t size_;
     ImageAccess access_;
@@ -305,7 +320,19 @@ ImageAccess image_access(const TreeNode& node) {
     return node.has("viv,snapshot") ? ImageAccess::snapshot : ImageAccess::writable;
 }
 
-Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access) {
+Result<DiskCache> disk_cache(const TreeNode& node) {
+    return disk_cache_of(node.string("viv,cache").value_or("writeback"));
+}
+
+Result<DiskCache> disk_cache_of(std::string_view name) {
+    if (name == "writeback") return DiskCache::writeback;
+    if (name == "none") return DiskCache::none;
+    if (name == "writethrough") return DiskCache::writethrough;
+    if (name == "unsafe") return DiskCache::unsafe;
+    return fail_usage(fmt::format("a disk's cache is writeback, none, writethrough or unsafe, not '{}'", name));
+}
+
+Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, DiskCache cache) {
     // What it is comes first: opening a FIFO would wait, opening some character devices acts on them.
     struct stat info {};
     if (stat(path.c_str(), &info) != 0) return cannot_open(path, access, errno);
@@ -313,8 +340,9 @@ Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, Imag
     if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
         return fail(fmt::format("cannot open disk image '{}': it is neither a file nor a block device", path));
     }
-    const int mode = access == ImageAccess::writable ? O_RDWR : O_RDONLY;
-    FileDescriptor file(open(path.c_str(), mode | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    const int mode = (access == ImageAccess::writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY |
+                     (cache == DiskCache::writethrough ? O_DSYNC : 0);
+    FileDescriptor file(open(path.c_str(), mode | O_NONBLOCK));
     if (file.get() < 0) return cannot_open(path, access, errno);
     TRY(lock_image(file.get(), path, access));
     if (fstat(file.get(), &info) != 0) return cannot_open(path, access, errno);
@@ -327,7 +355,20 @@ Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, Imag
         FileDescriptor overlay = TRY(make_overlay(path));
         return std::make_unique<SnapshotImage>(std::move(file), std::move(overlay), path, size);
     }
-    return std::make_unique<RawImage>(std::move(file), path, size, access);
+    FileDescriptor direct(-1);
+    if (cache == DiskCache::none) {
+        direct = FileDescriptor(open(fmt::format("/proc/self/fd/{}", file.get()).c_str(), mode | O_DIRECT));
+        if (direct.get() < 0) {
+            log_line(
+                fmt::format("disk image '{}': this file cannot be used past the host's cache ({}); it is used with it",
+                            path, std::strerror(errno)));
+        }
+    }
+    // Waiting is for who asks: a queue may have to.
+    static_cast<void>(fcntl(file.get(), F_SETFL, 0));
+    auto image = std::make_unique<RawImage>(std::move(file), path, size, access);
+    image->set_cache(cache, std::move(direct));
+    return image;
 }
 
 }  // namespace viv

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "vmm/core/result.hpp"
 #include "vmm/core/tree.hpp"
@@ -18,6 +19,17 @@ enum class DiskStatus {
     read_only,     // the image takes no writes
     no_space,      // the host's file system is full; the image is as before or holds part of the new data
     io_error,      // the host could not read or write
+};
+
+/// What a failed system call of the host means.
+[[nodiscard]] DiskStatus disk_status_of(int errno_value);
+
+/// A host's file whose bytes are an image's, place for place, so that transfers may be made beside the image.
+struct HostFile {
+    int fd = -1;                      // -1: there is none, or it is not that simple
+    int direct = -1;                  // the same file past the host's cache (O_DIRECT), if the person wants that
+    uint32_t direct_alignment = 512;  // of memory, places and lengths there; a power of two
+    bool flushes = true;              // whether a flush has to do something
 };
 
 /// The medium of a drive: a flat array of bytes. Transfers are synchronous and whole: short reads and writes of the
@@ -47,6 +59,10 @@ class DiskImage {
     [[nodiscard]] virtual DiskStatus discard(uint64_t offset, uint64_t length);
     /// These bytes read as zeros from now on, by discarding them where that has this effect.
     [[nodiscard]] virtual DiskStatus write_zeros(uint64_t offset, uint64_t length);
+
+    [[nodiscard]] virtual HostFile host_file() const { return {}; }
+    /// The host file is about to be written to beside the image.
+    virtual void note_host_write() {}
 };
 
 /// `snapshot` takes writes but keeps them in an unnamed temporary file that goes with the image.
@@ -55,8 +71,19 @@ enum class ImageAccess { writable, read_only, snapshot };
 /// What the properties of a drive's node ask for: viv,read-only; viv,snapshot; else writable.
 [[nodiscard]] ImageAccess image_access(const TreeNode& node);
 
+/// What of the host's cache a disk uses. `writeback`: all of it, and a flush is durable. `none`: transfers go past it
+/// where they are aligned, and a flush is durable. `writethrough`: every write is durable. `unsafe`: a flush does
+/// nothing, and a crash of the host loses the disk.
+enum class DiskCache : uint8_t { writeback, none, writethrough, unsafe };
+/// The one with the name above. Errors: another name.
+Result<DiskCache> disk_cache_of(std::string_view name);
+/// viv,cache of a drive's node; `writeback` without it.
+Result<DiskCache> disk_cache(const TreeNode& node);
+
 /// Opens a raw image: a file or a block device. It stays locked while open (shared by readers and snapshots, exclusive
 /// for a writer); the refusal names the process that has it. Errors name the path, the reason and what to do.
-Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access);
+/// With snapshots `cache` makes no difference.
+Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access,
+                                                   DiskCache cache = DiskCache::writeback);
 
 }  // namespace viv
