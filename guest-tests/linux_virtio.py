@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Boots the distribution's stock Linux with its own virtio drivers, and uses each device but disks; prints TAP:
 linux_virtio.py VIV [viv options...]. Skipped when `tools/fetch-guests linux-virtio` has not been run."""
+import hashlib
 import os
 import sys
+import tempfile
 
 from serial_console import SerialConsole
 
@@ -23,6 +25,23 @@ def events(device, count, ready):
             f"2>/dev/null & sleep 1; echo ready for a '{ready}'; wait; od -An -v -tu2 -w24 /tmp/e | awk '{{print $9\":\"$10\":\"$11}}'")
 
 
+# A folder that the guest gets, and a secret beside it.
+host = tempfile.TemporaryDirectory()
+folder, outside = os.path.join(host.name, "folder"), os.path.join(host.name, "outside")
+for path in (folder, outside, os.path.join(folder, "many")):
+    os.mkdir(path)
+CONTENT = b"".join(number.to_bytes(8, "little") * 64 for number in range(6000))
+MANY = 300
+with open(os.path.join(folder, "from-host"), "wb") as file:
+    file.write(CONTENT)
+with open(os.path.join(outside, "secret"), "w") as file:
+    file.write("a secret\n")
+for number in range(MANY):
+    open(os.path.join(folder, "many", f"a name of some length {number}"), "w").close()
+os.symlink(outside, os.path.join(folder, "out"))
+os.symlink("../outside/secret", os.path.join(folder, "up"))
+DIGEST = hashlib.md5(CONTENT).hexdigest()
+
 # What is checked, the command, words that are in its output.
 COMMANDS = [
     ("finds the input devices", "grep -c 'Vivarium Virtio' /proc/bus/input/devices", ["3"]),
@@ -30,7 +49,18 @@ COMMANDS = [
     ("takes a click, in its place", events("Tablet", 7, "click"), ["3:0:8203", "3:1:16425", "1:273:1", "1:273:0"]),
     ("takes a key", events("Keyboard", 4, "key"), ["1:47:1", "1:47:0"]),
     ("takes what switches a lamp on", "printf '%16s\\021\\0\\001\\0\\001\\0\\0\\0' '' > /dev/input/$D; echo $?", ["0"]),
-    ("no driver complains", "dmesg | grep -iE 'virtio|input' | grep -ciE 'error|fail|timeout|unable|invalid'", ["0"]),
+    ("mounts the shared folder", "mkdir -p /mnt /ro; mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 files /mnt; echo $?", ["0"]),
+    ("reads what the host wrote", "md5sum < /mnt/from-host", [DIGEST]),
+    ("writes what the host will read", "cat /mnt/from-host /mnt/from-host > /mnt/both; sync; echo $?", ["0"]),
+    ("lists a large folder", "ls /mnt/many | wc -l; ls -a /mnt/many | md5sum | wc -w", [str(MANY), "2"]),
+    ("makes, renames and removes", "cd /mnt; mkdir d && echo text > d/a && mv d e && mv e/a e/b && ln e/b e/c && chmod 640 e/c && touch -d @1000 e/c && rm e/b && "
+     "stat -c %a:%Y:%h:%s e/c; cd /", ["640:1000:1:5"]),
+    ("finds no way out by a link of the host", "cat /mnt/out/secret /mnt/up; ls /mnt/out/; echo $?", ["1"]),
+    ("nor by one of its own", "ln -s /proc/1 /mnt/own; ln -s ../outside /mnt/own2; ls /mnt/own/root /mnt/own2/ | grep -c secret; echo x > /mnt/up; echo $?", ["0", "1"]),
+    ("has the file system's size", "df /mnt | grep -c files", ["1"]),
+    ("runs a program out of it", "cp /bin/busybox /mnt/busybox; /mnt/busybox echo it 'ran'", ["ran"]),
+    ("mounts a folder for reading only", "mount -t 9p -o trans=virtio,version=9p2000.L fixed /ro; cat /ro/secret; echo x > /ro/new; echo $?", ["secret", "1"]),
+    ("no driver complains", "dmesg | grep -iE 'virtio|9p|input' | grep -ciE 'error|fail|timeout|unable|invalid'", ["0"]),
 ]
 number = 0
 
@@ -41,9 +71,9 @@ def report(passed, what):
     print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
 
 
-print(f"1..{len(COMMANDS) + 2}")
+print(f"1..{len(COMMANDS) + 5}")
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
-           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse",
+           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro",
            "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
            "--until", "that is all", *options]
 console = SerialConsole(command)
@@ -64,6 +94,19 @@ if alive:
     console.type(b"echo that is 'all'\n")
 outcome = console.finish()
 report(outcome.get("outcome") == "done" and outcome["status"] == 0, "and the script is done")
+
+
+def host_reads(*names):
+    try:
+        with open(os.path.join(host.name, *names), "rb") as file:
+            return file.read()
+    except OSError as error:
+        return str(error).encode()
+
+
+report(host_reads("folder", "both") == CONTENT * 2, "the host reads what the guest wrote")
+report(host_reads("folder", "e", "c") == b"text\n", "in the file that was renamed")
+report(host_reads("outside", "secret") == b"a secret\n" and os.listdir(outside) == ["secret"], "and nothing outside has changed")
 if outcome.get("outcome") != "done":
     print("# the serial line ends with:")
     for line in console.output.decode(errors="replace").splitlines()[-15:] + outcome["stderr"].splitlines():

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "devices/virtio/share/virtio_9p.hpp"
 #include "devices/virtio/virtio_block.hpp"
 #include "devices/virtio/virtio_console.hpp"
 #include "devices/virtio/virtio_entropy.hpp"
@@ -24,9 +25,13 @@ struct Entry {
 };
 
 constexpr std::array entries{
-    Entry{"block", make_virtio_block},     Entry{"console", make_virtio_console},
-    Entry{"entropy", make_virtio_entropy}, Entry{"keyboard", make_virtio_keyboard},
-    Entry{"mouse", make_virtio_mouse},     Entry{"network", make_virtio_network},
+    Entry{"9p", make_virtio_9p},
+    Entry{"block", make_virtio_block},
+    Entry{"console", make_virtio_console},
+    Entry{"entropy", make_virtio_entropy},
+    Entry{"keyboard", make_virtio_keyboard},
+    Entry{"mouse", make_virtio_mouse},
+    Entry{"network", make_virtio_network},
     Entry{"tablet", make_virtio_tablet},
 };
 

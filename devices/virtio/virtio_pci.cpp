@@ -132,7 +132,9 @@ PciIdentity pci_identity(const VirtioIdentity& identity) {
         case DeviceId::balloon: pci.device = 0x1002; break;
         case DeviceId::console: pci.device = 0x1003; break;
         case DeviceId::entropy: pci.device = 0x1005; break;
-        case DeviceId::input: VIV_ASSERT(false);
+        case DeviceId::p9: pci.device = 0x1009; break;
+        case DeviceId::input:
+        case DeviceId::socket: VIV_ASSERT(false);
     }
     return pci;
 }

@@ -48,6 +48,15 @@ constexpr uint16_t EVENT_DISABLE = 0x1;
 constexpr uint16_t EVENT_DESC = 0x2;
 
 // Device IDs (5)
-enum class DeviceId : uint16_t { net = 1, block = 2, console = 3, entropy = 4, balloon = 5, input = 18 };
+enum class DeviceId : uint16_t {
+    net = 1,
+    block = 2,
+    console = 3,
+    entropy = 4,
+    balloon = 5,
+    p9 = 9,
+    input = 18,
+    socket = 19
+};
 
 }  // namespace viv::virtio

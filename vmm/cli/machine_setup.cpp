@@ -139,6 +139,31 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
     return {};
 }
 
+/// "DIR[:TAG][,ro]": a folder of the host for the guest.
+Result<void> attach_share(TreeNode& board, std::string folder) {
+    constexpr std::string_view suffix = ",ro";
+    const bool read_only = folder.ends_with(suffix);
+    if (read_only) folder.resize(folder.size() - suffix.size());
+    std::string tag = "share";
+    const size_t colon = folder.rfind(':');
+    if (colon != std::string::npos && folder.find('/', colon) == std::string::npos) {
+        tag = folder.substr(colon + 1);
+        folder.resize(colon);
+    }
+    if (tag.empty() || folder.empty())
+        return fail_usage("--share wants a folder, and behind ':' the name that the guest mounts it by: DIR:TAG");
+    for (const TreeNode& other : board.child("pci") ? board.child("pci")->children : board.children) {
+        if (other.has("viv,folder") && other.string("viv,tag") == tag)
+            return fail_usage(
+                fmt::format("--share {0}: two folders have the tag '{1}'; give another (DIR:TAG)", folder, tag));
+    }
+    TreeNode* node = TRY(add_virtio(board, "9p"));
+    node->set_string("viv,folder", folder);
+    node->set_string("viv,tag", tag);
+    if (read_only) node->set_flag("viv,read-only");
+    return {};
+}
+
 Result<void> set_boot(TreeNode& board, const std::vector<std::string>& boot) {
     std::vector<std::string> order;
     for (const std::string& name : boot) {
@@ -209,6 +234,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     }
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     for (const std::string& text : options.virtio) TRY(attach_virtio(board, text));
+    for (const std::string& text : options.shares) TRY(attach_share(board, text));
     TRY(add_networks(board, options.network));
     TRY(set_smbios(board, options.smbios));
     if (!options.option_roms.empty()) set_option_roms(board, options.option_roms);

@@ -43,6 +43,7 @@ struct MachineOptions {
     std::vector<std::string> serials;  // COM1 first
     std::vector<std::string> virtio;   // FUNCTION[,KEY=VALUE...]
     std::vector<std::string> usb;      // kinds of devices
+    std::vector<std::string> shares;   // DIR[:TAG][,ro]
     NetworkOptions network;
     std::optional<std::string> board;
     std::optional<uint64_t> memory;  // bytes
