@@ -57,6 +57,7 @@ CASES = [
     ("iPXE gets an address through an RTL8029", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=ne2k_pci", *NETWORK], 1),
     ("iPXE gets an address through an NE2000", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=ne2k_isa", *NETWORK], 1),
     ("iPXE starts without a boot loader, by its setup", "ipxe/ipxe.lkrn", SOFT, ["--until", "iPXE initialising devices...ok"], 1),
+    ("iPXE gets an address through a PCnet", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=pcnet", *NETWORK], 1),
     ("iPXE gets an address through an RTL8139", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=rtl8139", *NETWORK], 1),
     ("iPXE gets an address through an RTL8139C+", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=rtl8139cp", *NETWORK], 1),
     ("iPXE gets an address through virtio", "ipxe/ipxe.iso", SOFT, ["--net", "user,model=virtio", *NETWORK], 1),

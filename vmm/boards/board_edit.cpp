@@ -84,6 +84,7 @@ constexpr std::array network_cards{
     NicModel{"e1000", "intel,82540em"},
     NicModel{"ne2k_pci", "realtek,8029"},
     NicModel{"ne2k_isa", "novell,ne2000", NicBus::isa},
+    NicModel{"pcnet", "amd,79c970a"},
     NicModel{"rtl8139", "realtek,8139"},
     NicModel{"rtl8139cp", "realtek,8139cp"},
     NicModel{"virtio", {}, NicBus::virtio},

@@ -8,6 +8,7 @@
 #include "devices/interrupt/ioapic.hpp"
 #include "devices/network/i82540em.hpp"
 #include "devices/network/ne2000.hpp"
+#include "devices/network/pcnet.hpp"
 #include "devices/network/rtl8139.hpp"
 #include "devices/pci/i440fx.hpp"
 #include "devices/pci/piix3.hpp"
@@ -43,6 +44,7 @@ struct Entry {
 };
 
 constexpr std::array entries{
+    Entry{"amd,79c970a", make_pcnet},
     Entry{"bochs,vga", make_pci_vga},
     Entry{"cfi-flash", make_cfi_flash},
     Entry{"ibm,vga", make_vga},
