@@ -163,10 +163,70 @@ Shape shape_of_colour(const Dots& dots, unsigned left, unsigned top, unsigned he
     return shape_of(rows);
 }
 
-// A character that all the dots of some colour make; those of few dots or lines may be anything.
+constexpr unsigned least_dots = 6, most_dots = cell_width * GlyphFont::tallest;
+
+// The character of this shape; one of few dots or lines may be anything, and lines and blocks are in any drawing.
+std::optional<uint8_t> character_on_picture(const Shape& shape, const Alphabet& alphabet) {
+    constexpr unsigned least_rows = 3;
+    const auto found = alphabet.find(shape);
+    if (found == alphabet.end() || (found->second >= 0xB0 && found->second <= 0xDF)) return std::nullopt;
+    if (rows_of(shape) < least_rows) return std::nullopt;
+    return found->second;
+}
+
+// What a dot counts for: its brightness, or one primary colour, for letters that are as bright as what is around them.
+struct Weights {
+    unsigned red, green, blue;
+};
+constexpr std::array<Weights, 4> all_weights{{{2, 5, 1}, {8, 0, 0}, {0, 0, 8}, {0, 8, 0}}};
+
+// A character that stands out by what its dots count for, with whatever shades it and the background have: text that
+// was blended into a picture, also with a shadow.
+std::optional<TextCell> find_standing_out(const Dots& dots, unsigned left, unsigned top, unsigned height,
+                                          const Alphabet& alphabet, Weights weights) {
+    const size_t count = size_t{cell_width} * height;
+    const auto dot = [&](size_t i) {
+        return dots.at(left + static_cast<unsigned>(i % cell_width), top + static_cast<unsigned>(i / cell_width));
+    };
+    std::array<unsigned, most_dots> brightness, sorted;
+    for (size_t i = 0; i < count; ++i) {
+        const Rgb colour = dot(i);
+        brightness[i] = weights.red * colour.red + weights.green * colour.green + weights.blue * colour.blue;
+    }
+    std::copy_n(brightness.begin(), count, sorted.begin());
+    std::sort(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count));
+    // Between the darkest and the brightest dots there is a step, or two where there is a shadow.
+    constexpr unsigned least_step = 8 * 20, most_steps = 3;
+    std::array<size_t, most_steps> steps;
+    unsigned found_steps = 0;
+    for (size_t i = least_dots; i + least_dots <= count && found_steps < most_steps; ++i) {
+        if (sorted[i] - sorted[i - 1] >= least_step) steps[found_steps++] = i;
+    }
+    for (const size_t step : std::span(steps).first(found_steps)) {
+        for (const bool bright : {true, false}) {
+            if ((bright ? count - step : step) > count / 2) continue;
+            std::array<uint8_t, GlyphFont::tallest> rows{};
+            size_t first = count;
+            for (size_t i = 0; i < count; ++i) {
+                if ((brightness[i] >= sorted[step]) != bright) continue;
+                first = std::min(first, i);
+                rows[i / cell_width] = static_cast<uint8_t>(rows[i / cell_width] | 0x80u >> i % cell_width);
+            }
+            const auto character = character_on_picture(shape_of(rows), alphabet);
+            if (!character) continue;
+            TextCell cell;
+            cell.character = *character;
+            cell.foreground = dot(first);
+            return cell;
+        }
+    }
+    return std::nullopt;
+}
+
+// A character that all the dots of some colour make, or that stands out.
 std::optional<TextCell> find_on_picture(const Dots& dots, unsigned left, unsigned top, unsigned height,
                                         const Alphabet& alphabet) {
-    constexpr unsigned least = 6, least_rows = 3, most_colours = cell_width * GlyphFont::tallest;
+    constexpr unsigned most_colours = most_dots;
     std::array<std::pair<Rgb, unsigned>, most_colours> counts;
     unsigned colours = 0;
     for (unsigned y = 0; y < height; ++y) {
@@ -179,14 +239,17 @@ std::optional<TextCell> find_on_picture(const Dots& dots, unsigned left, unsigne
         }
     }
     for (unsigned i = 0; i < colours; ++i) {
-        if (counts[i].second < least || counts[i].second > cell_width * height / 2) continue;
-        const auto found = alphabet.find(shape_of_colour(dots, left, top, height, counts[i].first));
-        if (found == alphabet.end() || (found->second >= 0xB0 && found->second <= 0xDF)) continue;
-        if (rows_of(found->first) < least_rows) continue;
+        if (counts[i].second < least_dots || counts[i].second > cell_width * height / 2) continue;
+        const Shape shape = shape_of_colour(dots, left, top, height, counts[i].first);
+        const auto character = character_on_picture(shape, alphabet);
+        if (!character) continue;
         TextCell cell;
-        cell.character = found->second;
+        cell.character = *character;
         cell.foreground = counts[i].first;
         return cell;
+    }
+    for (const Weights& weights : all_weights) {
+        if (const auto found = find_standing_out(dots, left, top, height, alphabet, weights)) return found;
     }
     return std::nullopt;
 }
@@ -206,9 +269,11 @@ std::vector<Grid> grids_of(const Dots& dots, unsigned height) {
     grids.push_back({0, 0, columns, rows});
     for (const unsigned inner_rows : {25u, 30u}) {
         if (columns < 80 || rows < inner_rows || (columns == 80 && rows == inner_rows)) continue;
-        const Grid grid = {(dots.width() - 80 * cell_width) / 2, (dots.height() - inner_rows * height) / 2, 80,
-                           inner_rows};
-        if (grid != grids[0]) grids.push_back(grid);
+        // There may be text around that screen, in line with it.
+        const unsigned left = (dots.width() - 80 * cell_width) / 2 % cell_width;
+        const unsigned top = (dots.height() - inner_rows * height) / 2 % height;
+        const Grid grid = {left, top, (dots.width() - left) / cell_width, (dots.height() - top) / height};
+        if (std::ranges::find(grids, grid) == grids.end()) grids.push_back(grid);
     }
     return grids;
 }

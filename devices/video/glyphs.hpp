@@ -27,9 +27,9 @@ std::vector<GlyphFont> find_fonts(std::span<const std::byte> bytes);
 std::vector<GlyphFont> find_text_fonts(std::span<const uint8_t> map);
 
 /// Text that was drawn into a picture in cells of 8 dots by a font's height, beginning at a corner of the picture or of
-/// an 80-column screen in its middle. A cell has two colours, or all dots of one colour make the character. The font
-/// that explains most of the picture wins. What is no character is a blank. Without any text there are no cells.
-/// Doubled lines and dots count once.
+/// an 80-column screen in its middle, or in line with that. A cell has two colours, or all dots of one colour make the
+/// character. The font that explains most of the picture wins. What is no character is a blank. Without any text there
+/// are no cells. Doubled lines and dots count once.
 TextScreen recognise_text(const Image& picture, std::span<const GlyphFont> fonts);
 
 }  // namespace viv

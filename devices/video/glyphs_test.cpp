@@ -88,6 +88,40 @@ TEST_CASE("text over a picture is read by its colour") {
     CHECK(recognise_text(image, fonts).line(10) == "          over a picture");
 }
 
+TEST_CASE("text that was blended into a picture is read by its brightness or by a colour") {
+    // As the graphical menus of installers draw it: shades of the background show through, and there is a shadow.
+    const auto font = make_font(16);
+    const auto fonts = find_fonts(font);
+    const auto shade = [](unsigned x, unsigned y) { return static_cast<uint8_t>(0x50 + (x + 2 * y) % 0x30); };
+    Image image = blank(640, 480);
+    for (unsigned y = 0; y < image.height; ++y) {
+        for (unsigned x = 0; x < image.width; ++x) {
+            image.pixels[size_t{y} * image.width + x] = {shade(x, y), shade(x, y), shade(x, y)};
+        }
+    }
+    const Image background = image;
+    CHECK(recognise_text(background, fonts).cells.empty());
+    Image letters = blank(640, 480);
+    draw(letters, font, 80, 160, "bright with a shadow", white, black);
+    Image coloured = blank(640, 480);
+    draw(coloured, font, 80, 192, "as bright as the rest", white, black);
+    for (unsigned y = 1; y < image.height; ++y) {
+        for (unsigned x = 1; x < image.width; ++x) {
+            Rgb& dot = image.pixels[size_t{y} * image.width + x];
+            const auto part = static_cast<uint8_t>(shade(x, y) / 8);
+            if (letters.at(x, y) == white) {
+                dot = {static_cast<uint8_t>(0xD0 + part), static_cast<uint8_t>(0xD0 + part), 0xE0};
+            } else if (letters.at(x - 1, y - 1) == white) {
+                dot = {part, part, part};
+            } else if (coloured.at(x, y) == white) {
+                dot = {static_cast<uint8_t>(part / 2), static_cast<uint8_t>(0x50 + 2 * part), 0xF0};
+            }
+        }
+    }
+    CHECK(recognise_text(image, fonts).line(10) == "          bright with a shadow");
+    CHECK(recognise_text(image, fonts).line(12) == "          as bright as the rest");
+}
+
 TEST_CASE("the font that explains most wins") {
     auto both = make_font(16);
     const auto other = make_font(16, 3);
@@ -99,14 +133,16 @@ TEST_CASE("the font that explains most wins") {
     CHECK(recognise_text(image, fonts).line(0) == "made with the other one");
 }
 
-TEST_CASE("a screen of 80 columns in the middle of a larger picture is found") {
+TEST_CASE("a screen of 80 columns in the middle of a larger picture is found, and what is in line with it") {
     const auto font = make_font(16);
     Image image = blank(1024, 768);
     draw(image, font, (1024 - 640) / 2, (768 - 400) / 2 + 16, "centred", white, black);
+    draw(image, font, 8, (768 - 400) / 2 - 2 * 16, "above", white, black);
     const TextScreen screen = recognise_text(image, find_fonts(font));
-    CHECK(screen.columns == 80);
-    CHECK(screen.rows == 25);
-    CHECK(screen.line(1) == "centred");
+    CHECK(screen.columns == 128);
+    CHECK(screen.rows == 47);
+    CHECK(screen.line(12) == std::string(24, ' ') + "centred");
+    CHECK(screen.line(9) == " above");
 }
 
 TEST_CASE("a picture without text has no cells") {
