@@ -98,11 +98,20 @@ void wait_while(uint8_t status) {
     }
 }
 
+// Nothing comes between the two bytes: the BIOS writes to the keyboard in the interrupts of its acknowledgements, and the
+// controller would take that for the second one.
 void send(uint8_t code) {
-    wait_while(0x03);
+    Deadline deadline(1000);
+    while (true) {
+        wait_while(0x03);
+        cli();
+        if ((inb(0x64) & 0x03) == 0 || deadline.passed()) break;
+        sti();
+    }
     outb(0x64, 0xD2);
     wait_while(0x02);
     outb(0x60, code);
+    sti();
     delay_milliseconds(3);
     wait_while(0x01);
 }
