@@ -4,11 +4,24 @@
 
 using namespace viv;
 
+/// The first byte chooses: requests within the access, or beside the machine, where the input says when they may end.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FuzzInput input(data, size);
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
+    const bool beside = input.byte() & 1;
     VirtioFuzz fuzz(input);
-    fuzz.run(std::make_unique<VirtioBlock>(std::make_unique<DiskDrive>(std::move(image), "FUZZ"), 3));
+    DiskWork work(fuzz.board.loop, fuzz.board.memory);
+    auto queue = std::make_unique<DiskQueue>(std::move(image), beside ? &work : nullptr);
+    auto block = std::make_unique<VirtioBlock>(std::make_unique<DiskDrive>(std::move(queue), "FUZZ"), 3);
+    VirtioBlock& disk = *block;
+    fuzz.run(std::move(block), [&](uint8_t choice) {
+        switch (choice & 3) {
+            case 0: fuzz.board.loop.poll(); break;
+            case 1: work.drain(); break;
+            case 2: disk.resize(choice * 10u); break;
+            default: break;
+        }
+    });
     return 0;
 }

@@ -1,5 +1,7 @@
 #include "devices/virtio/virtio_block.hpp"
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -403,4 +405,78 @@ TEST_CASE("A driver is told when its disk has another size") {
     CHECK(board.messages.sent[0].second == 0x41);
     CHECK(board.request(in, 2999, {{buffer, 512, true}}) == ok);
     CHECK(board.request(in, 3000, {{buffer, 512, true}}) == io_error);
+}
+
+namespace {
+
+/// An engine that takes notifications, if it is in the mood.
+struct TestDoorbells final : Doorbells {
+    bool add_doorbell(uint64_t address, uint8_t size, int event) override {
+        if (refuses) return false;
+        CHECK(size == 2);
+        bells[address] = event;
+        return true;
+    }
+    void remove_doorbell(uint64_t address, uint8_t /*size*/, int event) override {
+        CHECK(bells.at(address) == event);
+        bells.erase(address);
+    }
+    void ring(uint64_t address) { REQUIRE(eventfd_write(bells.at(address), 1) == 0); }
+    std::map<uint64_t, int> bells;
+    bool refuses = false;
+};
+
+}  // namespace
+
+TEST_CASE("Notifications come as events once the driver is at work, and stop with it") {
+    TestDoorbells doorbells;
+    Board board;
+    static_cast<VirtioPci&>(*board.device).use_doorbells(doorbells, board.loop);
+    board.start(usual);
+    CHECK(doorbells.bells.empty());
+    CHECK(board.request(in, 17, {{buffer, 512, true}}) == ok);
+    REQUIRE(doorbells.bells.size() == 3);
+    const uint64_t first = VirtioBoard::base + VirtioPci::notify;
+    const auto give = [&](uint64_t sector) {
+        board.memory.store(Gpa{Board::header}, uint32_t{in});
+        board.memory.store(Gpa{Board::header + 8}, sector);
+        board.memory.store(Gpa{Board::status_at}, none);
+        board.rings.at(1).add({{Board::header, 16, false}, {buffer, 512, true}, {Board::status_at, 1, true}});
+    };
+    const auto status = [&] { return board.memory.load<uint8_t>(Gpa{Board::status_at}); };
+    give(20);
+    doorbells.ring(first + 4);
+    CHECK(status() == none);
+    for (int i = 0; i < 4; ++i) board.loop.poll();
+    CHECK(status() == ok);
+    CHECK(board.has_sectors(buffer, 20, 512));
+    // A save knows of what came, but was not served yet.
+    give(21);
+    doorbells.ring(first + 4);
+    board.save_and_load();
+    CHECK(doorbells.bells.empty());
+    board.clock.advance(std::chrono::milliseconds(1));
+    CHECK(status() == ok);
+    CHECK(board.has_sectors(buffer, 21, 512));
+    // They move with the BAR, and are gone with the driver.
+    board.tell(0);
+    REQUIRE(doorbells.bells.size() == 3);
+    board.set_config(VirtioBoard::at, pci::BAR0 + 16, 4, 0xE4000000);
+    CHECK(doorbells.bells.empty());
+    board.memory_bus.write(0xE4000000 + VirtioPci::notify, 2, 0);
+    CHECK(doorbells.bells.contains(0xE4000000 + VirtioPci::notify));
+    board.memory_bus.write(0xE4000000 + 20, 1, 0);
+    CHECK(doorbells.bells.empty());
+}
+
+TEST_CASE("An engine that takes no notifications is asked once") {
+    TestDoorbells doorbells;
+    doorbells.refuses = true;
+    Board board;
+    static_cast<VirtioPci&>(*board.device).use_doorbells(doorbells, board.loop);
+    board.start(usual);
+    CHECK(board.request(in, 17, {{buffer, 512, true}}) == ok);
+    doorbells.refuses = false;
+    CHECK(board.request(in, 18, {{buffer, 512, true}}) == ok);
+    CHECK(doorbells.bells.empty());
 }

@@ -55,6 +55,7 @@ Result<std::unique_ptr<Device>> make_virtio_pci(DeviceContext& context) {
     auto function = TRY(make_virtio_function(context));
     auto device = std::make_unique<VirtioPci>(std::move(function), context.clock, offered_by(context.node));
     TRY(device->pci().attach(context));
+    if (Doorbells* doorbells = context.services.find<Doorbells>()) device->use_doorbells(*doorbells, context.loop);
     return device;
 }
 

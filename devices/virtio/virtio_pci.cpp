@@ -154,7 +154,9 @@ VirtioPci::VirtioPci(std::unique_ptr<VirtioFunction> function, Clock& clock, uin
     reset(ResetKind::power_on);
 }
 
-VirtioPci::~VirtioPci() = default;
+VirtioPci::~VirtioPci() {
+    disarm_doorbells(Rung::forgotten);
+}
 
 void VirtioPci::add_capabilities() {
     const auto add = [this](uint8_t type, unsigned size, uint64_t offset, uint64_t length) {
@@ -198,6 +200,7 @@ void VirtioPci::Modern::write(Access access, uint64_t value) {
     if (access.offset < notify) return owner_.write_configuration(access.offset - configuration, access.size, value);
     // The address alone says which queue.
     owner_.tell((access.offset - notify) / notify_multiplier);
+    owner_.arm_doorbells();
 }
 
 uint64_t VirtioPci::read_common(uint64_t field) {
@@ -359,6 +362,9 @@ void VirtioPci::config_written(unsigned first, unsigned last) {
         for (unsigned i = 0; i < access.size; ++i) value |= uint64_t{state_.pci.config[data + i]} << (8 * i);
         modern_.write(access, value);
     }
+    if (!bells_.empty() && (!(pci_.command() & pci::MEMORY_SPACE) || notify_address(0) != bells_at_)) {
+        disarm_doorbells(Rung::kept);
+    }
     // Memory that may be reached no more is not written to from here on.
     if (!memory()) this->function().settle();
     // The function may be bus master now.
@@ -386,6 +392,49 @@ void VirtioPci::update_irq() {
     pci_.set_interrupt(state_.virtio.isr != 0);
 }
 
+// ---- Doorbells ------------------------------------------------------------------------------------------------------
+
+void VirtioPci::use_doorbells(Doorbells& doorbells, EventLoop& loop) {
+    doorbells_ = &doorbells;
+    loop_ = &loop;
+}
+
+uint64_t VirtioPci::notify_address(size_t queue) const {
+    return pci_.bar(modern_bar) + notify + notify_multiplier * queue;
+}
+
+/// With the first notification that comes by the bus: then the driver is at work. Drivers write 16 bits (4.1.5.2).
+void VirtioPci::arm_doorbells() {
+    if (!doorbells_ || bells_refused_ || !bells_.empty() || !running()) return;
+    bells_at_ = notify_address(0);
+    for (size_t queue = 0; queue < state_.virtio.queues.size(); ++queue) {
+        HostEvent event;
+        if (event.descriptor() < 0 || !doorbells_->add_doorbell(notify_address(queue), 2, event.descriptor())) {
+            bells_refused_ = true;
+            return disarm_doorbells(Rung::kept);
+        }
+        auto watch = loop_->watch(event.descriptor(), EventLoop::Ready::read, [this, queue] {
+            if (bells_[queue].event.take()) tell(queue);
+        });
+        bells_.push_back({std::move(event), std::move(watch)});
+    }
+}
+
+void VirtioPci::disarm_doorbells(Rung rung) {
+    for (size_t queue = 0; queue < bells_.size(); ++queue) {
+        Bell& bell = bells_[queue];
+        doorbells_->remove_doorbell(bells_at_ + notify_multiplier * queue, 2, bell.event.descriptor());
+        if (bell.event.take() && rung == Rung::kept) go_on_in_a_moment(static_cast<unsigned>(queue));
+        bell.watch.reset();
+    }
+    bells_.clear();
+}
+
+void VirtioPci::interrupts_reset() {
+    update_irq();
+    disarm_doorbells(Rung::forgotten);
+}
+
 // ---- State ---------------------------------------------------------------------------------------------------------
 
 void VirtioPci::reset(ResetKind kind) {
@@ -394,6 +443,9 @@ void VirtioPci::reset(ResetKind kind) {
 }
 
 TreeNode VirtioPci::save() {
+    for (size_t queue = 0; queue < bells_.size(); ++queue) {
+        if (bells_[queue].event.take()) go_on_in_a_moment(static_cast<unsigned>(queue));
+    }
     TreeNode node = StatefulDevice::save();
     save_function(node);
     return node;
@@ -416,6 +468,7 @@ Result<void> VirtioPci::validate(const VirtioPciState& staged) const {
 }
 
 void VirtioPci::after_load() {
+    disarm_doorbells(Rung::forgotten);
     pci_.after_load();
     virtio_loaded();
 }

@@ -7,11 +7,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "devices/pci/pci_function.hpp"
 #include "devices/virtio/virtio_transport.hpp"
 #include "vmm/core/bus.hpp"
 #include "vmm/core/device.hpp"
+#include "vmm/core/doorbells.hpp"
+#include "vmm/core/event_loop.hpp"
 
 namespace viv {
 
@@ -36,6 +39,8 @@ class VirtioPci final : public StatefulDevice<VirtioPciState>, public VirtioTran
     ~VirtioPci() override;
 
     [[nodiscard]] PciFunction& pci() { return pci_; }
+    /// Lets the engine take notifications where it can, so that the CPU goes on while the loop serves the queue.
+    void use_doorbells(Doorbells& doorbells, EventLoop& loop);
 
     void reset(ResetKind kind) override;
     [[nodiscard]] TreeNode save() override;
@@ -46,9 +51,14 @@ class VirtioPci final : public StatefulDevice<VirtioPciState>, public VirtioTran
     void after_load() override;
     [[nodiscard]] GuestMemory* memory() override { return pci_.dma(); }
     void interrupt(uint8_t reason, uint16_t vector) override;
-    void interrupts_reset() override { update_irq(); }
+    void interrupts_reset() override;
 
   private:
+    /// A queue's notifications, as events.
+    struct Bell {
+        HostEvent event;
+        std::unique_ptr<EventLoop::Watch> watch;
+    };
     /// BAR 4.
     class Modern final : public BusDevice {
       public:
@@ -83,12 +93,22 @@ class VirtioPci final : public StatefulDevice<VirtioPciState>, public VirtioTran
     /// The window of the PCI configuration access capability, if it names something (4.1.4.9).
     [[nodiscard]] bool window_access(Access& access) const;
     void update_irq();
+    void arm_doorbells();
+    /// What of a notification that has come, but was not served yet.
+    enum class Rung { kept, forgotten };
+    void disarm_doorbells(Rung rung);
+    [[nodiscard]] uint64_t notify_address(size_t queue) const;
 
     PciFunction pci_;
     Modern modern_{*this};
     Legacy legacy_{*this};
     unsigned vectors_;
     uint8_t access_ = 0;  // offset of the PCI configuration access capability
+    Doorbells* doorbells_ = nullptr;
+    EventLoop* loop_ = nullptr;
+    std::vector<Bell> bells_;     // of each queue, while the engine has them
+    uint64_t bells_at_ = 0;       // where the notifications are then
+    bool bells_refused_ = false;  // by the engine
 };
 
 }  // namespace viv

@@ -84,6 +84,7 @@ Result<void> Machine::move_to_engine(EngineKind kind) {
     std::swap(cpus_, fresh);
     std::swap(chosen_, made);
     engine_ = chosen_.engine.get();
+    doorbells_.use(*engine_);
     engine_->set_a20(a20());
     if (ioapic_) {
         ioapic_->connect(*engine_);

@@ -81,6 +81,8 @@ Result<void> Machine::build(MachineConfig config) {
     if (host_clock_) {
         disk_work_ = std::make_unique<DiskWork>(loop_, memory_);
         services_.provide(*disk_work_);
+        doorbells_.use(*engine_);
+        services_.provide<Doorbells>(doorbells_);
     }
     services_.provide(*entropy_);
     // No thread runs yet, but devices may look at the clock and the loop: they are made under the lock as they will

@@ -32,6 +32,7 @@
 #include "vmm/engine/trace.hpp"
 #include "vmm/machine/builder.hpp"
 #include "vmm/machine/engine_choice.hpp"
+#include "vmm/machine/engine_doorbells.hpp"
 
 namespace viv {
 
@@ -212,6 +213,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     DriveRegistry drives_;
     LinkActivity links_;
     std::unique_ptr<DiskWork> disk_work_;  // on host time only
+    EngineDoorbells doorbells_;            // likewise
     TreeNode board_;
     uint64_t memory_size_ = 0;
     TripleFault on_triple_fault_ = TripleFault::reset;

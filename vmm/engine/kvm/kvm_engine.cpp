@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "vmm/core/doorbells.hpp"
 #include "vmm/engine/kvm/cpuid.hpp"
 #include "vmm/engine/kvm/kvm_api.hpp"
 #include "vmm/engine/kvm/kvm_vcpu.hpp"
@@ -90,7 +91,7 @@ void watch_syscall_registers(int vm) {
     call(vm, KVM_X86_SET_MSR_FILTER, &filter);
 }
 
-class KvmEngine final : public Engine {
+class KvmEngine final : public Engine, public Doorbells {
   public:
     KvmEngine(GuestMemory& memory, FileDescriptor kvm, FileDescriptor vm, RescuerFactory make_rescuer)
         : kvm_(std::move(kvm)), vm_(std::make_shared<Vm>(memory, std::move(vm))) {
@@ -110,8 +111,15 @@ class KvmEngine final : public Engine {
     void send(uint64_t address, uint32_t data) override;
     void set_ioapic_routes(std::span<const IoApicRoute> routes) override;
     [[nodiscard]] EngineCounters counters() const override;
+    bool add_doorbell(uint64_t address, uint8_t size, int event) override {
+        return set_doorbell(address, size, event, 0);
+    }
+    void remove_doorbell(uint64_t address, uint8_t size, int event) override {
+        set_doorbell(address, size, event, KVM_IOEVENTFD_FLAG_DEASSIGN);
+    }
 
   private:
+    bool set_doorbell(uint64_t address, uint8_t size, int event, uint32_t flags);
     Result<void> make_irqchip();
     [[nodiscard]] Result<void> set_tsc_rate(int vcpu) const;
 
@@ -287,6 +295,16 @@ void KvmEngine::set_ioapic_routes(std::span<const IoApicRoute> routes) {
     if (call(vm_->fd.get(), KVM_SET_GSI_ROUTING, &table) < 0) {
         vm_->note(fail_errno("cannot set KVM's interrupt routes", errno));
     }
+}
+
+/// Hosts without the capability refuse.
+bool KvmEngine::set_doorbell(uint64_t address, uint8_t size, int event, uint32_t flags) {
+    kvm_ioeventfd bell{};
+    bell.addr = address;
+    bell.len = size;
+    bell.fd = event;
+    bell.flags = flags;
+    return call(vm_->fd.get(), KVM_IOEVENTFD, &bell) == 0;
 }
 
 EngineCounters KvmEngine::counters() const {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include "vmm/core/doorbells.hpp"
 #include "vmm/engine/kvm/kvm_rig.hpp"
 
 using namespace viv;
@@ -30,6 +31,26 @@ TEST_CASE("kvm: memory that nothing backs is the host's") {
                       0xF0, 0xC6, 0x05, 0x06, 0x00, 0x00, 0xF0, 0x05, 0xE6, 0xF4});
     CHECK(rig.run(Rig::protected_mode()) == Stop::kicked);
     CHECK(rig.host().memory_writes == std::vector<Write>{{0xF0000004, 2, 0xF00D}, {0xF0000006, 1, 5}});
+}
+
+TEST_CASE("kvm: a doorbell takes the writes of its size and place, and nothing else") {
+    VIV_KVM_RIG(rig);
+    auto* doorbells = dynamic_cast<Doorbells*>(rig.engine.get());
+    REQUIRE(doorbells);
+    HostEvent event;
+    REQUIRE(doorbells->add_doorbell(0xF0000004, 2, event.descriptor()));
+    // mov [F0000004h],ax; mov [F0000004h],ax; mov [F0000004h],al; mov [F0000006h],ax; out F4h,al
+    rig.load(0x1000, {0x66, 0xA3, 0x04, 0x00, 0x00, 0xF0, 0x66, 0xA3, 0x04, 0x00, 0x00, 0xF0, 0xA2,
+                      0x04, 0x00, 0x00, 0xF0, 0x66, 0xA3, 0x06, 0x00, 0x00, 0xF0, 0xE6, 0xF4});
+    CHECK(rig.run(Rig::protected_mode()) == Stop::kicked);
+    CHECK(rig.host().memory_writes == std::vector<Write>{{0xF0000004, 1, 0}, {0xF0000006, 2, 0}});
+    CHECK(event.take());
+    CHECK_FALSE(event.take());
+    doorbells->remove_doorbell(0xF0000004, 2, event.descriptor());
+    rig.host().memory_writes.clear();
+    CHECK(rig.run(Rig::protected_mode()) == Stop::kicked);
+    CHECK(rig.host().memory_writes.size() == 4);
+    CHECK_FALSE(event.take());
 }
 
 TEST_CASE("kvm: 64-bit code runs and its state can be read") {
