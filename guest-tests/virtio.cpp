@@ -216,10 +216,21 @@ bool start(uint32_t low, bool packed) {
     return true;
 }
 
+// Waits for the next buffer; as Queue::take().
+uint32_t wait_for_buffer(uint32_t milliseconds) {
+    uint32_t written = queue.take();
+    for (uint32_t tries = 0; tries < 10000 && written == 0xFFFFFFFF; ++tries) written = queue.take();
+    for (; milliseconds > 0 && written == 0xFFFFFFFF; --milliseconds) {
+        delay_milliseconds(1);
+        written = queue.take();
+    }
+    return written;
+}
+
 uint32_t run(const Piece* pieces, uint32_t count, bool indirect) {
     queue.add(pieces, count, indirect);
     device.tell();
-    return queue.take();
+    return wait_for_buffer(5000);
 }
 
 // A request of the disk; its status, or FFh when it does not come back.
@@ -312,10 +323,65 @@ void test_interrupt(uint8_t irq) {
 void test_broken() {
     check(start(F_INDIRECT, true), "packed queues again");
     const Piece pieces[] = {{0xF0000000, 16, true}};
-    check_equal(run(pieces, 1, false), 0xFFFFFFFF, "a buffer where no memory is does not come back");
+    queue.add(pieces, 1, false);
+    device.tell();
+    check_equal(wait_for_buffer(20), 0xFFFFFFFF, "a buffer where no memory is does not come back");
     check_equal(device.status(), 15 | 0x40, "and the device needs a reset");
     check(start(F_INDIRECT, false), "after which it works again");
     check_equal(request(0, 9, 512, true), 0, "and reads");
+}
+
+// Many requests at a time: each comes back once, whatever the order. Buffers are of four entries.
+void test_many(bool packed) {
+    check(start(B_FLUSH | F_INDIRECT, packed), "the disk takes several at a time");
+    constexpr uint32_t count = 2, rounds = 30;
+    uint32_t back = 0, right = 0;
+    for (uint32_t round = 0; round < rounds; ++round) {
+        for (uint32_t i = 0; i < count; ++i) {
+            const uint32_t at = header + 0x20 * i, status = at + 16, sector = 200 + 10 * round + i;
+            words(at)[0] = 0;
+            words(at)[1] = 0;
+            words(at)[2] = sector;
+            words(at)[3] = 0;
+            byte(status) = 0xEE;
+            words(data + 0x400 * i)[0] = 0;
+            const Piece pieces[] = {{at, 16, false}, {data + 0x400 * i, 512, true}, {status, 1, true}};
+            queue.add(pieces, 3, false);
+        }
+        device.tell();
+        for (uint32_t i = 0; i < count; ++i) back += wait_for_buffer(5000) == 513;
+        for (uint32_t i = 0; i < count; ++i) {
+            right += byte(header + 0x20 * i + 16) == 0 && words(data + 0x400 * i)[0] == 200 + 10 * round + i;
+        }
+    }
+    check_equal(back, count * rounds, "all come back");
+    check_equal(right, count * rounds, "with the right sectors");
+    check_equal(queue.take(), 0xFFFFFFFF, "and no more");
+}
+
+// The disk may still be at it when the reset comes; after it, memory is the guest's.
+void test_reset_under_way(bool packed) {
+    uint32_t left_alone = 0;
+    constexpr uint32_t rounds = 20;
+    for (uint32_t round = 0; round < rounds; ++round) {
+        if (!start(B_FLUSH | F_INDIRECT, packed)) break;
+        words(header)[0] = 0;
+        words(header)[1] = 0;
+        words(header)[2] = 1000 + round;
+        words(header)[3] = 0;
+        const Piece pieces[] = {{header, 16, false}, {data, 1024, true}, {status_byte, 1, true}};
+        queue.add(pieces, 3, false);
+        device.tell();
+        device.set_status(0);
+        words(data)[0] = 0x12345678;
+        byte(status_byte) = 0x77;
+        const uint16_t given = half(queue.device + 2);
+        delay_milliseconds(2);
+        left_alone += words(data)[0] == 0x12345678 && byte(status_byte) == 0x77 && half(queue.device + 2) == given;
+    }
+    check_equal(left_alone, rounds, "a reset ends what is under way, and memory is left alone");
+    check(start(B_FLUSH | F_INDIRECT, packed), "the disk starts after that");
+    check_equal(request(0, 77, 512, true), 0, "and reads");
 }
 
 void test_entropy(bool packed) {
@@ -386,6 +452,10 @@ extern "C" void guest_main() {
     test_disk(true, true);
     test_event_index(false);
     test_event_index(true);
+    test_many(false);
+    test_many(true);
+    test_reset_under_way(false);
+    test_reset_under_way(true);
     test_interrupt(static_cast<uint8_t>(read_config32(device.card, 0x3C)));
     test_broken();
     test_bios();
@@ -409,6 +479,10 @@ extern "C" void guest_main() {
     test_disk(true, true);
     test_event_index(false);
     test_event_index(true);
+    test_many(false);
+    test_many(true);
+    test_reset_under_way(false);
+    test_reset_under_way(true);
     test_interrupt(5);
     test_broken();
     note("random bytes over MMIO");
