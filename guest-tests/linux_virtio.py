@@ -42,6 +42,8 @@ os.symlink(outside, os.path.join(folder, "out"))
 os.symlink("../outside/secret", os.path.join(folder, "up"))
 DIGEST = hashlib.md5(CONTENT).hexdigest()
 
+BALLOON = 24 << 20
+
 # What is checked, the command, words that are in its output.
 COMMANDS = [
     ("finds the input devices", "grep -c 'Vivarium Virtio' /proc/bus/input/devices", ["3"]),
@@ -60,6 +62,7 @@ COMMANDS = [
     ("has the file system's size", "df /mnt | grep -c files", ["1"]),
     ("runs a program out of it", "cp /bin/busybox /mnt/busybox; /mnt/busybox echo it 'ran'", ["ran"]),
     ("mounts a folder for reading only", "mount -t 9p -o trans=virtio,version=9p2000.L fixed /ro; cat /ro/secret; echo x > /ro/new; echo $?", ["secret", "1"]),
+    ("fills the balloon", "sleep 2; awk '/balloon_inflate/{print $2}' /proc/vmstat", [str(BALLOON >> 12)]),
     ("no driver complains", "dmesg | grep -iE 'virtio|9p|input' | grep -ciE 'error|fail|timeout|unable|invalid'", ["0"]),
 ]
 number = 0
@@ -71,9 +74,9 @@ def report(passed, what):
     print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
 
 
-print(f"1..{len(COMMANDS) + 5}")
+print(f"1..{len(COMMANDS) + 7}")
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
-           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro",
+           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
            "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
            "--until", "that is all", *options]
 console = SerialConsole(command)
@@ -104,6 +107,9 @@ def host_reads(*names):
         return str(error).encode()
 
 
+counters = outcome.get("counters", {})
+report(counters.get("balloon.inflated", 0) >= BALLOON and counters.get("balloon.actual") == BALLOON, "memory came back to the host")
+report(100 << 20 < counters.get("balloon.total", 0) < 192 << 20 and counters.get("balloon.free", 0) > 0, "and statistics came")
 report(host_reads("folder", "both") == CONTENT * 2, "the host reads what the guest wrote")
 report(host_reads("folder", "e", "c") == b"text\n", "in the file that was renamed")
 report(host_reads("outside", "secret") == b"a secret\n" and os.listdir(outside) == ["secret"], "and nothing outside has changed")

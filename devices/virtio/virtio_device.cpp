@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "devices/virtio/share/virtio_9p.hpp"
+#include "devices/virtio/virtio_balloon.hpp"
 #include "devices/virtio/virtio_block.hpp"
 #include "devices/virtio/virtio_console.hpp"
 #include "devices/virtio/virtio_entropy.hpp"
@@ -25,13 +26,10 @@ struct Entry {
 };
 
 constexpr std::array entries{
-    Entry{"9p", make_virtio_9p},
-    Entry{"block", make_virtio_block},
-    Entry{"console", make_virtio_console},
-    Entry{"entropy", make_virtio_entropy},
-    Entry{"keyboard", make_virtio_keyboard},
-    Entry{"mouse", make_virtio_mouse},
-    Entry{"network", make_virtio_network},
+    Entry{"9p", make_virtio_9p},           Entry{"balloon", make_virtio_balloon},
+    Entry{"block", make_virtio_block},     Entry{"console", make_virtio_console},
+    Entry{"entropy", make_virtio_entropy}, Entry{"keyboard", make_virtio_keyboard},
+    Entry{"mouse", make_virtio_mouse},     Entry{"network", make_virtio_network},
     Entry{"tablet", make_virtio_tablet},
 };
 

@@ -11,6 +11,7 @@
 #include "vmm/boards/board.hpp"
 #include "vmm/boards/board_edit.hpp"
 #include "vmm/cli/network_setup.hpp"
+#include "vmm/cli/options.hpp"
 #include "vmm/firmware/smbios.hpp"
 
 namespace viv::cli {
@@ -95,13 +96,31 @@ std::vector<std::string> split_at_commas(const std::string& text) {
     }
 }
 
+/// What was given of a balloon as text, as numbers of its node.
+Result<void> set_balloon(TreeNode& balloon) {
+    if (const auto text = balloon.string("viv,size")) {
+        const uint64_t bytes = TRY(parse_size(*text));
+        if (bytes >> 12 > UINT32_MAX) return fail_usage(fmt::format("--virtio balloon: size={} is too much", *text));
+        balloon.erase("viv,size");
+        balloon.set_u32("viv,pages", static_cast<uint32_t>(bytes >> 12));
+    }
+    if (const auto text = balloon.string("viv,statistics")) {
+        const bool good =
+            !text->empty() && text->size() <= 5 && text->find_first_not_of("0123456789") == std::string::npos;
+        if (!good) return fail_usage(fmt::format("--virtio balloon: statistics={} is not a number of seconds", *text));
+        balloon.set_u32("viv,statistics", static_cast<uint32_t>(std::stoul(*text)));
+    }
+    return {};
+}
+
 /// "FUNCTION" or "FUNCTION,KEY=VALUE,...": a virtio device and the properties of its node.
 Result<void> attach_virtio(TreeNode& board, const std::string& text) {
     struct Kind {
         std::string_view name;
         std::vector<std::string_view> keys;
     };
-    const std::vector<Kind> kinds{{"block", {"image", "serial"}},
+    const std::vector<Kind> kinds{{"balloon", {"size", "statistics"}},
+                                  {"block", {"image", "serial"}},
                                   {"console", {"chardev", "name"}},
                                   {"entropy", {}},
                                   {"keyboard", {}},
@@ -134,6 +153,7 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
             return fail_usage(fmt::format("--virtio {}: '{}' is not a choice of it; see docs/cli.md", words[0], word));
         }
     }
+    if (words[0] == "balloon") TRY(set_balloon(properties));
     TreeNode* node = TRY(add_virtio(board, words[0], bus));
     for (const auto& [key, value] : properties.properties) node->set(key, value);
     return {};

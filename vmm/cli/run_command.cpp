@@ -16,6 +16,7 @@
 #include "devices/input/keyboard_port.hpp"
 #include "devices/pci/power_button.hpp"
 #include "devices/video/screen.hpp"
+#include "devices/virtio/virtio_balloon.hpp"
 #include "vmm/cli/display/terminal_display.hpp"
 #include "vmm/cli/machine_setup.hpp"
 #include "vmm/cli/media_changer.hpp"
@@ -347,6 +348,10 @@ class Run {
         }
         for (const auto& region : machine_->memory_bus().regions()) {
             if (region.accesses) all.emplace_back("memory." + region.name, region.accesses);
+        }
+        if (const VirtioBalloon* balloon = machine_->services().find<VirtioBalloon>()) {
+            for (const auto& [name, value] : balloon->statistics())
+                all.emplace_back(fmt::format("balloon.{}", name), value);
         }
         return all;
     }
