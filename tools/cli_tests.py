@@ -123,7 +123,8 @@ def a_file_that_is_no_image_is_refused(rig):
 
 @case_without_machine
 def an_image_of_another_format_is_named(rig):
-    refused(rig.command(rig.viv, 'run', rig.image(b'QFI\xfb' + bytes(508), 65536)), 2, 'QCOW', 'qemu-img')
+    refused(rig.command(rig.viv, 'run', rig.image(b'KDMV' + bytes(508), 65536)), 2, 'VMDK', 'qemu-img')
+    refused(rig.command(rig.viv, 'run', rig.image(b'QFI\xfb' + bytes(508), 65536)), 1, 'clusters have 2^0 bytes')
 
 
 @case_without_machine

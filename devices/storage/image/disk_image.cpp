@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/storage/image/image_chain.hpp"
 #include "devices/storage/image/image_lock.hpp"
 #include "vmm/core/log.hpp"
 
@@ -46,6 +47,7 @@ class FileDescriptor {
         if (fd_ >= 0) close(fd_);
     }
     [[nodiscard]] int get() const { return fd_; }
+    [[nodiscard]] int release() { return std::exchange(fd_, -1); }
 
   private:
     int fd_;
@@ -86,6 +88,8 @@ class RawImage : public DiskImage {
         flushes_ = cache != DiskCache::unsafe;
         direct_ = std::move(direct);
     }
+    /// It is raw because someone said so, not by its content: it may begin as it likes.
+    void set_said_to_be_raw() { recognised_ = false; }
 
     [[nodiscard]] uint64_t size() const override { return size_; }
     [[nodiscard]] bool read_only() const override { return access_ == ImageAccess::read_only; }
@@ -106,7 +110,29 @@ class RawImage : public DiskImage {
         if (size_ % sector_size != 0 && offset + in.size() > size_ - size_ % sector_size) {
             return DiskStatus::out_of_range;
         }
+        if (recognised_ && access_ == ImageAccess::writable && offset < sector_size) {
+            // A copy, since a guest's other processors may change its memory meanwhile.
+            std::vector<std::byte> head(in.begin(),
+                                        in.begin() + static_cast<ptrdiff_t>(std::min<size_t>(in.size(), sector_size)));
+            if (would_disguise(offset, head)) {
+                log_.say(fmt::format("disk image '{}': the guest may not make it begin like a qcow2 image", name_));
+                return DiskStatus::read_only;
+            }
+            const DiskStatus status = write_backed(offset, head);
+            if (status != DiskStatus::ok || head.size() == in.size()) return status;
+            offset += head.size();
+            in = in.subspan(head.size());
+        }
         return write_backed(offset, in);
+    }
+
+    DiskExtent extent(uint64_t offset, uint64_t length) override {
+        const off_t data =
+            access_ == ImageAccess::snapshot ? -1 : lseek(file_.get(), static_cast<off_t>(offset), SEEK_DATA);
+        if (data < 0) return {access_ != ImageAccess::snapshot && errno == ENXIO, length};
+        if (static_cast<uint64_t>(data) > offset) return {true, std::min(length, static_cast<uint64_t>(data) - offset)};
+        const off_t hole = lseek(file_.get(), static_cast<off_t>(offset), SEEK_HOLE);
+        return {false, hole <= data ? length : std::min(length, static_cast<uint64_t>(hole) - offset)};
     }
 
     DiskStatus discard(uint64_t offset, uint64_t length) override {
@@ -180,6 +206,7 @@ class RawImage : public DiskImage {
     std::string name_;
     uint64_t size_;
     ImageAccess access_;
+    bool recognised_ = true;
     bool dirty_ = false;
     RepeatedLog log_;
 };
@@ -300,6 +327,18 @@ std::unexpected<Error> cannot_open(const std::string& path, ImageAccess access, 
 
 }  // namespace
 
+DiskExtent DiskImage::extent(uint64_t /*offset*/, uint64_t length) {
+    return {false, length};
+}
+
+bool would_disguise(uint64_t offset, std::span<const std::byte> in) {
+    constexpr std::array magic{std::byte{'Q'}, std::byte{'F'}, std::byte{'I'}, std::byte{0xFB}};
+    if (offset >= magic.size() || in.empty()) return false;
+    // Also piece by piece: the last piece is one that fits.
+    const size_t length = std::min<size_t>(in.size(), magic.size() - offset);
+    return std::ranges::equal(in.first(length), std::span(magic).subspan(offset, length));
+}
+
 DiskStatus DiskImage::discard(uint64_t /*offset*/, uint64_t /*length*/) {
     return DiskStatus::ok;
 }
@@ -333,6 +372,18 @@ Result<DiskCache> disk_cache_of(std::string_view name) {
 }
 
 Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, DiskCache cache) {
+    auto [file, snapshot] = split_snapshot(path);
+    ImageRequest request{std::move(file), access, {}, std::move(snapshot), true, {}};
+    request.cache = cache;
+    return open_image(std::move(request));
+}
+
+Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, ImageFormat format) {
+    auto [file, snapshot] = split_snapshot(path);
+    return open_image({std::move(file), access, format, std::move(snapshot), true, {}});
+}
+
+Result<OpenFile> open_image_file(const std::string& path, ImageAccess access, DiskCache cache) {
     // What it is comes first: opening a FIFO would wait, opening some character devices acts on them.
     struct stat info {};
     if (stat(path.c_str(), &info) != 0) return cannot_open(path, access, errno);
@@ -351,23 +402,46 @@ Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, Imag
     if (size > static_cast<uint64_t>(INT64_MAX) - DiskImage::sector_size) {
         return fail(fmt::format("cannot use disk image '{}': it is too large", path));
     }
+    // Waiting is for who asks: a queue may have to.
+    static_cast<void>(fcntl(file.get(), F_SETFL, 0));
+    return OpenFile{file.release(), size};
+}
+
+Result<std::unique_ptr<DiskImage>> open_image(ImageRequest request) {
+    const std::string& path = request.path;
+    const ImageAccess access = request.access;
+    const DiskCache cache = request.cache;
+    const auto [fd, size] = TRY(open_image_file(path, access, cache));
+    FileDescriptor file(fd);
+    std::array<std::byte, 4> head{};
+    const bool readable = pread(file.get(), head.data(), head.size(), 0) == static_cast<ssize_t>(head.size());
+    const bool looks_qcow2 = readable && qcow2::has_magic(head);
+    if (request.format == ImageFormat::qcow2 && !looks_qcow2) {
+        return fail(fmt::format("cannot use disk image '{}': it is no qcow2 image", path));
+    }
+    if (looks_qcow2 && request.format != ImageFormat::raw)
+        return open_qcow2({file.release(), size}, std::move(request));
+    if (!request.snapshot.empty()) {
+        return fail(fmt::format("cannot use snapshot '{}' of '{}': it is no qcow2 image", request.snapshot, path));
+    }
     if (access == ImageAccess::snapshot) {
         FileDescriptor overlay = TRY(make_overlay(path));
         return std::make_unique<SnapshotImage>(std::move(file), std::move(overlay), path, size);
     }
     FileDescriptor direct(-1);
     if (cache == DiskCache::none) {
-        direct = FileDescriptor(open(fmt::format("/proc/self/fd/{}", file.get()).c_str(), mode | O_DIRECT));
+        const int mode = access == ImageAccess::writable ? O_RDWR : O_RDONLY;
+        direct = FileDescriptor(
+            open(fmt::format("/proc/self/fd/{}", file.get()).c_str(), mode | O_CLOEXEC | O_NOCTTY | O_DIRECT));
         if (direct.get() < 0) {
             log_line(
                 fmt::format("disk image '{}': this file cannot be used past the host's cache ({}); it is used with it",
                             path, std::strerror(errno)));
         }
     }
-    // Waiting is for who asks: a queue may have to.
-    static_cast<void>(fcntl(file.get(), F_SETFL, 0));
     auto image = std::make_unique<RawImage>(std::move(file), path, size, access);
     image->set_cache(cache, std::move(direct));
+    if (request.format == ImageFormat::raw) image->set_said_to_be_raw();
     return image;
 }
 

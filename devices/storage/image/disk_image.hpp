@@ -32,8 +32,18 @@ struct HostFile {
     bool flushes = true;              // whether a flush has to do something
 };
 
+/// A range of an image that is known to be zeros, or is not.
+struct DiskExtent {
+    bool zeros = false;
+    uint64_t length = 0;
+};
+
 /// The medium of a drive: a flat array of bytes. Transfers are synchronous and whole: short reads and writes of the
 /// host are continued until done or failed.
+///
+/// Threads: an image has no lock and keeps all its state in itself (and in its backing images, which nobody else has).
+/// size(), sectors(), read_only() and name() may be called from any thread at any time. All other calls, and the
+/// destructor, may come from any thread, but only one at a time, each after the one before has returned.
 class DiskImage {
   public:
     virtual ~DiskImage() = default;
@@ -59,6 +69,9 @@ class DiskImage {
     [[nodiscard]] virtual DiskStatus discard(uint64_t offset, uint64_t length);
     /// These bytes read as zeros from now on, by discarding them where that has this effect.
     [[nodiscard]] virtual DiskStatus write_zeros(uint64_t offset, uint64_t length);
+    /// What is known without reading about the bytes from `offset` on: a length of 1 to `length`. The place must be
+    /// within the image.
+    [[nodiscard]] virtual DiskExtent extent(uint64_t offset, uint64_t length);
 
     [[nodiscard]] virtual HostFile host_file() const { return {}; }
     /// The host file is about to be written to beside the image.
@@ -80,10 +93,20 @@ Result<DiskCache> disk_cache_of(std::string_view name);
 /// viv,cache of a drive's node; `writeback` without it.
 Result<DiskCache> disk_cache(const TreeNode& node);
 
-/// Opens a raw image: a file or a block device. It stays locked while open (shared by readers and snapshots, exclusive
-/// for a writer); the refusal names the process that has it. Errors name the path, the reason and what to do.
-/// With snapshots `cache` makes no difference.
+/// Opens an image, a file or a block device: QCOW2 by its first bytes, with the files that back it, else raw.
+/// "PATH,snapshot=NAME" is an internal snapshot of a QCOW2 image, unless a file has this very name. It stays locked
+/// while open (shared by readers and snapshots, exclusive for a writer; backing files are read); the refusal names the
+/// process that has it. Errors name the path, the reason and what to do. With snapshots `cache` makes no difference.
 Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access,
                                                    DiskCache cache = DiskCache::writeback);
+
+/// The two formats that an image can be said to have.
+enum class ImageFormat { raw, qcow2 };
+/// As above, with the format said: a raw image is not looked into, and may begin as it likes.
+Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, ImageFormat format);
+
+/// Whether this write makes a raw image that was taken for one by its content begin like a QCOW2 image. It must not be
+/// done: a guest could name any file of the host as the backing file, and read it after the next start.
+[[nodiscard]] bool would_disguise(uint64_t offset, std::span<const std::byte> in);
 
 }  // namespace viv

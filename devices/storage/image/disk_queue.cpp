@@ -181,8 +181,9 @@ bool DiskQueue::prepare(Entry& entry) {
     } else if (length == 0) {
         return ends(DiskStatus::ok);
     } else if (request.offset > size() || length > size() - request.offset || size() % sector_size != 0 ||
-               transfer.pieces.size() > most_pieces) {
-        // What is at the edge, or too scattered, is the image's to judge.
+               transfer.pieces.size() > most_pieces ||
+               (request.kind == DiskRequest::Kind::write && request.offset < sector_size)) {
+        // What is at the edge, or too scattered, is the image's to judge; what is at the front it looks into.
         settle();
         return ends(run_on(request, transfer.pieces));
     }

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vmm/core/result.hpp"
@@ -24,9 +25,12 @@ class TemporaryFile {
         VIV_ASSERT(::write(fd, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
         close(fd);
     }
+    TemporaryFile(TemporaryFile&& other) noexcept : path_(std::exchange(other.path_, {})) {}
     TemporaryFile(const TemporaryFile&) = delete;
     TemporaryFile& operator=(const TemporaryFile&) = delete;
-    ~TemporaryFile() { unlink(path_.c_str()); }
+    ~TemporaryFile() {
+        if (!path_.empty()) unlink(path_.c_str());
+    }
 
     [[nodiscard]] const std::string& path() const { return path_; }
     [[nodiscard]] std::vector<std::byte> content() const {
