@@ -23,7 +23,7 @@ struct HostTransfer {
     bool durable = false;  // of a write: not finished before it is on the medium
     int fd = -1;
     uint64_t offset = 0;
-    uint64_t length = 0;
+    uint64_t length = 0;        // of a hole, and of all pieces as far as it is known
     std::vector<iovec> pieces;  // at most 1024; used up
     std::move_only_function<int()> work;
     /// How it ended: an errno value, or 0 when all is done. A read behind the end of the file is EIO.
@@ -45,7 +45,7 @@ class HostQueue {
     virtual void submit() = 0;
     /// One that is finished, or nullptr when none is now.
     [[nodiscard]] virtual HostTransfer* reap() = 0;
-    /// Sleeps until one is finished; there must be one under way.
+    /// Sleeps until one may be finished (or a part of one: reap() may say that none is yet); one must be under way.
     virtual void wait() = 0;
     /// Readable (an eventfd) when something has finished since it was last read.
     [[nodiscard]] virtual int descriptor() const = 0;

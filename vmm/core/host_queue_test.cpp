@@ -39,10 +39,10 @@ HostTransfer transfer(HostTransfer::Kind kind, int fd, uint64_t offset, std::vec
 }
 
 HostTransfer* next(HostQueue& queue) {
-    HostTransfer* done = queue.reap();
-    if (done) return done;
-    queue.wait();
-    return queue.reap();
+    for (;;) {
+        if (HostTransfer* done = queue.reap()) return done;
+        queue.wait();
+    }
 }
 
 int run(HostQueue& queue, HostTransfer& one) {

@@ -56,6 +56,9 @@ class UringQueue final : public HostQueue {
                 break;
             case HostTransfer::Kind::call: VIV_ASSERT(false);
         }
+        // A long copy out of the host's cache is for another thread than the caller's.
+        constexpr uint64_t long_transfer = 64 << 10;
+        if (transfer.length >= long_transfer) io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
         io_uring_sqe_set_data(entry, &transfer);
         ++under_way_;
     }
