@@ -68,7 +68,9 @@ with tempfile.TemporaryDirectory() as folder:
             disc.write(make_iso.make_iso(program.read(), "none" if in_section else arguments.as_disc, in_section))
         arguments.image = disc.name
         options += ["--boot", "cdrom"]
-    command = [arguments.viv, "run", "--engine", arguments.engine, "--display", "none", "--snapshot", "--net", "none", "--serial", "stdio",
+    if "--net" not in options:
+        options += ["--net", "none"]
+    command = [arguments.viv, "run", "--engine", arguments.engine, "--display", "none", "--snapshot", "--serial", "stdio",
                "--exit-port", "0x501", "--timeout", arguments.timeout, *options, arguments.image]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 errors = run.stderr.decode(errors="replace")
