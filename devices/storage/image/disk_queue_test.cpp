@@ -11,6 +11,7 @@
 #include "devices/storage/image/memory_image_test.hpp"
 #include "devices/storage/image/temporary_file_test.hpp"
 #include "vmm/core/catch.hpp"
+#include "vmm/core/machine_lock.hpp"
 
 using namespace viv;
 
@@ -32,7 +33,7 @@ struct Host {
     DiskStatus run(DiskQueue& queue, DiskRequest request) {
         std::optional<DiskStatus> ended;
         {
-            const std::lock_guard hold(lock);
+            const auto hold = hold_machine(lock);
             queue.start(std::move(request), [&](DiskStatus status) { ended = status; });
             queue.submit();
         }
@@ -163,7 +164,7 @@ TEST_CASE("Many requests are under way; drain() ends them all, and nothing comes
         auto image = open_disk_image(file.path(), ImageAccess::writable);
         REQUIRE(image);
         DiskQueue queue(std::move(*image), &host.work, way);
-        const std::lock_guard hold(host.lock);
+        const auto hold = hold_machine(host.lock);
         unsigned ended = 0, rows = 0;
         bool was_draining = false;
         queue.on_told([&] {
@@ -199,7 +200,7 @@ TEST_CASE("Memory that goes away is not written to any more") {
     auto image = open_disk_image(file.path(), ImageAccess::writable);
     REQUIRE(image);
     DiskQueue queue(std::move(*image), &host.work, DiskWay::threads);
-    const std::lock_guard hold(host.lock);
+    const auto hold = hold_machine(host.lock);
     unsigned ended = 0;
     for (uint64_t i = 0; i < 100; ++i) {
         queue.start(host.request(Kind::read, 512 * i, {{Gpa{0x40000 + 512 * i}, 512}}), [&](DiskStatus) { ++ended; });
@@ -261,5 +262,27 @@ TEST_CASE("A disk's cache has four names") {
         if (!direct) CHECK((*image)->host_file().direct < 0);
         const bool dsync = fcntl((*image)->host_file().fd, F_GETFL) & O_DSYNC;
         CHECK(dsync == (cache == DiskCache::writethrough));
+    }
+}
+
+TEST_CASE("A guest cannot make a raw image begin like a qcow2 image, beside the machine either") {
+    for (const DiskWay way : {DiskWay::automatic, DiskWay::threads}) {
+        Host host;
+        const std::vector<std::byte> content = numbered_sectors(16);
+        const TemporaryFile file(content);
+        auto image = open_disk_image(file.path(), ImageAccess::writable);
+        REQUIRE(image);
+        DiskQueue queue(std::move(*image), &host.work, way);
+        const std::array<char, 4> magic{'Q', 'F', 'I', '\xFB'};
+        host.memory.write(Gpa{0x1000}, std::as_bytes(std::span(magic)));
+        auto previous = set_log_sink([](std::string_view) {});
+        CHECK(host.run(queue, host.request(Kind::write, 0, {{Gpa{0x1000}, 4096}})) == DiskStatus::read_only);
+        CHECK(host.run(queue, host.request(Kind::write, 0, {{Gpa{0x1000}, 512}})) == DiskStatus::read_only);
+        set_log_sink(std::move(previous));
+        CHECK(file.content() == content);
+        host.memory.store(Gpa{0x1000}, uint32_t{0xEB});
+        CHECK(host.run(queue, host.request(Kind::write, 0, {{Gpa{0x1000}, 1024}})) == DiskStatus::ok);
+        CHECK(file.content().at(0) == std::byte{0xEB});
+        CHECK(file.content().at(1024) == content.at(1024));
     }
 }
