@@ -336,7 +336,7 @@ TEST_CASE("Rings of the PCnet that cannot be move nothing and come to an end") {
     board.put(test_frame(100), D_ENP);
     for (unsigned i = 0; i < 3; ++i) board.put(Frame(2000, 1), i == 0 ? D_STP : 0);
     board.put(test_frame(100), D_ENP);
-    board.put(test_frame(13), D_STP | D_ENP);
+    board.put(Frame(13, 1), D_STP | D_ENP);
     board.set_csr(0, CSR0_TDMD);
     CHECK(board.wire.sent.empty());
     // In ROM or nowhere: all its descriptors are the chip's, for ever.

@@ -442,7 +442,7 @@ TEST_CASE("Packets that cannot be are dropped by the RTL8139, and nothing is sen
     board.set(TPPOLL, 1, TPPOLL_NPQ);
     board.set(RDSAR, 4, 0xF0000000);
     board.wire.deliver(test_frame(64));
-    board.send(test_frame(13));
+    board.send(Frame(13, 1));
     for (const auto& frame : board.wire.sent) CHECK(frame.size() >= NetworkLink::least_frame);
 }
 

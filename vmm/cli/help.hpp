@@ -32,7 +32,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --kernel-entry 16|32|64
  Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
           --usb tablet|keyboard|mouse (repeat)  --share DIR[:TAG][,ro]
- Network  --net user|none[,model=virtio] --ssh --publish HOST:GUEST --pcap F
+ Network  --net user|switch:N|none[,model=M] --ssh --publish HOST:GUEST --pcap F
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]
  Display  --display terminal|none     --screenshot FILE.png (at the end)
@@ -43,8 +43,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --timeout SECONDS (code 124)  --exit-port PORT: a byte ends the run
           --json  --stats  --digest  at the end    --no-reboot    --test-device
           --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]
-Examples:
-  viv run freedos.img --type 'dir\n' --until 'bytes free' --timeout 60
+Example:
   viv run --kernel vmlinuz --append console=ttyS0 --serial stdio
 )";
 

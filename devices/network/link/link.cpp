@@ -22,16 +22,26 @@ class NoLink final : public QueuedLink {
     void transmit(std::span<const uint8_t> /*frame*/) override {}
 };
 
-Result<std::unique_ptr<QueuedLink>> open_link(std::string_view spec, const LinkSetup& setup) {
-    const LinkOptions options = TRY(parse_link_options(spec));
+Result<std::unique_ptr<QueuedLink>> open_kind(std::string_view spec, const LinkOptions& options,
+                                              const LinkSetup& setup) {
     if (options.kind == "user") return open_user_link(options, setup);
     if (!setup.published.empty()) {
         return fail_usage(fmt::format("--publish is for the network 'user', not for '{}'", spec));
     }
+    if (options.kind == "switch") return open_switch_link(options, setup);
+    if (options.kind == "tap") return open_tap_link(options, setup);
     TRY(options.only({}));
     if (options.kind == "none") return std::make_unique<NoLink>(setup);
     if (options.kind == "loopback") return make_loopback_link(setup);
-    return fail_usage(fmt::format("there is no network '{}': use none, user or loopback", spec));
+    return fail_usage(fmt::format("there is no network '{}': use none, user, switch:NAME, tap:NAME or loopback", spec));
+}
+
+Result<std::unique_ptr<QueuedLink>> open_link(std::string_view spec, const LinkSetup& setup) {
+    LinkOptions options = TRY(parse_link_options(spec));
+    const Impairment::Choice impairment = TRY(Impairment::extract(options));
+    auto link = TRY(open_kind(spec, options, setup));
+    if (!impairment.nothing()) link->impair(impairment, setup.clock);
+    return link;
 }
 
 }  // namespace

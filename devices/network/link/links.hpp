@@ -15,4 +15,9 @@ std::unique_ptr<QueuedLink> make_loopback_link(const LinkSetup& setup);
 /// libslirp's network 10.0.2.0/24: restrict=on|off, tftp=DIR, bootfile=NAME, hostname=NAME.
 Result<std::unique_ptr<QueuedLink>> open_user_link(const LinkOptions& options, const LinkSetup& setup);
 
+/// The network NAME of all machines of this user.
+Result<std::unique_ptr<QueuedLink>> open_switch_link(const LinkOptions& options, const LinkSetup& setup);
+/// The host's interface NAME, a port of bridge=NAME if that is given.
+Result<std::unique_ptr<QueuedLink>> open_tap_link(const LinkOptions& options, const LinkSetup& setup);
+
 }  // namespace viv

@@ -10,7 +10,13 @@ void QueuedLink::send(std::span<const uint8_t> frame) {
         return;
     }
     if (record_) record_->record(frame);
+    if (impairment_) return impairment_->send(frame);
     transmit(frame);
+}
+
+void QueuedLink::impair(const Impairment::Choice& choice, Clock& clock) {
+    impairment_ =
+        std::make_unique<Impairment>(choice, clock, [this](std::span<const uint8_t> frame) { transmit(frame); });
 }
 
 std::span<const uint8_t> QueuedLink::front() const {
@@ -27,6 +33,7 @@ void QueuedLink::pop() {
 void QueuedLink::set_up(bool up) {
     if (std::exchange(up_, up) == up) return;
     queue_.clear();
+    if (impairment_) impairment_->clear();
     post([this] {
         if (on_state_) on_state_();
     });

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/network/link/impairment.hpp"
 #include "devices/network/link/link.hpp"
 #include "devices/network/link/pcap_file.hpp"
 
@@ -31,6 +32,8 @@ class QueuedLink : public NetworkLink {
     void on_state(std::move_only_function<void()> callback) final { on_state_ = std::move(callback); }
     /// Every frame that is taken from the NIC or waits for it goes to this file from now on.
     void record_to(std::unique_ptr<PcapFile> file) { record_ = std::move(file); }
+    /// What the NIC sends is lost or late from now on.
+    void impair(const Impairment::Choice& choice, Clock& clock);
     [[nodiscard]] uint64_t dropped() const { return dropped_; }
 
   protected:
@@ -54,7 +57,8 @@ class QueuedLink : public NetworkLink {
     std::deque<std::vector<uint8_t>> queue_;
     std::move_only_function<void()> on_receive_;
     std::move_only_function<void()> on_state_;
-    std::unique_ptr<PcapFile> record_;  // may be null
+    std::unique_ptr<Impairment> impairment_;  // may be null
+    std::unique_ptr<PcapFile> record_;        // may be null
     uint64_t dropped_ = 0;
     bool up_;
     std::shared_ptr<QueuedLink*> self_ = std::make_shared<QueuedLink*>(this);  // outlived by posted work
