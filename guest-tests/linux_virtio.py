@@ -3,8 +3,10 @@
 linux_virtio.py VIV [viv options...]. Skipped when `tools/fetch-guests linux-virtio` has not been run."""
 import hashlib
 import os
+import socket
 import sys
 import tempfile
+import threading
 
 from serial_console import SerialConsole
 
@@ -44,6 +46,24 @@ DIGEST = hashlib.md5(CONTENT).hexdigest()
 
 BALLOON = 24 << 20
 
+# Who connects first gets the content, the second gives some.
+server = socket.create_server(("127.0.0.1", 0))
+PORT = server.getsockname()[1]
+received = []
+
+
+def serve():
+    peer, _ = server.accept()
+    peer.sendall(CONTENT)
+    peer.close()
+    peer, _ = server.accept()
+    while piece := peer.recv(1 << 16):
+        received.append(piece)
+    peer.close()
+
+
+threading.Thread(target=serve, daemon=True).start()
+
 # What is checked, the command, words that are in its output.
 COMMANDS = [
     ("finds the input devices", "grep -c 'Vivarium Virtio' /proc/bus/input/devices", ["3"]),
@@ -62,6 +82,9 @@ COMMANDS = [
     ("has the file system's size", "df /mnt | grep -c files", ["1"]),
     ("runs a program out of it", "cp /bin/busybox /mnt/busybox; /mnt/busybox echo it 'ran'", ["ran"]),
     ("mounts a folder for reading only", "mount -t 9p -o trans=virtio,version=9p2000.L fixed /ro; cat /ro/secret; echo x > /ro/new; echo $?", ["secret", "1"]),
+    ("the network card segments", "cut -c12-14,20 $(dirname $(ls -d /sys/bus/virtio/devices/*/net))/features; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up", ["1111"]),
+    ("a file comes through it", f"nc 10.0.2.2 {PORT} < /dev/null | md5sum", [DIGEST]),
+    ("and goes back", f"nc 10.0.2.2 {PORT} < /mnt/from-host; echo $?", ["0"]),
     ("fills the balloon", "sleep 2; awk '/balloon_inflate/{print $2}' /proc/vmstat", [str(BALLOON >> 12)]),
     ("no driver complains", "dmesg | grep -iE 'virtio|9p|input' | grep -ciE 'error|fail|timeout|unable|invalid'", ["0"]),
 ]
@@ -74,9 +97,9 @@ def report(passed, what):
     print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
 
 
-print(f"1..{len(COMMANDS) + 7}")
-command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
-           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
+print(f"1..{len(COMMANDS) + 8}")
+command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet net.ifnames=0", "--memory", "192M",
+           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
            "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
            "--until", "that is all", *options]
 console = SerialConsole(command)
@@ -110,6 +133,7 @@ def host_reads(*names):
 counters = outcome.get("counters", {})
 report(counters.get("balloon.inflated", 0) >= BALLOON and counters.get("balloon.actual") == BALLOON, "memory came back to the host")
 report(100 << 20 < counters.get("balloon.total", 0) < 192 << 20 and counters.get("balloon.free", 0) > 0, "and statistics came")
+report(b"".join(received) == CONTENT, "what went through the network card is whole")
 report(host_reads("folder", "both") == CONTENT * 2, "the host reads what the guest wrote")
 report(host_reads("folder", "e", "c") == b"text\n", "in the file that was renamed")
 report(host_reads("outside", "secret") == b"a secret\n" and os.listdir(outside) == ["secret"], "and nothing outside has changed")

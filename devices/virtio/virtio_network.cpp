@@ -5,24 +5,33 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/network/ethernet.hpp"
+#include "devices/virtio/tcp_segments.hpp"
+
 namespace viv {
 namespace {
 
 using namespace virtio;
 
 // Feature bits (5.1.3)
-constexpr uint64_t CSUM = feature(0), MTU = feature(3), MAC = feature(5), MRG_RXBUF = feature(15), STATUS = feature(16),
-                   CTRL_VQ = feature(17), CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20),
+constexpr uint64_t CSUM = feature(0), MTU = feature(3), MAC = feature(5), HOST_TSO4 = feature(11),
+                   HOST_TSO6 = feature(12), HOST_ECN = feature(13), MRG_RXBUF = feature(15), STATUS = feature(16),
+                   CTRL_VQ = feature(17), CTRL_RX = feature(18), CTRL_VLAN = feature(19), CTRL_RX_EXTRA = feature(20),
                    CTRL_MAC_ADDR = feature(23);
 
 // struct virtio_net_hdr (5.1.6)
 constexpr uint8_t NEEDS_CSUM = 1;
-constexpr size_t flags_at = 0, gso_type_at = 1, csum_start_at = 6, csum_offset_at = 8, num_buffers_at = 10;
+constexpr uint8_t GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_ECN = 0x80;
+/// Of a packet that becomes several frames: as IP can say, and what is in front of that.
+constexpr size_t most_packet = 65'535 + 64;
+constexpr size_t flags_at = 0, gso_type_at = 1, gso_size_at = 4, csum_start_at = 6, csum_offset_at = 8,
+                 num_buffers_at = 10;
 
 // Control (5.1.6.5)
-enum Class : uint8_t { RX = 0, MAC_CLASS = 1 };
+enum Class : uint8_t { RX = 0, MAC_CLASS = 1, VLAN = 2 };
 enum Mode : uint8_t { PROMISC = 0, ALLMULTI = 1, ALLUNI = 2, NOMULTI = 3, NOUNI = 4, NOBCAST = 5 };
 enum MacCommand : uint8_t { TABLE_SET = 0, ADDR_SET = 1 };
+enum VlanCommand : uint8_t { VLAN_ADD = 0, VLAN_DEL = 1 };
 constexpr uint8_t ACK_OK = 0, ACK_ERR = 1;
 constexpr size_t most_control_data = 16 * 1024;
 
@@ -35,10 +44,7 @@ uint16_t number_at(std::span<const uint8_t> bytes, size_t at) {
 /// Puts the Internet checksum of everything from `start` on at `offset` behind that; false when that is not within.
 bool put_checksum(std::span<uint8_t> frame, size_t start, size_t offset) {
     if (start >= frame.size() || offset + 2 > frame.size() - start) return false;
-    uint64_t sum = 0;
-    for (size_t i = start; i < frame.size(); ++i) sum += uint64_t{frame[i]} << ((i - start) % 2 == 0 ? 8 : 0);
-    while (sum >> 16) sum = (sum & 0xFFFF) + (sum >> 16);
-    const auto checksum = static_cast<uint16_t>(~sum);
+    const auto checksum = static_cast<uint16_t>(~internet_sum(frame.subspan(start)));
     // Zero would say that there is none (UDP); TCP takes either.
     const uint16_t shown = checksum == 0 ? 0xFFFF : checksum;
     frame[start + offset] = static_cast<uint8_t>(shown >> 8);
@@ -65,11 +71,14 @@ VirtioNetwork::VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu)
 }
 
 uint64_t VirtioNetwork::features() const {
-    return CSUM | MAC | MRG_RXBUF | STATUS | CTRL_VQ | CTRL_RX | CTRL_RX_EXTRA | CTRL_MAC_ADDR | (mtu_ ? MTU : 0);
+    return CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN | MAC | MRG_RXBUF | STATUS | CTRL_VQ | CTRL_RX | CTRL_VLAN |
+           CTRL_RX_EXTRA | CTRL_MAC_ADDR | (mtu_ ? MTU : 0);
 }
 
 bool VirtioNetwork::accepts(uint64_t features) const {
-    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_RX_EXTRA | CTRL_MAC_ADDR));
+    if (!(features & CSUM) && (features & (HOST_TSO4 | HOST_TSO6))) return false;
+    if (!(features & (HOST_TSO4 | HOST_TSO6)) && (features & HOST_ECN)) return false;
+    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR));
 }
 
 std::vector<uint8_t> VirtioNetwork::configuration() const {
@@ -100,6 +109,13 @@ void VirtioNetwork::notified(unsigned queue) {
 
 bool VirtioNetwork::wants(std::span<const uint8_t> frame) const {
     const auto address = frame.first(mac_size);
+    constexpr size_t type_at = 12, tag_at = 14;
+    constexpr uint16_t type_vlan = 0x8100;
+    if (transport().has(CTRL_VLAN) && frame.size() > tag_at + 1 && load_big16(frame, type_at) == type_vlan) {
+        const unsigned vlan = load_big16(frame, tag_at) & 0xFFFu;
+        // Number 0 is a priority only.
+        if (vlan != 0 && !(state_.vlans[vlan / 32] >> (vlan % 32) & 1)) return false;
+    }
     if (state_.promiscuous) return true;
     if (std::ranges::all_of(address, [](uint8_t byte) { return byte == 0xFF; })) return !state_.no_broadcasts;
     if (address[0] & 1) return !state_.no_groups && (state_.every_group || has_address(state_.groups, address));
@@ -136,18 +152,38 @@ void VirtioNetwork::receive() {
 std::optional<uint32_t> VirtioNetwork::send(VirtqueueChain& chain, GuestMemory& memory) {
     std::array<uint8_t, 12> header{};
     const size_t size = header_size();
-    const bool right = chain.readable_size >= size + NetworkLink::least_frame &&
-                       chain.readable_size <= size + NetworkLink::most_frame &&
-                       chain.read(memory, 0, std::as_writable_bytes(std::span(header)).first(size));
-    if (right) scratch_.resize(chain.readable_size - size);
-    const bool good = right && chain.read(memory, size, std::as_writable_bytes(std::span(scratch_))) &&
-                      header[gso_type_at] == 0 &&
-                      (!(header[flags_at] & NEEDS_CSUM) ||
-                       (transport().has(CSUM) &&
-                        put_checksum(scratch_, number_at(header, csum_start_at), number_at(header, csum_offset_at))));
-    if (good) port_.link->send(scratch_);
+    bool good = chain.readable_size >= size + NetworkLink::least_frame && chain.readable_size <= size + most_packet &&
+                chain.read(memory, 0, std::as_writable_bytes(std::span(header)).first(size));
+    if (good) {
+        scratch_.resize(chain.readable_size - size);
+        good = chain.read(memory, size, std::as_writable_bytes(std::span(scratch_))) &&
+               (header[gso_type_at] == 0 ? send_frame(header) : send_segments(header));
+    }
     ++(good ? state_.sent : state_.dropped);
     return 0;
+}
+
+bool VirtioNetwork::send_frame(std::span<const uint8_t, 12> header) {
+    if (scratch_.size() > NetworkLink::most_frame) return false;
+    const bool open = header[flags_at] & NEEDS_CSUM;
+    if (open && !(transport().has(CSUM) &&
+                  put_checksum(scratch_, number_at(header, csum_start_at), number_at(header, csum_offset_at))))
+        return false;
+    port_.link->send(scratch_);
+    return true;
+}
+
+/// One packet becomes several frames. Where its headers end is looked up, whatever the driver says.
+bool VirtioNetwork::send_segments(std::span<const uint8_t, 12> header) {
+    constexpr uint16_t checksum_of_tcp = 16;
+    const uint8_t kind = header[gso_type_at] & static_cast<uint8_t>(~GSO_ECN);
+    const bool marks = header[gso_type_at] & GSO_ECN;
+    const uint64_t needed = (kind == GSO_TCPV4 ? HOST_TSO4 : HOST_TSO6) | (marks ? HOST_ECN : 0);
+    if ((kind != GSO_TCPV4 && kind != GSO_TCPV6) || !transport().has(needed)) return false;
+    if (!(header[flags_at] & NEEDS_CSUM) || number_at(header, csum_offset_at) != checksum_of_tcp) return false;
+    const auto version = kind == GSO_TCPV4 ? TcpPacket::Version::ipv4 : TcpPacket::Version::ipv6;
+    const TcpPacket packet{scratch_, version, number_at(header, csum_start_at), number_at(header, gso_size_at)};
+    return send_tcp_segments(packet, segment_, [this](std::span<const uint8_t> frame) { port_.link->send(frame); });
 }
 
 // ---- Control -------------------------------------------------------------------------------------------------------
@@ -178,6 +214,15 @@ bool VirtioNetwork::obey(uint8_t kind, uint8_t command, std::span<const uint8_t>
             case NOUNI: state_.no_addresses = on; break;
             case NOBCAST: state_.no_broadcasts = on; break;
         }
+        return true;
+    }
+    if (kind == VLAN) {
+        if (!transport().has(CTRL_VLAN) || command > VLAN_DEL || data.size() != 2) return false;
+        const unsigned vlan = number_at(data, 0);
+        if (vlan >= 32 * state_.vlans.size()) return false;
+        const uint32_t bit = 1u << (vlan % 32);
+        uint32_t& word = state_.vlans[vlan / 32];
+        word = command == VLAN_ADD ? word | bit : word & ~bit;
         return true;
     }
     if (kind != MAC_CLASS) return false;

@@ -1,8 +1,9 @@
-// Models: a virtio network card with a pair of queues and one for control: checksums of what is sent, merged receive
-//   buffers, address filters, MAC, MTU, link state
-// Not modelled: segmentation, checksums of what is received, several pairs of queues, VLAN filters, announcements,
-// hashes Ignored bits: header length of what is sent; the flags of receive headers are always 0 Reference: Virtual I/O
-// Device (VIRTIO) 1.2, section 5.1
+// Models: a virtio network card with a pair of queues and one for control: checksums and TCP segmentation of what is
+//   sent, merged receive buffers, filters of addresses and VLANs, MAC, MTU, link state
+// Not modelled: checksums and merging of what is received, UDP segmentation, several pairs of queues, announcements,
+//   hashes
+// Ignored bits: header length of what is sent; the flags of receive headers are always 0
+// Reference: Virtual I/O Device (VIRTIO) 1.2, section 5.1
 #pragma once
 
 #include <array>
@@ -27,6 +28,7 @@ struct VirtioNetworkState {
     bool no_broadcasts = false;
     std::vector<uint8_t> addresses;  // six bytes each
     std::vector<uint8_t> groups;
+    std::array<uint32_t, 128> vlans{};  // a bit for each number that is let through
     uint64_t sent = 0;
     uint64_t received = 0;
     uint64_t filtered = 0;
@@ -40,6 +42,7 @@ struct VirtioNetworkState {
         visit("no-broadcasts", self.no_broadcasts);
         visit("addresses", self.addresses);
         visit("groups", self.groups);
+        visit("vlans", self.vlans);
         visit("sent", self.sent);
         visit("received", self.received);
         visit("filtered", self.filtered);
@@ -79,6 +82,8 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
     void receive();
     [[nodiscard]] bool wants(std::span<const uint8_t> frame) const;
     std::optional<uint32_t> send(VirtqueueChain& chain, GuestMemory& memory);
+    bool send_frame(std::span<const uint8_t, 12> header);
+    bool send_segments(std::span<const uint8_t, 12> header);
     std::optional<uint32_t> control(VirtqueueChain& chain, GuestMemory& memory);
     [[nodiscard]] bool obey(uint8_t kind, uint8_t command, std::span<const uint8_t> data);
     [[nodiscard]] bool set_tables(std::span<const uint8_t> data);
@@ -87,6 +92,7 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
     std::optional<uint16_t> mtu_;
     VirtioIdentity identity_;
     std::vector<uint8_t> scratch_;
+    std::vector<uint8_t> segment_;
 };
 
 /// viv,function = "network": local-mac-address, viv,link, viv,mtu.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "devices/virtio/tcp_packet_rig_test.hpp"
 #include "devices/virtio/test_link_test.hpp"
 #include "devices/virtio/virtio_device.hpp"
 #include "devices/virtio/virtio_rig_test.hpp"
@@ -12,7 +13,8 @@ using namespace viv::virtio;
 namespace {
 
 constexpr uint64_t CSUM = feature(0), MTU = feature(3), MRG_RXBUF = feature(15), CTRL_VQ = feature(17),
-                   CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20), CTRL_MAC_ADDR = feature(23);
+                   CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20), CTRL_MAC_ADDR = feature(23),
+                   HOST_TSO4 = feature(11), HOST_TSO6 = feature(12), HOST_ECN = feature(13), CTRL_VLAN = feature(19);
 constexpr MacAddress own{0x52, 0x54, 0, 0x12, 0x34, 0x56};
 constexpr uint64_t buffer = VirtioBoard::buffer, answer = 0x8000;
 using Frame = TestLink::Frame;
@@ -122,6 +124,79 @@ TEST_CASE("A checksum that the driver left open is filled in") {
     send(34, 26);
     send(0xFFFF, 0xFFFF);
     CHECK(board.link->sent.size() == 1);
+}
+
+TEST_CASE("A packet that is too large for a frame is sent as several") {
+    const auto send = [](Board& board, const TcpPacketRig& rig, uint8_t kind, uint16_t segment,
+                         uint16_t checksum = 16) {
+        const auto packet = rig.packet();
+        std::vector<uint8_t> bytes(12);
+        bytes[0] = 1;
+        bytes[1] = kind;
+        bytes[4] = static_cast<uint8_t>(segment);
+        bytes[5] = static_cast<uint8_t>(segment >> 8);
+        bytes[6] = static_cast<uint8_t>(rig.tcp());
+        bytes[8] = static_cast<uint8_t>(checksum);
+        bytes.insert(bytes.end(), packet.begin(), packet.end());
+        board.put(buffer, bytes);
+        board.link->sent.clear();
+        REQUIRE(board.run(1, {{buffer, static_cast<uint32_t>(bytes.size()), false}}));
+        for (const auto& frame : board.link->sent) CHECK(rig.is_sound(frame));
+        return board.link->sent.size();
+    };
+    Board board;
+    board.start(CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN);
+    CHECK(send(board, {.size = 60'000}, 1, 1448) == 42);
+    CHECK(send(board, {.six = true}, 4, 1000) == 3);
+    CHECK(send(board, {}, 0x81, 1000) == 3);
+    CHECK(send(board, {}, 4, 1000) == 0);     // not IPv6
+    CHECK(send(board, {}, 3, 1000) == 0);     // UDP
+    CHECK(send(board, {}, 1, 1000, 6) == 0);  // not where TCP has its checksum
+    CHECK(send(board, {}, 1, 0) == 0);
+    CHECK(send(board, {.size = 66'000}, 1, 1448) == 0);
+    // Only what was taken, which has to make sense.
+    board.start(CSUM | HOST_TSO4);
+    CHECK(send(board, {}, 1, 1000) == 3);
+    CHECK(send(board, {.six = true}, 4, 1000) == 0);
+    CHECK(send(board, {}, 0x81, 1000) == 0);
+    for (const uint64_t wrong : {HOST_TSO4, HOST_TSO6, CSUM | HOST_ECN}) {
+        board.set_status(0);
+        board.set_status(ACKNOWLEDGE | DRIVER);
+        board.accept(wrong | VERSION_1);
+        board.set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK);
+        CHECK_FALSE((board.status() & FEATURES_OK));
+    }
+}
+
+TEST_CASE("With filters of VLANs only frames of those that were added come") {
+    const auto comes = [](Board& board, uint16_t tag) {
+        board.rings.at(0).add({{buffer, 2000, true}});
+        board.tell(0);
+        Frame frame = Board::frame(own, 60);
+        store_big16(frame, 12, 0x8100);
+        store_big16(frame, 14, tag);
+        board.link->arrive(frame);
+        return board.rings.at(0).take().has_value();
+    };
+    Board board;
+    board.start(CTRL_VQ | CTRL_VLAN);
+    CHECK_FALSE(comes(board, 5));
+    CHECK(comes(board, 0xE000));  // a priority
+    CHECK(board.passes(own));
+    CHECK(board.control(2, 0, {5, 0}));
+    CHECK(board.control(2, 0, {0xFF, 0x0F}));
+    board.save_and_load();
+    CHECK(comes(board, 0x6005));
+    CHECK(comes(board, 4095));
+    CHECK_FALSE(comes(board, 6));
+    CHECK(board.control(2, 1, {5, 0}));
+    CHECK_FALSE(comes(board, 5));
+    CHECK_FALSE(board.control(2, 0, {0, 0x10}));
+    CHECK_FALSE(board.control(2, 2, {5, 0}));
+    CHECK_FALSE(board.control(2, 0, {5}));
+    board.start(CTRL_VQ);
+    CHECK(comes(board, 5));
+    CHECK_FALSE(board.control(2, 0, {5, 0}));
 }
 
 TEST_CASE("A frame waits for a buffer, and comes behind a header") {
