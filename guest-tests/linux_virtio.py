@@ -71,6 +71,8 @@ COMMANDS = [
     ("takes a click, in its place", events("Tablet", 7, "click"), ["3:0:8203", "3:1:16425", "1:273:1", "1:273:0"]),
     ("takes a key", events("Keyboard", 4, "key"), ["1:47:1", "1:47:0"]),
     ("takes what switches a lamp on", "printf '%16s\\021\\0\\001\\0\\001\\0\\0\\0' '' > /dev/input/$D; echo $?", ["0"]),
+    ("finds a device over MMIO by ACPI", "grep -c virtio_rng /sys/class/misc/hw_random/rng_available; ls -d /sys/bus/platform/devices/LNRO0005:00/virtio* | wc -l", ["1", "1"]),
+    ("and reads random bytes from it", "dd if=/dev/hwrng bs=64 count=4 2>/dev/null | wc -c", ["256"]),
     ("mounts the shared folder", "mkdir -p /mnt /ro; mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 files /mnt; echo $?", ["0"]),
     ("reads what the host wrote", "md5sum < /mnt/from-host", [DIGEST]),
     ("writes what the host will read", "cat /mnt/from-host /mnt/from-host > /mnt/both; sync; echo $?", ["0"]),
@@ -99,7 +101,7 @@ def report(passed, what):
 
 print(f"1..{len(COMMANDS) + 8}")
 command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet net.ifnames=0", "--memory", "192M",
-           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
+           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--virtio", "entropy,bus=mmio", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
            "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
            "--until", "that is all", *options]
 console = SerialConsole(command)

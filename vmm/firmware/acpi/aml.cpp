@@ -112,6 +112,11 @@ Code name_eisa_id(std::string_view object, std::string_view id) {
     return name(object, bytes(DWordPrefix, 1) + bytes(__builtin_bswap32(value), 4));
 }
 
+Code name_text(std::string_view object, std::string_view text) {
+    constexpr uint8_t string_prefix = 0x0D;
+    return name(object, bytes(string_prefix, 1) + Code(text) + bytes(0, 1));
+}
+
 Code name_resources(std::string_view object, const Code& resources) {
     const Code end_tag = bytes(0x79, 1) + bytes(0, 1);  // a checksum of 0: none
     const Code content = resources + end_tag;
@@ -132,6 +137,11 @@ Code memory(uint32_t base, uint32_t size) {
 Code irq(uint8_t number) {
     constexpr uint8_t descriptor = 0x22;  // edge triggered, active high
     return bytes(descriptor, 1) + bytes(uint64_t{1} << number, 2);
+}
+
+Code level_interrupt(uint32_t number) {
+    constexpr uint8_t descriptor = 0x89, content = 6, consumer_shared = 0x09, count = 1;  // level, active high
+    return bytes(descriptor, 1) + bytes(content, 2) + bytes(consumer_shared, 1) + bytes(count, 1) + bytes(number, 4);
 }
 
 Code dma(uint8_t channel) {

@@ -26,6 +26,8 @@ Code name(std::string_view object, const Code& value);
 Code name_integer(std::string_view name, uint32_t value);
 /// `id` as "PNP0501".
 Code name_eisa_id(std::string_view name, std::string_view id);
+/// Name (name, "text").
+Code name_text(std::string_view name, std::string_view text);
 /// Name (name, ResourceTemplate () { resources }).
 Code name_resources(std::string_view name, const Code& resources);
 
@@ -33,6 +35,8 @@ Code io_ports(uint16_t base, uint8_t count);
 /// Memory that is read and written, at a fixed address.
 Code memory(uint32_t base, uint32_t size);
 Code irq(uint8_t number);
+/// A global system interrupt that is high as long as its device wants something.
+Code level_interrupt(uint32_t number);
 /// 8-bit, compatible timing.
 Code dma(uint8_t channel);
 /// What a host bridge passes on, [first, last]: bus numbers, ports, memory that is not cached.

@@ -83,6 +83,22 @@ aml::Code event_timers(const TreeNode& board) {
     return code;
 }
 
+/// Virtio over MMIO, as Linux knows it.
+aml::Code virtio_devices(const TreeNode& board) {
+    aml::Code code;
+    uint32_t number = 0;
+    for (const TreeNode* node : board_devices(board, "virtio,mmio")) {
+        const auto reg = node->cells("reg");
+        const auto interrupts = node->cells("interrupts");
+        if (reg.size() < 4 || interrupts.empty() || number > 9) continue;
+        const aml::Code body =
+            aml::name_text("_HID", "LNRO0005") + aml::name_integer("_UID", number) +
+            aml::name_resources("_CRS", aml::memory(reg[1], reg[3]) + aml::level_interrupt(interrupts[0]));
+        code += aml::scope("_SB", aml::device(fmt::format("VIO{}", number++), body));
+    }
+    return code;
+}
+
 }  // namespace
 
 Table ssdt(const TreeNode& board, uint32_t cpus, const PciSetup& pci) {
@@ -90,7 +106,10 @@ Table ssdt(const TreeNode& board, uint32_t cpus, const PciSetup& pci) {
     for (uint32_t i = 0; i < cpus; ++i)
         processors += aml::processor(fmt::format("CP{:02X}", i), static_cast<uint8_t>(i));
     Table table("SSDT", 2);
-    table.add_text(aml::scope("_PR", processors)).add_text(pci_root(pci)).add_text(event_timers(board));
+    table.add_text(aml::scope("_PR", processors))
+        .add_text(pci_root(pci))
+        .add_text(event_timers(board))
+        .add_text(virtio_devices(board));
     table.finish();
     return table;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vmm/boards/board.hpp"
+#include "vmm/boards/board_edit.hpp"
 #include "vmm/core/catch.hpp"
 #include "vmm/firmware/acpi/aml.hpp"
 
@@ -133,6 +134,27 @@ TEST_CASE("MADT lists every CPU, the IOAPIC, and how IRQ 0, the SCI and PCI inte
         CHECK(entries[5 + i] == bytes({2, 10, 0, irq, irq, 0, 0, 0, 0x0D, 0}));
     }
     CHECK(entries[9] == bytes({4, 6, 0xFF, 0, 0, 1}));
+}
+
+TEST_CASE("Virtio devices over MMIO are described as Linux knows them") {
+    CHECK(aml::name_text("_HID", "LNRO0005") ==
+          bytes({0x08, '_', 'H', 'I', 'D', 0x0D, 'L', 'N', 'R', 'O', '0', '0', '0', '5', 0}));
+    CHECK(aml::level_interrupt(5) == bytes({0x89, 6, 0, 9, 1, 5, 0, 0, 0}));
+    TreeNode tree = default_board();
+    const auto device = [](uint32_t number, uint32_t base, uint32_t irq) {
+        return aml::device("VIO" + std::to_string(number),
+                           aml::name_text("_HID", "LNRO0005") + aml::name_integer("_UID", number) +
+                               aml::name_resources("_CRS", aml::memory(base, 0x200) + aml::level_interrupt(irq)));
+    };
+    const auto has = [](const Written& board, const std::string& text) {
+        const uint64_t ssdt = board.find("SSDT");
+        return board.text(ssdt, board.get<uint32_t>(ssdt + 4)).find(text) != std::string::npos;
+    };
+    CHECK_FALSE(has(Written(tree), "LNRO0005"));
+    for (int i = 0; i < 2; ++i) REQUIRE(add_virtio(tree, "entropy", VirtioBus::mmio));
+    const Written two(tree);
+    CHECK(has(two, device(0, 0xFED10000, 5)));
+    CHECK(has(two, device(1, 0xFED11000, 7)));
 }
 
 TEST_CASE("HPET table and device tell of the event timer, where there is one") {
