@@ -98,8 +98,8 @@ void wait_while(uint8_t status) {
     }
 }
 
-// Nothing comes between the two bytes: the BIOS writes to the keyboard in the interrupts of its acknowledgements, and the
-// controller would take that for the second one.
+// Nothing comes between the two bytes: the BIOS writes to the keyboard in the interrupts of its acknowledgements, and
+// the controller would take that for the second one.
 void send(uint8_t code) {
     Deadline deadline(1000);
     while (true) {
