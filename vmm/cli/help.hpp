@@ -8,6 +8,7 @@ inline constexpr const char* main_help = R"(Vivarium boots unmodified PC operati
   viv IMAGE...               boot a floppy or disk image (short for viv run)
   viv run [OPTIONS] IMAGE... boot with options; see viv run --help
   viv board [OPTIONS]        print the machine that these options make, as DTS
+  viv image COMMAND          make, check, convert, resize disk images
   viv --version | --help
 
 Examples:
@@ -45,6 +46,29 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]
 Example:
   viv run --kernel vmlinuz --append console=ttyS0 --serial stdio
+)";
+
+inline constexpr const char* image_help = R"(viv image COMMAND [OPTIONS] FILE...    disk images: qcow2 and raw
+ create FILE [SIZE]   an empty disk; with --backing F --backing-format raw|qcow2
+                      it shows what F holds and keeps what is written
+ info FILE            what it is; --chain: with all that back it
+ check FILE           whether a qcow2 image is sound; --repair leaks|all
+ convert FROM TO      a copy in another form; --compress packs it
+ resize FILE SIZE     or +SIZE; --shrink if it is to lose its end
+ compare ONE OTHER    whether two disks hold the same (code 1 if not)
+ rebase FILE          --unsafe --backing F --backing-format X: another name of
+                      the backing file; the data stay as they are
+ create, convert      --format qcow2|raw (qcow2)  --cluster-size 64K  --force
+     --compression zlib|zstd  --preallocation off|metadata|falloc  --version 3
+     --refcount-bits 16  --lazy-refcounts  --extended-l2
+ all but create       --source-format raw|qcow2 instead of a look  --json
+Files that are made get their name when they are complete. FILE,snapshot=NAME
+reads an internal snapshot. Codes: 0 done, 1 failure or findings, 2 usage.
+Examples:
+  viv image create disk.qcow2 20G
+  viv image create work.qcow2 --backing base.qcow2 --backing-format qcow2
+  viv image convert --compress disk.img disk.qcow2
+  viv image check --repair all disk.qcow2
 )";
 
 inline constexpr const char* board_help =

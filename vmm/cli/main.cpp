@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/cli/image_command.hpp"
 #include "vmm/cli/machine_setup.hpp"
 #include "vmm/cli/options.hpp"
 #include "vmm/cli/run_command.hpp"
@@ -20,7 +21,9 @@ int report(const Error& error) {
     return error.kind == ErrorKind::usage ? 2 : 1;
 }
 
-Result<int> execute(const Command& command) {
+Result<int> execute(const std::vector<std::string>& words) {
+    if (!words.empty() && words[0] == "image") return image_command({words.begin() + 1, words.end()});
+    const Command command = TRY(parse_command_line(words));
     switch (command.kind) {
         case Command::Kind::help:
         case Command::Kind::version: std::fputs(command.text.c_str(), stdout); return 0;
@@ -44,9 +47,8 @@ void reserve_standard_files() {
 
 int main(int argc, char** argv) {
     reserve_standard_files();
-    const auto command = parse_command_line(std::vector<std::string>(argv + 1, argv + argc));
-    if (!command) return report(command.error());
-    const auto code = execute(*command);
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    const auto code = execute(words);
     if (!code) return report(code.error());
     // A full disk or a closed pipe must not pass for success.
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {

@@ -232,7 +232,7 @@ std::string describe(const CLI::ParseError& error, const CLI::App& app) {
 
 /// "viv bord": a word that is no file, but nearly a command.
 std::string mistaken_command(const std::string& word) {
-    const std::string meant = suggestion(word, {"run", "board", "help"});
+    const std::string meant = suggestion(word, {"run", "board", "image", "help"});
     if (meant.empty() || access(word.c_str(), F_OK) == 0) return {};
     return fmt::format("there is no command and no image '{}'{}; see viv --help", word, meant);
 }

@@ -374,7 +374,8 @@ Result<CheckReport> Qcow2Checker::check(Qcow2Image& image, Repair repair, const 
     TRY(first.repair(repair));
     TRY(image.load_l1(image.header_.l1_offset, image.header_.l1_size));
     CheckReport left;
-    Check second(*image.file_, image.header_, image.snapshots_, left, {});
+    const Progress silent;
+    Check second(*image.file_, image.header_, image.snapshots_, left, silent);
     TRY(second.run(image.l1_));
     left.repaired_errors = found.errors - std::min(found.errors, left.errors);
     left.repaired_leaks = found.leaks - std::min(found.leaks, left.leaks);

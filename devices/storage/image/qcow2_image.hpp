@@ -62,8 +62,6 @@ class Qcow2Image final : public DiskImage {
     [[nodiscard]] DiskStatus allocate_all();
     /// Changes the size of the disk; what is new reads as zeros.
     [[nodiscard]] Result<void> resize(uint64_t size);
-    /// Gives up all that this image has, so that the backing file shows through.
-    [[nodiscard]] DiskStatus make_empty();
     /// Names another backing file ("" for none) without touching the data; takes effect with the next opening.
     [[nodiscard]] Result<void> set_backing(const std::string& path, const std::string& format);
 

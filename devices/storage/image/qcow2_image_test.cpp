@@ -289,6 +289,33 @@ TEST_CASE("Counts that are wrong are found and repaired") {
     CHECK(std::ranges::equal(std::span(now).first(data.size()), data));
 }
 
+TEST_CASE("A QCOW2 image changes its size, and what is new reads as zeros") {
+    Qcow2Rig rig(small_header(100 << 10), random_bytes(2 << 20, 3));
+    const auto data = random_bytes(100 << 10, 1);
+    auto image = rig.open();
+    REQUIRE(image->write(0, data) == DiskStatus::ok);
+    // More than the L1 table has room for, and less than the backing file has.
+    REQUIRE(image->resize(3 << 19));
+    REQUIRE(image->resize(50 << 10));
+    REQUIRE(image->resize(5 << 20));
+    image.reset();
+    CHECK(rig.check().clean());
+    std::vector<std::byte> expected(5 << 20);
+    std::copy_n(data.begin(), 50 << 10, expected.begin());
+    CHECK(read_all(*rig.open(ImageAccess::read_only)) == expected);
+}
+
+TEST_CASE("An image with all its space taken beforehand is zeros, and has nothing wrong") {
+    for (const bool extended : {false, true}) {
+        Header header = small_header(1 << 20, 14);
+        if (extended) header.incompatible |= incompatible_extended_l2;
+        Qcow2Rig rig(header);
+        REQUIRE(rig.open()->allocate_all() == DiskStatus::ok);
+        CHECK(rig.check().clean());
+        CHECK(read_all(*rig.open(ImageAccess::read_only)) == std::vector<std::byte>(1 << 20));
+    }
+}
+
 TEST_CASE("Dirty bitmaps are given up at the first write") {
     Header header = small_header(1 << 20, 16);
     header.autoclear = autoclear_bitmaps;

@@ -56,7 +56,7 @@ struct Qcow2Rig {
     }
     CheckReport check(Repair repair = Repair::none) {
         const auto image = open(ImageAccess::read_only);
-        const auto report = Qcow2Checker::check(*image, repair);
+        const auto report = Qcow2Checker::check(*image, repair, {});
         if (!report) FAIL(report.error().message);
         return *report;
     }
