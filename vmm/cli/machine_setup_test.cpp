@@ -1,0 +1,63 @@
+#include "vmm/cli/machine_setup.hpp"
+
+#include <string>
+#include <vector>
+
+#include "vmm/core/catch.hpp"
+
+using namespace viv;
+using namespace viv::cli;
+
+namespace {
+
+/// The first virtio device of the machine that these shares and devices make; an error's text as its name.
+TreeNode first_device(const std::vector<std::string>& shares, const std::vector<std::string>& virtio = {}) {
+    MachineOptions options;
+    options.shares = shares;
+    options.virtio = virtio;
+    auto board = make_board(options);
+    if (!board) return {board.error().message, {}, {}};
+    for (const TreeNode& node : board->child("pci")->children) {
+        if (node.has("viv,function")) return node;
+    }
+    return {"none", {}, {}};
+}
+bool is_refused(const TreeNode& node, const std::string& words) {
+    return node.name.find(words) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("A shared folder has a tag, and may be for reading only") {
+    TreeNode share = first_device({"some/folder"});
+    CHECK(share.string("viv,function") == "9p");
+    CHECK(share.string("viv,folder") == "some/folder");
+    CHECK(share.string("viv,tag") == "share");
+    CHECK_FALSE(share.has("viv,read-only"));
+    share = first_device({"/a/b:tools,ro"});
+    CHECK(share.string("viv,folder") == "/a/b");
+    CHECK(share.string("viv,tag") == "tools");
+    CHECK(share.has("viv,read-only"));
+    // Only behind the last name there is a tag.
+    share = first_device({"/a:b/c"});
+    CHECK(share.string("viv,folder") == "/a:b/c");
+    CHECK(is_refused(first_device({"a:"}), "DIR:TAG"));
+    CHECK(is_refused(first_device({":x"}), "DIR:TAG"));
+    CHECK(is_refused(first_device({""}), "DIR:TAG"));
+    CHECK(is_refused(first_device({"a", "b"}), "two folders have the tag 'share'"));
+    CHECK(first_device({"a", "b:other"}).string("viv,folder") == "a");
+}
+
+TEST_CASE("A balloon's size and interval are numbers") {
+    const TreeNode balloon = first_device({}, {"balloon,size=64M,statistics=10"});
+    CHECK(balloon.u32("viv,pages") == 16'384u);
+    CHECK(balloon.u32("viv,statistics") == 10u);
+    CHECK_FALSE(balloon.has("viv,size"));
+    CHECK_FALSE(first_device({}, {"balloon"}).has("viv,pages"));
+    CHECK(is_refused(first_device({}, {"balloon,statistics=x"}), "not a number of seconds"));
+    CHECK(is_refused(first_device({}, {"balloon,statistics="}), "not a number of seconds"));
+    CHECK(is_refused(first_device({}, {"balloon,size=much"}), "much"));
+    CHECK(is_refused(first_device({}, {"balloon,colour=red"}), "not a choice"));
+    CHECK(first_device({}, {"tablet,split"}).has("viv,split"));
+    CHECK(is_refused(first_device({}, {"teapot"}), "there is no device 'teapot'"));
+}
