@@ -166,7 +166,8 @@ def measure(viv, program, choice):
         make_image(image)
         commands = []
         if disk_rows:
-            commands.append(f'/bench disk /dev/vda direct {choice.seconds} {" ".join(disk_rows)}')
+            access = 'direct' if choice.cache == 'none' else 'warm'
+            commands.append(f'/bench disk /dev/vda {access} {choice.seconds} {" ".join(disk_rows)}')
         if uses_net:
             commands.append(f'/bench net 10.0.2.2 {server.port} {choice.seconds}')
         write_initrd(initrd, initramfs, program, '\n'.join(commands))
