@@ -105,7 +105,7 @@ uint64_t Pcnet::read(Access access) {
         return value;
     }
     const unsigned step = state_.wide ? 4 : 2;
-    if (at % step != 0 || access.size < step) return (uint64_t{1} << (8 * access.size)) - 1;
+    if (at % step != 0 || access.size < step) return ~uint64_t{0} >> (64 - 8 * access.size);
     for (unsigned done = 0; done < access.size; done += step)
         value |= uint64_t{read_port(at + done, step)} << (8 * done);
     update_irq();
