@@ -43,7 +43,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 const auto& windows = board.services.find<PciBus>()->windows();
                 if (windows.empty()) break;
                 const PciWindow& window = windows[take(1) % windows.size()];
-                if (window.device) window.device->write({take(1) % 16 * 4, 4}, take(4));
+                // Within the window, as all that reaches a device is.
+                const uint64_t offset = take(1) % 16 * 4;
+                if (window.device && offset + 4 <= window.size) window.device->write({offset, 4}, take(4));
                 break;
             }
             case 6:
