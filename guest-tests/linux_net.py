@@ -2,6 +2,7 @@
 """Boots the distribution's stock Linux with its own driver of a NIC on a user network: it takes an address, fetches from
 a server of the host, sends to one, and is reached through a published port; prints TAP:
 linux_net.py VIV MODEL DRIVER [--kib N] [viv options...]. Skipped when `tools/fetch-guests linux-net` has not been run."""
+import gzip
 import hashlib
 import json
 import os
@@ -24,6 +25,10 @@ kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramf
 if not (os.path.exists(kernel) and os.path.exists(initrd)):
     print("1..0 # SKIP linux-net: run tools/fetch-guests linux-net to have this guest")
     sys.exit(0)
+with gzip.open(initrd) as file:
+    if f"{driver}.ko".encode() not in file.read():
+        print(f"1..0 # SKIP linux-net: it was fetched before it had {driver}; run tools/fetch-guests --update linux-net")
+        sys.exit(0)
 
 PROMPT = b"/ # "
 CONTENT = random.Random(1).randbytes(KIB << 10)
