@@ -90,7 +90,7 @@ for bus, disk, _ in DISKS:
         image.write(CONTENT)
     command += ["--virtio", f"block,image={path},split"] if bus == "split" else ["--disk", f"{path},{bus}"]
 port_file = os.path.join(images.name, "port")
-command += ["--virtio", "entropy", "--virtio", f"console,chardev=file:{port_file},name=org.vivarium.test", "--virtio", "network,link=user"]
+command += ["--virtio", "entropy", "--virtio", f"console,chardev=file:{port_file},name=org.vivarium.test", "--net", "user,model=virtio"]
 console = SerialConsole(command)
 alive = console.read_until(PROMPT) is not None
 report(alive, "reaches a shell on the serial line")

@@ -8,7 +8,7 @@ namespace viv {
 
 uint64_t give_back(GuestMemory& memory, Gpa address, uint64_t size) {
     constexpr uint64_t page = GuestMemory::page_size;
-    if (size > UINT64_MAX - address.value - page) return 0;
+    if (address.value > UINT64_MAX - page || size > UINT64_MAX - page - address.value) return 0;
     uint64_t returned = 0;
     uint64_t at = (address.value + page - 1) & ~(page - 1);
     const uint64_t end = (address.value + size) & ~(page - 1);

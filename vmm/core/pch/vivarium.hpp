@@ -1,5 +1,5 @@
-// What nearly every source file includes, compiled once. Files still include what they use: the sanitizer build is
-// without this.
+// What nearly every source file includes, compiled once. Files still include what they use: they have to build with
+// -Db_pch=false as well.
 #include <fmt/format.h>
 
 #include <algorithm>
