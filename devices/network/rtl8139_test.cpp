@@ -79,7 +79,7 @@ struct Classic : Card<Rtl8139::Chip::c> {
         const uint32_t crc = ethernet_crc(std::span(frame).first(size - 4));
         CHECK(memory.load<uint32_t>(Gpa{buffer + next + size}) == crc);
         frame.resize(size - 4);
-        next = (next + 4 + size + 3 & ~3u) % 0x2000;
+        next = ((next + 4 + size + 3) & ~3u) % 0x2000;
         set(CAPR, 2, next - 16);
         return frame;
     }
