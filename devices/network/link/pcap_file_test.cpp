@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -22,12 +23,12 @@ using Bytes = std::vector<uint8_t>;
 /// A name for a file that goes with the test.
 struct TemporaryName {
     TemporaryName() {
-        const int fd = mkstemp(path);
+        const int fd = mkstemp(path.data());
         REQUIRE(fd >= 0);
         close(fd);
     }
-    ~TemporaryName() { unlink(path); }
-    char path[32] = "/tmp/viv_pcap_XXXXXX";
+    ~TemporaryName() { unlink(path.c_str()); }
+    std::string path = std::filesystem::temp_directory_path() / "vivarium-pcap-XXXXXX";
 };
 
 struct Record {
@@ -36,7 +37,7 @@ struct Record {
 };
 
 /// Reads a file as its specification says, and fails where it is none.
-std::vector<Record> parse(const char* path) {
+std::vector<Record> parse(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     const Bytes bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
     size_t at = 0;

@@ -30,7 +30,8 @@ struct RuntimeFolder {
         unsetenv("XDG_RUNTIME_DIR");
     }
     [[nodiscard]] std::string of(const char* name) const { return std::string(path) + "/vivarium/switch-" + name; }
-    char path[32] = "/tmp/viv_switch_XXXXXX";
+    // Short, since the name of a Unix socket has 107 bytes at most.
+    char path[32] = "/tmp/vivarium-switch-XXXXXX";
 };
 
 struct Network {

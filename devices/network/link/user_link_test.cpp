@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -283,16 +284,16 @@ TEST_CASE("A free port is found for a published one, and told") {
 }
 
 TEST_CASE("A file of the TFTP folder is served, and the lease names it") {
-    char folder[] = "/tmp/viv_tftp_XXXXXX";
-    REQUIRE(mkdtemp(folder));
-    const std::string path = std::string(folder) + "/boot.bin";
+    std::string folder = std::filesystem::temp_directory_path() / "vivarium-tftp-XXXXXX";
+    REQUIRE(mkdtemp(folder.data()));
+    const std::string path = folder + "/boot.bin";
     {
         FILE* file = std::fopen(path.c_str(), "wb");
         REQUIRE(file);
         std::fputs("the boot file", file);
         std::fclose(file);
     }
-    Guest board("user,tftp=" + std::string(folder) + ",bootfile=boot.bin");
+    Guest board("user,tftp=" + folder + ",bootfile=boot.bin");
     const auto offers = board.ask(Guest::dhcp(1));
     REQUIRE(offers.size() == 1);
     CHECK(std::strcmp(reinterpret_cast<const char*>(&offers[0][udp_data + 108]), "boot.bin") == 0);
@@ -306,7 +307,7 @@ TEST_CASE("A file of the TFTP folder is served, and the lease names it") {
     CHECK(get32(answers[0], udp_data) == 0x00030001);
     CHECK(data == "the boot file");
     std::remove(path.c_str());
-    rmdir(folder);
+    rmdir(folder.c_str());
 }
 
 TEST_CASE("Wrong user links are refused by what is wrong") {
