@@ -1,28 +1,17 @@
 #!/usr/bin/env python3
 """Boots the distribution's stock Linux with its own drivers and works with a disk on each controller and with the other
 virtio devices; prints TAP: linux_disks.py VIV [viv options...]. Skipped when `tools/fetch-guests linux-disks` has not been run."""
-import gzip
+import hashlib
 import os
 import sys
 import tempfile
 
-from serial_console import SerialConsole
+from linux_guest import LinuxGuest, Report, fetched
 
 viv, *options = sys.argv[1:]
 cpus = int(options[options.index("--cpus") + 1]) if "--cpus" in options else 1
-cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-folder = os.path.join(cache, "vivarium", "guests", "linux-disks")
-kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
-if not (os.path.exists(kernel) and os.path.exists(initrd)):
-    print("1..0 # SKIP linux-disks: run tools/fetch-guests linux-disks to have this guest")
-    sys.exit(0)
+guest = fetched("linux-disks", "virtio_blk")
 
-with gzip.open(initrd) as archive:
-    if b"virtio_blk.ko" not in archive.read():
-        print("1..0 # SKIP linux-disks: it has no virtio drivers; run tools/fetch-guests --update linux-disks")
-        sys.exit(0)
-
-PROMPT = b"/ # "
 SIZE = 24 << 20
 # Bytes that repeat nowhere.
 CONTENT = b"".join(number.to_bytes(8, "little") * 64 for number in range(SIZE // 512))
@@ -47,8 +36,6 @@ def disk_commands(disk, driver):
 
 
 def md5(content):
-    import hashlib
-
     return hashlib.md5(content).hexdigest()
 
 
@@ -71,47 +58,21 @@ commands = [
 for _, disk, driver in DISKS:
     commands += disk_commands(disk, driver)
 commands.append(("no driver complains", "dmesg | grep -iE 'ata[0-9]|nvme|virtio|vd[ab]|I/O error' | grep -ciE 'error|fail|timeout|exception|abort'", "0"))
-number = 0
-
-
-def report(passed, what):
-    global number
-    number += 1
-    print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
-
-
-print(f"1..{len(commands) + 3}")
+report = Report()
 images = tempfile.TemporaryDirectory()
-command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet", "--memory", "192M",
-           "--no-reboot", "--timeout", "240", *options]
+machine = [*options]
 for bus, disk, _ in DISKS:
     path = os.path.join(images.name, disk)
     with open(path, "wb") as image:
         image.write(CONTENT)
-    command += ["--virtio", f"block,image={path},split"] if bus == "split" else ["--disk", f"{path},{bus}"]
+    machine += ["--virtio", f"block,image={path},split"] if bus == "split" else ["--disk", f"{path},{bus}"]
 port_file = os.path.join(images.name, "port")
-command += ["--virtio", "entropy", "--virtio", f"console,chardev=file:{port_file},name=org.vivarium.test", "--net", "user,model=virtio"]
-console = SerialConsole(command)
-alive = console.read_until(PROMPT) is not None
-report(alive, "reaches a shell on the serial line")
+machine += ["--virtio", "entropy", "--virtio", f"console,chardev=file:{port_file},name=org.vivarium.test", "--net", "user,model=virtio"]
+console = LinuxGuest(viv, guest, machine, report)
+console.wait_for_shell()
 for what, line, answer in commands:
-    if alive:
-        console.type(line.encode() + b"\n")
-    said = console.read_until(PROMPT) if alive else None
-    alive = said is not None
-    # Behind the echo of the command, which the terminal may have broken into lines.
-    words = said[: -len(PROMPT)].split()[len(line.split()) :] if alive else []
-    passed = answer.encode() in words
-    report(passed, what)
-    if not passed:
-        print(f"# {line!r} was answered by {said!r}")
-if alive:
-    console.type(b"poweroff -f\n")
-outcome = console.finish()
+    console.ask(what, line, answer)
+console.power_off()
 with open(port_file) as port:
     report(port.read() == PORT_TEXT + "\n", "what was written to the port came out of it")
-report(outcome.get("outcome") == "powered-off" and outcome["status"] == 0, "powers off")
-if outcome.get("outcome") != "powered-off":
-    print("# the serial line ends with:")
-    for line in console.output.decode(errors="replace").splitlines()[-15:] + outcome["stderr"].splitlines():
-        print(f"# {line}")
+report.end()

@@ -2,16 +2,14 @@
 """Boots the distribution's stock Linux with its own driver of a NIC on a user network: it takes an address, fetches from
 a server of the host, sends to one, and is reached through a published port; prints TAP:
 linux_net.py VIV MODEL DRIVER [--kib N] [viv options...]. Skipped when `tools/fetch-guests linux-net` has not been run."""
-import gzip
 import hashlib
-import json
-import os
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
+
+from linux_guest import PROMPT, LinuxGuest, Report, fetched
 
 viv, model, driver, *options = sys.argv[1:]
 KIB = 1024
@@ -19,18 +17,8 @@ if "--kib" in options:
     at = options.index("--kib")
     KIB = int(options[at + 1])
     del options[at : at + 2]
-cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-folder = os.path.join(cache, "vivarium", "guests", "linux-net")
-kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
-if not (os.path.exists(kernel) and os.path.exists(initrd)):
-    print("1..0 # SKIP linux-net: run tools/fetch-guests linux-net to have this guest")
-    sys.exit(0)
-with gzip.open(initrd) as file:
-    if f"{driver}.ko".encode() not in file.read():
-        print(f"1..0 # SKIP linux-net: it was fetched before it had {driver}; run tools/fetch-guests --update linux-net")
-        sys.exit(0)
+guest = fetched("linux-net", driver)
 
-PROMPT = b"/ # "
 CONTENT = random.Random(1).randbytes(KIB << 10)
 received = []
 
@@ -74,62 +62,16 @@ commands = [
     ("and goes back", f"nc 10.0.2.2 {port} < /tmp/a; echo $?", "0"),
 ]
 QUIET = ("no driver complains", "dmesg | grep eth0 | grep -ciE 'error|fail|timed|unit|abort|transmit'", "0")
-number = 0
-
-
-def report(passed, what):
-    global number
-    number += 1
-    print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
-
-
-print(f"1..{len(commands) + 5}")
-command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet net.ifnames=0", "--memory", "192M",
-           "--serial", "stdio", "--display", "none", "--no-reboot", "--timeout", "280", "--json",
-           "--net", f"user,model={model}", "--publish", f"{published}:7", *options]
-machine = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-output = b""
-
-
-def read_until(text):
-    """What comes up to and with `text`; None when the machine ends before."""
-    global output
-    start = len(output)
-    while text not in output[start:]:
-        piece = os.read(machine.stdout.fileno(), 4096)
-        if not piece:
-            return None
-        output += piece
-    return output[start:].replace(b"\r", b"")
-
-
-def send(line):
-    machine.stdin.write(line.encode() + b"\n")
-    machine.stdin.flush()
-
-
-def ask(what, line, answer):
-    global alive
-    if alive:
-        send(line)
-    said = read_until(PROMPT) if alive else None
-    alive = said is not None
-    # Behind the echo of the command, which the terminal may have broken into lines.
-    passed = alive and answer.encode() in said[: -len(PROMPT)].split()[len(line.split()) :]
-    report(passed, what)
-    if not passed:
-        print(f"# {line!r} was answered by {said!r}")
-
-
-alive = read_until(PROMPT) is not None
-report(alive, "reaches a shell on the serial line")
+report = Report()
+machine = LinuxGuest(viv, guest, ["--net", f"user,model={model}", "--publish", f"{published}:7", *options], report, append="quiet net.ifnames=0")
+machine.wait_for_shell()
 for what, line, answer in commands:
-    ask(what, line, answer)
+    machine.ask(what, line, answer)
 report(hashlib.md5(b"".join(received)).hexdigest() == digest, "the host has it back whole")
 reached = b""
-if alive:
+if machine.alive:
     # Whoever connects before the guest listens is refused by the guest, and the host's side closes.
-    send("echo served by the guest | nc -l -p 7; echo closed")
+    machine.send("echo served by the guest | nc -l -p 7; echo closed")
     for _ in range(300):
         try:
             with socket.create_connection(("127.0.0.1", published), timeout=20) as client:
@@ -141,21 +83,10 @@ if alive:
         if reached:
             break
         time.sleep(0.1)
-    alive = read_until(b"closed\r\n" + PROMPT) is not None if reached else False
+    machine.alive = bool(reached) and machine.read_until(PROMPT) is not None
 report(reached == b"served by the guest\n", "a published port leads to it")
-ask(*QUIET)
-if alive:
-    send("poweroff -f")
-    read_until(b"\0 what no guest prints \0")
-else:
-    machine.terminate()
-machine.wait()
-try:
-    outcome = json.loads(output[output.index(b'{"outcome"') :])
-except ValueError:
-    outcome = {}
-report(outcome.get("outcome") == "powered-off" and machine.returncode == 0, "powers off")
-if outcome.get("outcome") != "powered-off":
-    print("# the serial line ends with:")
-    for line in output.decode(errors="replace").splitlines()[-15:]:
-        print(f"# {line}")
+machine.ask(*QUIET)
+if not machine.alive:
+    machine.machine.terminate()
+machine.power_off()
+report.end()

@@ -8,17 +8,11 @@ import sys
 import tempfile
 import threading
 
-from serial_console import SerialConsole
+from linux_guest import LinuxGuest, Report, fetched
 
 viv, *options = sys.argv[1:]
-cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-folder = os.path.join(cache, "vivarium", "guests", "linux-virtio")
-kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
-if not (os.path.exists(kernel) and os.path.exists(initrd)):
-    print("1..0 # SKIP linux-virtio: run tools/fetch-guests linux-virtio to have this guest")
-    sys.exit(0)
+guest = fetched("linux-virtio")
 
-PROMPT = b"/ # "
 
 
 def events(device, count, ready):
@@ -90,38 +84,18 @@ COMMANDS = [
     ("fills the balloon", "sleep 2; awk '/balloon_inflate/{print $2}' /proc/vmstat", [str(BALLOON >> 12)]),
     ("no driver complains", "dmesg | grep -iE 'virtio|9p|input' | grep -ciE 'error|fail|timeout|unable|invalid'", ["0"]),
 ]
-number = 0
-
-
-def report(passed, what):
-    global number
-    number += 1
-    print(f"{'ok' if passed else 'not ok'} {number} - {what}", flush=True)
-
-
-print(f"1..{len(COMMANDS) + 8}")
-command = [viv, "run", "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 panic=-1 quiet net.ifnames=0", "--memory", "192M",
-           "--no-reboot", "--timeout", "240", "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--virtio", "entropy,bus=mmio", "--share", f"{folder}:files", "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
-           "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
-           "--until", "that is all", *options]
-console = SerialConsole(command)
-alive = console.read_until(PROMPT) is not None
-report(alive, "reaches a shell on the serial line")
+report = Report()
+console = LinuxGuest(viv, guest, [
+    "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--virtio", "entropy,bus=mmio", "--share", f"{folder}:files",
+    "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
+    "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
+    "--until", "that is all", *options], report, append="quiet net.ifnames=0")
+console.wait_for_shell()
 for what, line, answers in COMMANDS:
-    if alive:
-        console.type(line.encode() + b"\n")
-    said = console.read_until(PROMPT) if alive else None
-    alive = said is not None
-    # Behind the echo of the command, which the terminal may have broken into lines.
-    words = said[: -len(PROMPT)].decode(errors="replace").split()[len(line.split()) :] if alive else []
-    passed = alive and all(answer in words for answer in answers)
-    report(passed, what)
-    if not passed:
-        print(f"# {line!r} was answered by {said!r}")
-if alive:
-    console.type(b"echo that is 'all'\n")
+    console.ask(what, line, *answers)
+console.send("echo that is 'all'")
 outcome = console.finish()
-report(outcome.get("outcome") == "done" and outcome["status"] == 0, "and the script is done")
+console.report_end(outcome, "done", "and the script is done")
 
 
 def host_reads(*names):
@@ -139,7 +113,4 @@ report(b"".join(received) == CONTENT, "what went through the network card is who
 report(host_reads("folder", "both") == CONTENT * 2, "the host reads what the guest wrote")
 report(host_reads("folder", "e", "c") == b"text\n", "in the file that was renamed")
 report(host_reads("outside", "secret") == b"a secret\n" and os.listdir(outside) == ["secret"], "and nothing outside has changed")
-if outcome.get("outcome") != "done":
-    print("# the serial line ends with:")
-    for line in console.output.decode(errors="replace").splitlines()[-15:] + outcome["stderr"].splitlines():
-        print(f"# {line}")
+report.end()
