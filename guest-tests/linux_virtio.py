@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Boots the distribution's stock Linux with its own virtio drivers, and uses each device but disks; prints TAP:
-linux_virtio.py VIV [viv options...]. Skipped when `tools/fetch-guests linux-virtio` has not been run."""
+linux_virtio.py VIV VSOCK_PEER [viv options...]. Skipped when `tools/fetch-guests linux-virtio` has not been run."""
 import hashlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
 import threading
+import time
 
 from linux_guest import LinuxGuest, Report, fetched
 
-viv, *options = sys.argv[1:]
+viv, vsock_peer, *options = sys.argv[1:]
 guest = fetched("linux-virtio")
 
 
@@ -58,6 +60,57 @@ def serve():
 
 threading.Thread(target=serve, daemon=True).start()
 
+# Programs of the host at two ports of the guest's sockets: one gives, one takes. A third comes to the guest.
+shutil.copy(vsock_peer, os.path.join(folder, "peer"))
+SOCKETS = os.path.join(host.name, "sockets")
+taken, answered = [], []
+
+
+def read_all(peer):
+    pieces = []
+    while piece := peer.recv(1 << 16):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def serve_guest(port, act):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{SOCKETS}_{port}")
+    listener.listen(1)
+
+    def run():
+        peer, _ = listener.accept()
+        with peer:
+            act(peer)
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def give(peer):
+    peer.sendall(CONTENT)
+    peer.shutdown(socket.SHUT_WR)
+    taken.append(read_all(peer))
+
+
+def call_guest():
+    """Tries until the guest listens."""
+    while not answered:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(SOCKETS)
+            peer.sendall(b"CONNECT 1234\n")
+            if not (line := peer.makefile("rb", buffering=0).readline()).startswith(b"OK "):
+                time.sleep(0.05)
+                continue
+            # While it gives, for the guest waits for neither.
+            giver = threading.Thread(target=lambda: (peer.sendall(CONTENT[::-1]), peer.shutdown(socket.SHUT_WR)), daemon=True)
+            giver.start()
+            answered.append((line, read_all(peer)))
+            giver.join()
+
+
+serve_guest(80, give)
+serve_guest(81, lambda peer: taken.append(read_all(peer)))
+
 # What is checked, the command, words that are in its output.
 COMMANDS = [
     ("finds the input devices", "grep -c 'Vivarium Virtio' /proc/bus/input/devices", ["3"]),
@@ -81,17 +134,23 @@ COMMANDS = [
     ("the network card segments", "cut -c12-14,20 $(dirname $(ls -d /sys/bus/virtio/devices/*/net))/features; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up", ["1111"]),
     ("a file comes through it", f"nc 10.0.2.2 {PORT} < /dev/null | md5sum", [DIGEST]),
     ("and goes back", f"nc 10.0.2.2 {PORT} < /mnt/from-host; echo $?", ["0"]),
+    ("a program of the host is reached by a socket", "cp /mnt/peer /; echo 'thank you' | /peer connect 80 | md5sum", [DIGEST]),
+    ("and takes what it is sent", "/peer connect 81 < /mnt/both; echo $?", ["0"]),
+    ("where none is the connection is refused", "/peer connect 82 < /dev/null; echo $?", ["reset", "1"]),
+    ("a program of the host reaches the guest", "/peer listen 1234 < /mnt/from-host 2>/dev/null | md5sum", [hashlib.md5(CONTENT[::-1]).hexdigest()]),
     ("fills the balloon", "sleep 2; awk '/balloon_inflate/{print $2}' /proc/vmstat", [str(BALLOON >> 12)]),
     ("no driver complains", "dmesg | grep -iE 'virtio|9p|input' | grep -ciE 'error|fail|timeout|unable|invalid'", ["0"]),
 ]
 report = Report()
 console = LinuxGuest(viv, guest, [
     "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--virtio", "entropy,bus=mmio", "--share", f"{folder}:files",
-    "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
+    "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--vsock", f"cid=42,socket={SOCKETS}", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
     "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
     "--until", "that is all", *options], report, append="quiet net.ifnames=0")
 console.wait_for_shell()
 for what, line, answers in COMMANDS:
+    if "/peer listen" in line:
+        threading.Thread(target=call_guest, daemon=True).start()
     console.ask(what, line, *answers)
 console.send("echo that is 'all'")
 outcome = console.finish()
@@ -110,6 +169,8 @@ counters = outcome.get("counters", {})
 report(counters.get("balloon.inflated", 0) >= BALLOON and counters.get("balloon.actual") == BALLOON, "memory came back to the host")
 report(100 << 20 < counters.get("balloon.total", 0) < 192 << 20 and counters.get("balloon.free", 0) > 0, "and statistics came")
 report(b"".join(received) == CONTENT, "what went through the network card is whole")
+report(taken == [b"thank you\n", CONTENT * 2], "and what went through sockets")
+report(len(answered) == 1 and answered[0][1] == CONTENT, "both ways")
 report(host_reads("folder", "both") == CONTENT * 2, "the host reads what the guest wrote")
 report(host_reads("folder", "e", "c") == b"text\n", "in the file that was renamed")
 report(host_reads("outside", "secret") == b"a secret\n" and os.listdir(outside) == ["secret"], "and nothing outside has changed")

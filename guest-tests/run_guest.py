@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs a test guest and passes its TAP on: run_guest.py VIV IMAGE [--engine NAME] [--scratch-disk MIB]
-[--scratch-floppy] [--scratch-disc BLOCKS] [--next DRIVE TEXT BLOCKS] [--as-disc EMULATION] [viv options...]
+[--scratch-floppy] [--scratch-disc BLOCKS] [--scratch-socket] [--next DRIVE TEXT BLOCKS] [--as-disc EMULATION] [viv options...]
 
 --scratch-disk MIB adds a hard disk whose sector n begins with the number n, for tests that read and write one, and
---scratch-floppy such a floppy; --scratch-disc BLOCKS puts in a CD-ROM whose block n begins with n. --next waits
+--scratch-floppy such a floppy; --scratch-disc BLOCKS puts in a CD-ROM whose block n begins with n; --scratch-socket gives it sockets
+of the host that nobody is behind. --next waits
 for TEXT and puts such a medium of BLOCKS blocks into DRIVE (0: takes out what is there). --as-disc boots the guest from a
 CD-ROM with that emulation of make_iso.py, or "section". An engine that viv or this host does not have skips the test by
 name."""
@@ -33,6 +34,7 @@ parser.add_argument("--engine", default="kvm")
 parser.add_argument("--scratch-disk", action="append", default=[], metavar="MIB[,bus=NAME]")
 parser.add_argument("--scratch-floppy", action="store_true")
 parser.add_argument("--scratch-disc", metavar="BLOCKS[,bus=NAME]")
+parser.add_argument("--scratch-socket", action="store_true")
 parser.add_argument("--next", nargs=3, action="append", default=[], metavar=("DRIVE", "TEXT", "BLOCKS"))
 parser.add_argument("--as-disc")
 parser.add_argument("--timeout", default="120")
@@ -53,6 +55,8 @@ with tempfile.TemporaryDirectory() as folder:
     if arguments.scratch_disc:
         blocks, comma, bus = arguments.scratch_disc.partition(",")
         options += ["--cdrom", write_numbered(os.path.join(folder, "disc.iso"), int(blocks), 2048) + comma + bus]
+    if arguments.scratch_socket:
+        options += ["--vsock", f"cid=7,socket={folder}/socket"]
     for number, (drive, text, blocks) in enumerate(arguments.next):
         path = os.path.join(folder, f"next{number}.img")
         block_size = 2048 if drive.startswith("cdrom") else 512

@@ -48,6 +48,7 @@ constexpr Kind kinds[] = {
     {5, "a balloon", bits(1, 2, 4, 5), 0, 1, {{header, 4, false}}, 0},
     {9, "a shared folder", bits(0), 0, 2, {{data, 21, false}, {answer, 64, true}}, 21},
     {18, "an input device", 0, 1, 1, {{header, 8, false}}, 0},
+    {19, "sockets", bits(0), 1, 2, {{header, 16, false}, {data, 28, false}}, 0},
 };
 
 // What is in the buffers: for each kind the beginning of `header`, and a message for a shared folder.
@@ -179,7 +180,7 @@ extern "C" void guest_main() {
         test_card(place);
         ++cards;
     }
-    check_equal(cards, 10, "all cards were tried");
+    check_equal(cards, 11, "all cards were tried");
     note("random bytes over MMIO");
     device = Transport();
     device.kind = Transport::Kind::mmio;

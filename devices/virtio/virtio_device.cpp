@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "devices/virtio/share/virtio_9p.hpp"
+#include "devices/virtio/socket/virtio_socket.hpp"
 #include "devices/virtio/virtio_balloon.hpp"
 #include "devices/virtio/virtio_block.hpp"
 #include "devices/virtio/virtio_console.hpp"
@@ -30,7 +31,7 @@ constexpr std::array entries{
     Entry{"block", make_virtio_block},     Entry{"console", make_virtio_console},
     Entry{"entropy", make_virtio_entropy}, Entry{"keyboard", make_virtio_keyboard},
     Entry{"mouse", make_virtio_mouse},     Entry{"network", make_virtio_network},
-    Entry{"tablet", make_virtio_tablet},
+    Entry{"socket", make_virtio_socket},   Entry{"tablet", make_virtio_tablet},
 };
 
 uint64_t offered_by(const TreeNode& node) {

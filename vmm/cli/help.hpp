@@ -32,7 +32,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --kernel-entry 16|32|64
  Other    --firmware F [--firmware-vars F]  --smbios serial=S,...  --virtio KIND
-          --usb tablet|keyboard|mouse (repeat)  --share DIR[:TAG][,ro]
+          --usb tablet|keyboard|mouse  --share DIR[:TAG][,ro]  --vsock socket=F
  Network  --net user|switch:N|none[,model=M] --ssh --publish HOST:GUEST --pcap F
  Serial   --serial SPEC (repeat for COM2...): null stdio file:PATH pty
           unix:PATH[,server] tcp:HOST:PORT[,server]

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -184,6 +186,32 @@ Result<void> attach_share(TreeNode& board, std::string folder) {
     return {};
 }
 
+/// "[cid=N,]socket=PATH": connections between the guest and programs of the host.
+Result<void> attach_vsock(TreeNode& board, const std::string& text) {
+    uint32_t cid = 3;
+    std::string path;
+    for (const std::string& word : split_at_commas(text)) {
+        const std::string key = word.substr(0, word.find('='));
+        const std::string value = key.size() == word.size() ? "" : word.substr(key.size() + 1);
+        if (key == "cid") {
+            const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), cid);
+            if (error != std::errc{} || end != value.data() + value.size() || cid < 3 || cid == UINT32_MAX)
+                return fail_usage(fmt::format("--vsock: '{}' is no number for a guest: use cid=3 or more", value));
+        } else if (key == "socket" && path.empty()) {
+            path = value;
+        } else if (!path.empty()) {
+            path += "," + word;
+        } else {
+            return fail_usage(fmt::format("--vsock: '{}' is not a choice of it: use [cid=N,]socket=PATH", word));
+        }
+    }
+    if (path.empty()) return fail_usage("--vsock wants a path for a socket of the host: [cid=N,]socket=PATH");
+    TreeNode* node = TRY(add_virtio(board, "socket"));
+    node->set_u32("viv,cid", cid);
+    node->set_string("viv,socket", path);
+    return {};
+}
+
 Result<void> set_boot(TreeNode& board, const std::vector<std::string>& boot) {
     std::vector<std::string> order;
     for (const std::string& name : boot) {
@@ -255,6 +283,7 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (const std::string& path : options.images) TRY(attach_image(board, path, access));
     for (const std::string& text : options.virtio) TRY(attach_virtio(board, text));
     for (const std::string& text : options.shares) TRY(attach_share(board, text));
+    if (options.vsock) TRY(attach_vsock(board, *options.vsock));
     TRY(add_networks(board, options.network));
     TRY(set_smbios(board, options.smbios));
     if (!options.option_roms.empty()) set_option_roms(board, options.option_roms);

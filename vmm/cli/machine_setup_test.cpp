@@ -61,3 +61,25 @@ TEST_CASE("A balloon's size and interval are numbers") {
     CHECK(first_device({}, {"tablet,split"}).has("viv,split"));
     CHECK(is_refused(first_device({}, {"teapot"}), "there is no device 'teapot'"));
 }
+
+TEST_CASE("A guest's sockets have a number and a path of the host") {
+    const auto device = [](const std::string& text) {
+        MachineOptions options;
+        options.vsock = text;
+        auto board = make_board(options);
+        if (!board) return TreeNode{board.error().message, {}, {}};
+        for (const TreeNode& node : board->child("pci")->children) {
+            if (node.string("viv,function") == "socket") return node;
+        }
+        return TreeNode{"none", {}, {}};
+    };
+    CHECK(device("socket=some/path").u32("viv,cid") == 3u);
+    const TreeNode socket = device("cid=42,socket=/a,b/c");
+    CHECK(socket.u32("viv,cid") == 42u);
+    CHECK(socket.string("viv,socket") == "/a,b/c");
+    for (const char* wrong : {"cid=2,socket=x", "cid=4294967295,socket=x", "cid=,socket=x", "cid=3x,socket=x"})
+        CHECK(is_refused(device(wrong), "no number for a guest"));
+    CHECK(is_refused(device("cid=3"), "wants a path"));
+    CHECK(is_refused(device("socket="), "wants a path"));
+    CHECK(is_refused(device("port=3,socket=x"), "not a choice"));
+}

@@ -97,6 +97,7 @@ void add_machine_options(CLI::App& app, MachineOptions& options) {
     app.add_option("--virtio", options.virtio)->allow_extra_args(false);
     app.add_option("--usb", options.usb)->allow_extra_args(false);
     app.add_option("--share", options.shares)->allow_extra_args(false);
+    app.add_option("--vsock", options.vsock);
     app.add_option("--net", options.network.nics)->allow_extra_args(false);
     app.add_option("--publish", options.network.published)->allow_extra_args(false);
     app.add_option("--pcap", options.network.records)->allow_extra_args(false);

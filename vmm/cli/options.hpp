@@ -44,6 +44,7 @@ struct MachineOptions {
     std::vector<std::string> virtio;   // FUNCTION[,KEY=VALUE...]
     std::vector<std::string> usb;      // kinds of devices
     std::vector<std::string> shares;   // DIR[:TAG][,ro]
+    std::optional<std::string> vsock;  // [cid=N,]socket=PATH
     NetworkOptions network;
     std::optional<std::string> board;
     std::optional<uint64_t> memory;  // bytes

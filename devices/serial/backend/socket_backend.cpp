@@ -5,9 +5,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -19,6 +17,7 @@
 
 #include "devices/serial/backend/backends.hpp"
 #include "devices/serial/backend/stream_backend.hpp"
+#include "devices/serial/backend/unix_listener.hpp"
 
 namespace viv {
 namespace {
@@ -36,20 +35,15 @@ class SocketBackend final : public StreamBackend {
     ~SocketBackend() override {
         close_quietly();
         accept_watch_.reset();
-        remove_socket_file();
     }
 
     void serve(OwnedFd listener) {
         listener_ = std::move(listener);
-        accept_watch_ = loop().watch(listener_.get(), EventLoop::Ready::read, [this] { accept_caller(); });
+        serve(listener_.get());
     }
-    /// The socket file is ours, and goes with us.
-    void own_socket_file(const std::string& path) {
-        struct stat about {};
-        if (::lstat(path.c_str(), &about) != 0) return;
-        socket_file_ = path;
-        device_ = about.st_dev;
-        inode_ = about.st_ino;
+    void serve(UnixListener listener) {
+        unix_listener_ = std::move(listener);
+        serve(unix_listener_.fd());
     }
     void use(OwnedFd connection) {
         connection_ = std::move(connection);
@@ -59,8 +53,11 @@ class SocketBackend final : public StreamBackend {
     [[nodiscard]] std::string description() const override { return description_; }
 
   private:
-    void accept_caller() {
-        OwnedFd caller(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    void serve(int listener) {
+        accept_watch_ = loop().watch(listener, EventLoop::Ready::read, [this, listener] { accept_caller(listener); });
+    }
+    void accept_caller(int listener) {
+        OwnedFd caller(::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
         if (!caller) {
             if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
                 refusals_.say(fmt::format("serial port {}: cannot accept: {}", description_, std::strerror(errno)));
@@ -83,20 +80,12 @@ class SocketBackend final : public StreamBackend {
         }
     }
 
-    void remove_socket_file() {
-        struct stat about {};
-        if (socket_file_.empty() || ::lstat(socket_file_.c_str(), &about) != 0) return;
-        if (about.st_dev == device_ && about.st_ino == inode_) ::unlink(socket_file_.c_str());
-    }
-
     std::string description_;
     OwnedFd listener_;
+    UnixListener unix_listener_;
     OwnedFd connection_;
     std::unique_ptr<EventLoop::Watch> accept_watch_;
     RepeatedLog refusals_;
-    std::string socket_file_;
-    dev_t device_ = 0;
-    ino_t inode_ = 0;
 };
 
 /// Cuts ",server" off the end of a spec.
@@ -126,31 +115,6 @@ int connect_patiently(int fd, const sockaddr* address, socklen_t size) {
 
 OwnedFd stream_socket(int family) {
     return OwnedFd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-}
-
-/// Makes way for a listening socket at `path`: removes the socket of a process that is gone, and nothing else.
-Result<void> clear_stale_socket(const std::string& path, const sockaddr_un& address) {
-    struct stat about {};
-    if (::lstat(path.c_str(), &about) != 0) {
-        if (errno == ENOENT) return {};
-        return fail_errno(fmt::format("cannot listen on unix socket '{}'", path), errno);
-    }
-    if (!S_ISSOCK(about.st_mode)) {
-        return fail(
-            fmt::format("cannot listen on unix socket '{}': there is a file of that name that is no socket; name "
-                        "another path or remove it",
-                        path));
-    }
-    const OwnedFd probe = stream_socket(AF_UNIX);
-    const int error = connect_patiently(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-    if (error != ECONNREFUSED) {
-        return fail(fmt::format(
-            "cannot listen on unix socket '{}': another process listens there; stop it or name another path", path));
-    }
-    if (::unlink(path.c_str()) != 0) {
-        return fail_errno(fmt::format("cannot remove the stale unix socket '{}'", path), errno);
-    }
-    return {};
 }
 
 struct HostPort {
@@ -201,6 +165,13 @@ uint16_t port_of(int fd) {
 Result<std::unique_ptr<CharBackend>> open_unix_backend(std::string_view spec, EventLoop& loop) {
     const Role role = take_role(spec);
     const std::string path(spec);
+    std::signal(SIGPIPE, SIG_IGN);
+    if (role == Role::server) {
+        auto listener = TRY(UnixListener::open(path, 1));
+        auto backend = std::make_unique<SocketBackend>(loop, fmt::format("unix:{},server", path));
+        backend->serve(std::move(listener));
+        return backend;
+    }
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() >= sizeof address.sun_path) {
@@ -208,31 +179,14 @@ Result<std::unique_ptr<CharBackend>> open_unix_backend(std::string_view spec, Ev
             fmt::format("unix socket path '{}' must have 1 to {} characters", path, sizeof address.sun_path - 1));
     }
     path.copy(address.sun_path, path.size());
-    const auto* where = reinterpret_cast<const sockaddr*>(&address);
-    std::signal(SIGPIPE, SIG_IGN);
     OwnedFd fd = stream_socket(AF_UNIX);
     if (!fd) return fail_errno("cannot make a unix socket", errno);
-    if (role == Role::client) {
-        if (const int error = connect_patiently(fd.get(), where, sizeof address)) {
-            return fail_errno(
-                fmt::format("cannot connect to unix socket '{}' (start its server first, or add ',server')", path),
-                error);
-        }
-        auto backend = std::make_unique<SocketBackend>(loop, "unix:" + path);
-        backend->use(std::move(fd));
-        return backend;
+    if (const int error = connect_patiently(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address)) {
+        return fail_errno(
+            fmt::format("cannot connect to unix socket '{}' (start its server first, or add ',server')", path), error);
     }
-    TRY(clear_stale_socket(path, address));
-    if (::bind(fd.get(), where, sizeof address) != 0) {
-        return fail_errno(fmt::format("cannot listen on unix socket '{}'", path), errno);
-    }
-    auto backend = std::make_unique<SocketBackend>(loop, fmt::format("unix:{},server", path));
-    backend->own_socket_file(path);
-    // Before listen(), nobody can connect, so nobody else ever could.
-    if (::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), 1) != 0) {
-        return fail_errno(fmt::format("cannot listen on unix socket '{}'", path), errno);
-    }
-    backend->serve(std::move(fd));
+    auto backend = std::make_unique<SocketBackend>(loop, "unix:" + path);
+    backend->use(std::move(fd));
     return backend;
 }
 
