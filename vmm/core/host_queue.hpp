@@ -21,6 +21,8 @@ struct HostTransfer {
     };
     Kind kind = Kind::read;
     bool durable = false;  // of a write: not finished before it is on the medium
+    /// Of a read: what the host has in its cache may be copied within start().
+    bool at_once = false;
     int fd = -1;
     uint64_t offset = 0;
     uint64_t length = 0;        // of a hole, and of all pieces as far as it is known

@@ -3,11 +3,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <string>
 
@@ -18,7 +21,7 @@ using namespace viv;
 namespace {
 
 struct File {
-    File() : fd(memfd_create("test", MFD_CLOEXEC)) { REQUIRE(fd >= 0); }
+    explicit File(int descriptor = memfd_create("test", MFD_CLOEXEC)) : fd(descriptor) { REQUIRE(fd >= 0); }
     ~File() { close(fd); }
     [[nodiscard]] std::string content(size_t size) const {
         std::string text(size, '?');
@@ -163,6 +166,39 @@ TEST_CASE("The descriptor is readable once something has ended later") {
     CHECK(byte == 'z');
     close(ends[0]);
     close(ends[1]);
+}
+
+TEST_CASE("What the host's cache has is read at once if it may be, and wakes nobody") {
+    auto queue = make_uring_queue(8);
+    if (!queue) return;
+    std::string path = (std::filesystem::temp_directory_path() / "viv-queue-XXXXXX").string();
+    const File file(mkstemp(path.data()));
+    unlink(path.c_str());
+    REQUIRE(pwrite(file.fd, "abcdefgh", 8, 0) == 8);
+    std::array<char, 4> first{}, second{};
+    const iovec probe{first.data(), 1};
+    if (preadv2(file.fd, &probe, 1, 0, RWF_NOWAIT) < 0) return;  // not every file system can tell
+    auto early = transfer(HostTransfer::Kind::read, file.fd, 1, {{first.data(), 4}});
+    early.at_once = true;
+    auto beyond = transfer(HostTransfer::Kind::read, file.fd, 6, {{second.data(), 4}});
+    beyond.at_once = true;
+    queue->start(early);
+    CHECK(std::string(first.data(), 4) == "bcde");
+    pollfd watched{queue->descriptor(), POLLIN, 0};
+    CHECK(poll(&watched, 1, 0) == 0);
+    queue->wait();
+    CHECK(queue->reap() == &early);
+    CHECK(early.error == 0);
+    CHECK(queue->reap() == nullptr);
+    // The end of the file comes in between.
+    CHECK(run(*queue, beyond) == EIO);
+    // Only reads are.
+    std::string text = "xy";
+    auto write = transfer(HostTransfer::Kind::write, file.fd, 0, {{text.data(), text.size()}});
+    write.at_once = true;
+    CHECK(run(*queue, write) == 0);
+    CHECK(text == "xy");
+    CHECK(file.content(4) == "xycd");
 }
 
 TEST_CASE("A queue that goes waits for what it was given") {

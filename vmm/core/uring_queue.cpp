@@ -1,13 +1,16 @@
-// A HostQueue on io_uring: the host's kernel does the work, and what its cache has is done within submit().
+// A HostQueue on io_uring: the host's kernel does the work. What its cache has is copied within start(), which wakes
+// nobody.
 
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <deque>
 
 #include "vmm/core/host_queue.hpp"
 #include "vmm/core/result.hpp"
@@ -34,6 +37,67 @@ class UringQueue final : public HostQueue {
     [[nodiscard]] bool usable() const { return usable_; }
 
     void start(HostTransfer& transfer) override {
+        const bool at_once =
+            transfer.at_once && transfer.kind == HostTransfer::Kind::read && transfer.length < long_transfer;
+        if (at_once && copy_now(transfer)) {
+            ended_at_once_.push_back(&transfer);
+        } else {
+            start_beside(transfer);
+        }
+    }
+
+    void submit() override {
+        // A host short of memory refuses for a moment; what stays behind goes with the next call.
+        for (unsigned tries = 0; tries < 1000 && io_uring_sq_ready(&ring_) > 0; ++tries) {
+            const int done = io_uring_submit(&ring_);
+            if (done < 0 && done != -EINTR) sched_yield();
+        }
+    }
+
+    HostTransfer* reap() override {
+        if (!ended_at_once_.empty()) {
+            HostTransfer* transfer = ended_at_once_.front();
+            ended_at_once_.pop_front();
+            return transfer;
+        }
+        io_uring_cqe* entry = nullptr;
+        while (io_uring_peek_cqe(&ring_, &entry) == 0) {
+            auto* transfer = static_cast<HostTransfer*>(io_uring_cqe_get_data(entry));
+            const int result = entry->res;
+            io_uring_cqe_seen(&ring_, entry);
+            --under_way_;
+            if (!goes_on(*transfer, result)) return transfer;
+            start_beside(*transfer);
+            submit();
+        }
+        return nullptr;
+    }
+
+    void wait() override {
+        if (!ended_at_once_.empty()) return;
+        submit();
+        io_uring_cqe* entry = nullptr;
+        while (io_uring_wait_cqe(&ring_, &entry) == -EINTR) {
+        }
+    }
+
+    [[nodiscard]] int descriptor() const override { return event_; }
+
+  private:
+    /// A long copy out of the host's cache is for another thread than the caller's.
+    static constexpr uint64_t long_transfer = 64 << 10;
+
+    /// Copies what the host has at hand. Whether that was all.
+    bool copy_now(HostTransfer& transfer) {
+        if (!copies_now_) return false;
+        const iovec* pieces = transfer.pieces.data() + transfer.first_piece;
+        const auto count = static_cast<int>(transfer.pieces.size() - transfer.first_piece);
+        const ssize_t moved = preadv2(transfer.fd, pieces, count, static_cast<off_t>(transfer.offset), RWF_NOWAIT);
+        if (moved < 0 && errno == EOPNOTSUPP) copies_now_ = false;
+        return moved > 0 && !goes_on(transfer, static_cast<int>(moved));
+    }
+
+    void start_beside(HostTransfer& transfer) {
         io_uring_sqe* entry = io_uring_get_sqe(&ring_);
         while (!entry) {
             submit();
@@ -56,45 +120,11 @@ class UringQueue final : public HostQueue {
                 break;
             case HostTransfer::Kind::call: VIV_ASSERT(false);
         }
-        // A long copy out of the host's cache is for another thread than the caller's.
-        constexpr uint64_t long_transfer = 64 << 10;
         if (transfer.length >= long_transfer) io_uring_sqe_set_flags(entry, IOSQE_ASYNC);
         io_uring_sqe_set_data(entry, &transfer);
         ++under_way_;
     }
 
-    void submit() override {
-        // A host short of memory refuses for a moment; what stays behind goes with the next call.
-        for (unsigned tries = 0; tries < 1000 && io_uring_sq_ready(&ring_) > 0; ++tries) {
-            const int done = io_uring_submit(&ring_);
-            if (done < 0 && done != -EINTR) sched_yield();
-        }
-    }
-
-    HostTransfer* reap() override {
-        io_uring_cqe* entry = nullptr;
-        while (io_uring_peek_cqe(&ring_, &entry) == 0) {
-            auto* transfer = static_cast<HostTransfer*>(io_uring_cqe_get_data(entry));
-            const int result = entry->res;
-            io_uring_cqe_seen(&ring_, entry);
-            --under_way_;
-            if (!goes_on(*transfer, result)) return transfer;
-            start(*transfer);
-            submit();
-        }
-        return nullptr;
-    }
-
-    void wait() override {
-        submit();
-        io_uring_cqe* entry = nullptr;
-        while (io_uring_wait_cqe(&ring_, &entry) == -EINTR) {
-        }
-    }
-
-    [[nodiscard]] int descriptor() const override { return event_; }
-
-  private:
     [[nodiscard]] bool knows_all() {
         io_uring_probe* probe = io_uring_get_probe_ring(&ring_);
         if (!probe) return false;
@@ -122,6 +152,8 @@ class UringQueue final : public HostQueue {
     io_uring ring_{};
     bool open_ = false;
     bool usable_ = false;
+    bool copies_now_ = true;  // until the host refuses
+    std::deque<HostTransfer*> ended_at_once_;
     unsigned under_way_ = 0;
 };
 

@@ -199,6 +199,7 @@ bool DiskQueue::prepare(Entry& entry) {
         case DiskRequest::Kind::write_zeros: transfer.kind = HostTransfer::Kind::punch; break;
     }
     if (moves && file_.direct >= 0 && is_aligned(entry)) transfer.fd = file_.direct;
+    transfer.at_once = transfer.fd != file_.direct;
     if (changes) image_->note_host_write();
     return true;
 }

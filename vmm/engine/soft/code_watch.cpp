@@ -6,6 +6,8 @@ uint32_t CodeWatch::begin(const std::byte* page, unsigned cpu) {
     Shard& shard = shard_of(page);
     const std::lock_guard hold(shard.lock);
     Page& p = shard.pages[page];
+    // Before the code is read, as users() looks after something was written: one of the two sees the other.
+    if (p.users == 0) watched_of(page).fetch_add(1, std::memory_order_seq_cst);
     p.users |= 1u << cpu;
     if (!p.chunks) p.chunks = std::make_unique<std::array<uint64_t, max_cpus>>();
     (*p.chunks)[cpu] = all_chunks;
@@ -25,9 +27,11 @@ void CodeWatch::set_chunks(const std::byte* page, unsigned cpu, uint64_t chunks)
     if (found == shard.pages.end() || !found->second.chunks) return;
     Page& p = found->second;
     (*p.chunks)[cpu] = chunks;
-    if (chunks != 0) return;
+    if (chunks != 0 || p.users == 0) return;
     p.users &= ~(1u << cpu);
-    if (p.users == 0) shard.pages.erase(found);
+    if (p.users != 0) return;
+    watched_of(page).fetch_sub(1, std::memory_order_relaxed);
+    shard.pages.erase(found);
 }
 
 bool CodeWatch::open(const std::byte* page, unsigned cpu) {
@@ -40,6 +44,8 @@ bool CodeWatch::open(const std::byte* page, unsigned cpu) {
 }
 
 uint32_t CodeWatch::users(const std::byte* page, uint64_t chunks) {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (watched_of(page).load(std::memory_order_relaxed) == 0) return 0;
     Shard& shard = shard_of(page);
     const std::lock_guard hold(shard.lock);
     const auto found = shard.pages.find(page);

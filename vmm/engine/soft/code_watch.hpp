@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,7 +26,7 @@ class CodeWatch {
     void set_chunks(const std::byte* page, unsigned cpu, uint64_t chunks);
     /// Whether `cpu` may from now on write to the page without telling.
     bool open(const std::byte* page, unsigned cpu);
-    /// The CPUs with blocks of these pieces of the page.
+    /// The CPUs with blocks of these pieces of the page, which was just written. Quick where nobody has any nearby.
     uint32_t users(const std::byte* page, uint64_t chunks);
 
   private:
@@ -42,7 +43,13 @@ class CodeWatch {
         return shards_[(reinterpret_cast<uintptr_t>(page) >> 12) % shards_.size()];
     }
 
+    /// How many pages with users share a place of this table: most have no neighbour there.
+    std::atomic<uint32_t>& watched_of(const std::byte* page) {
+        return watched_[(reinterpret_cast<uintptr_t>(page) >> 12) % watched_.size()];
+    }
+
     std::array<Shard, 64> shards_;
+    std::array<std::atomic<uint32_t>, 16384> watched_{};
 };
 
 }  // namespace viv::soft

@@ -287,7 +287,7 @@ struct Cpu {
     uint64_t sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
     uint64_t star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0, tsc_aux = 0;
     uint64_t pat = 0x0007040600070406, misc_enable = 0, tsc_adjust = 0, tsc_offset = 0;
-    uint64_t mtrr_def_type = 0;
+    uint64_t mtrr_def_type = 0, speculation_control = 0;
     std::array<uint64_t, 11> mtrr_fixed{};
     std::array<uint64_t, 16> mtrr_variable{};
     uint64_t tsc_deadline = 0;

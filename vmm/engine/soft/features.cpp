@@ -44,7 +44,8 @@ CpuFeatureSet own_features() {
             ht,         hypervisor,
             xsaveopt,   xsavec,
             xgetbv1,    xsaves,
-            monitor,    arch_capabilities};
+            monitor,    arch_capabilities,
+            spec_ctrl};
 }
 
 /// What it has the host execute.

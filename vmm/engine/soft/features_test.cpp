@@ -189,7 +189,7 @@ const std::vector<MsrRow> msr_rows = {{tsc, 0x10},           {mtrr, 0xFE},      
                                       {sep, 0x174},          {mca, 0x179},       {pat, 0x277},
                                       {syscall, 0xC0000081}, {lm, 0xC0000100},   {rdtscp, 0xC0000103},
                                       {xsaves, 0xDA0},       {tsc_adjust, 0x3B}, {arch_capabilities, 0x10A},
-                                      {pks, 0x6E1}};
+                                      {pks, 0x6E1},          {spec_ctrl, 0x48}};
 /// Bits of CR4; setting them is #GP without.
 struct Cr4Row {
     CpuFeature needs;
@@ -275,6 +275,23 @@ TEST_CASE("The uncore's control register is there, and does nothing") {
     const Bytes code = {0xB9, 0x91, 3, 0, 0, 0xB8, 0x0F, 0, 0, 0x20, 0x0F, 0x30, 0x0F, 0x32};
     CHECK(m.execute(code, false, [](CpuState& s) { s.gpr[RDX] = 0; }).gpr[RAX] == 0);
     CHECK(m.vector_of({0xB9, 0x92, 3, 0, 0, 0x0F, 0x32}) == 13);  // mov ecx,392h; rdmsr
+}
+
+TEST_CASE("IBRS can stay on, and a command to forget predictions does nothing") {
+    const auto write = [](uint8_t index, uint8_t value) {  // mov ecx, index; mov eax, value; xor edx, edx; wrmsr
+        return Bytes{0xB9, index, 0, 0, 0, 0xB8, value, 0, 0, 0, 0x31, 0xD2, 0x0F, 0x30};
+    };
+    ModelMachine m("max");
+    const auto state = m.execute(write(0x48, 3), false, [](CpuState&) {});
+    CHECK(std::ranges::find(state.msrs, Msr{0x48, 3}) != state.msrs.end());
+    CHECK(m.vector_of(write(0x48, 4)) == 13);  // SSBD, which is not offered
+    CHECK(m.vector_of(write(0x49, 1)) != 13);
+    CHECK(m.vector_of(write(0x49, 2)) == 13);
+    CHECK(m.vector_of({0xB9, 0x49, 0, 0, 0, 0x0F, 0x32}) == 13);
+    const Bytes capabilities = {0xB9, 0x0A, 1, 0, 0, 0x0F, 0x32};  // mov ecx,10Ah; rdmsr
+    CHECK((m.execute(capabilities, false, [](CpuState&) {}).gpr[RAX] & 2) != 0);
+    ModelMachine without("max,-spec_ctrl");
+    CHECK((without.execute(capabilities, false, [](CpuState&) {}).gpr[RAX] & 2) == 0);
 }
 
 TEST_CASE("RDPMC is refused, and unknown to processors before the Pentium with MMX") {

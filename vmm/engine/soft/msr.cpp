@@ -50,6 +50,8 @@ bool has_msr(const Features& f, uint32_t index) {
         case 0x10: return f.has(tsc);
         case 0x1B: return f.has(apic) && p6;
         case 0x3B: return f.has(tsc_adjust);
+        case 0x48:
+        case 0x49: return f.has(spec_ctrl);
         case 0x10A: return f.has(arch_capabilities);
         case 0x17:
         case 0x79:
@@ -112,6 +114,8 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0x1B: return cpu.apic_base;
         case 0x3A: return 1;  // feature control: locked, no VMX
         case 0x3B: return cpu.tsc_adjust;
+        case 0x48: return cpu.speculation_control;
+        case 0x49: raise_gp();  // commands, to be written only
         case 0x8B: return cpu.microcode << 32;
         case 0xCE: return (f.tsc_hertz / 100'000'000) << 8;
         case 0xE7:
@@ -119,8 +123,9 @@ uint64_t read_msr(Cpu& cpu, uint32_t index) {
         case 0xFE: return 0x508;          // MTRRcap: write combining, fixed ranges, 8 variable ones
         case 0x10A:
             // ARCH_CAPABILITIES: none of the known ways around protection works here, so guests need no defence
-            // (PSCHANGE, MDS, L1TF, SSB, TAA, MMIO, GDS, RFDS; SDM 4, table 2-2).
-            return 0x0C00E179;
+            // (PSCHANGE, MDS, L1TF, SSB, TAA, MMIO, BHI, PBRSB, GDS, RFDS, ITS; SDM 4, table 2-2). With IBRS it may
+            // stay on, so that guests need not make a detour of each indirect branch.
+            return 0x40000000'0D10E179 | (f.has(CpuFeature::spec_ctrl) ? 2 : 0);
         case 0x174: return cpu.sysenter_cs;
         case 0x175: return cpu.sysenter_esp;
         case 0x176: return cpu.sysenter_eip;
@@ -175,6 +180,13 @@ void write_msr(Cpu& cpu, uint32_t index, uint64_t value) {
         case 0x3B:
             cpu.tsc_offset += value - cpu.tsc_adjust;
             cpu.tsc_adjust = value;
+            return;
+        case 0x48:  // SPEC_CTRL: IBRS, and STIBP, which may be set without being there
+            if (value & ~uint64_t{3}) raise_gp();
+            cpu.speculation_control = value;
+            return;
+        case 0x49:  // PRED_CMD: there are no predictions of the guest's to forget
+            if (value & ~uint64_t{1}) raise_gp();
             return;
         case 0x79: return;  // microcode update: taken, without effect
         case 0x8B: return;

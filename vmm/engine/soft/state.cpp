@@ -144,6 +144,7 @@ CpuState save_cpu_state(Cpu& cpu) {
     for (unsigned n = 0; n < 11; ++n) s.msrs.push_back({fixed_mtrrs[n], cpu.mtrr_fixed[n]});
     if (cpu.apic && cpu.apic->tsc_deadline() != 0) s.msrs.push_back({0x6E0, cpu.apic->tsc_deadline()});
     if (cpu.pkrs != 0) s.msrs.push_back({0x6E1, cpu.pkrs});
+    if (cpu.speculation_control != 0) s.msrs.push_back({0x48, cpu.speculation_control});
     std::ranges::sort(s.msrs, {}, &Msr::index);
     s.activity = cpu.monitor.waits ? Activity::running : cpu.activity;  // MWAIT may end at any time
     s.nmi_pending = cpu.nmis_pending != 0;
@@ -203,6 +204,7 @@ void load_msrs(Cpu& cpu, const std::vector<Msr>& msrs) {
             if (fixed_mtrrs[n] == msr.index) cpu.mtrr_fixed[n] = msr.value;
         }
         if (msr.index == 0x6E1) set_pkrs(cpu, static_cast<uint32_t>(msr.value));
+        if (msr.index == 0x48) cpu.speculation_control = msr.value;
         if (msr.index == 0x3B) cpu.tsc_adjust = msr.value;
         if (msr.index == 0x10) {
             cpu.tsc_offset = msr.value - ticks_in(cpu.engine->clock.now().ns, cpu.engine->features.tsc_hertz);
@@ -220,6 +222,7 @@ void load_cpu_state(Cpu& cpu, const CpuState& s) {
     cpu.mtrr_variable = {};
     cpu.mtrr_fixed = {};
     set_pkrs(cpu, 0);
+    cpu.speculation_control = 0;
     load_msrs(cpu, s.msrs);
     cpu.activity = s.activity;
     cpu.monitor = {};
