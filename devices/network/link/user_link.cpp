@@ -237,8 +237,9 @@ class UserLink final : public QueuedLink {
         for (const auto& [fd, ignored] : watched_) {
             if (!wanted.contains(fd)) epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
         }
-        // A descriptor that was closed has left by itself, and its number may be another socket's by now.
         for (const auto& [fd, events] : wanted) {
+            const auto before = watched_.find(fd);
+            if (before != watched_.end() && before->second == events) continue;
             epoll_event event{.events = events, .data = {.fd = fd}};  // EPOLLIN is POLLIN, and so on
             if (epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event) != 0) epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
         }
@@ -246,11 +247,15 @@ class UserLink final : public QueuedLink {
         expect_at(watched_.empty() ? -1 : epoll_);
         // It says a second when it waits for nothing.
         constexpr uint32_t nothing = 1000;
-        if (timeout < nothing) {
-            timer_.arm(clock_.now() + std::chrono::milliseconds(std::max(timeout, 1u)));
-        } else {
-            timer_.cancel();
-        }
+        if (timeout >= nothing) return timer_.cancel();
+        const VirtualTime due = clock_.now() + std::chrono::milliseconds(std::max(timeout, 1u));
+        // One that is early is no harm, and an alarm set anew with each frame is.
+        if (!timer_.armed() || due < *timer_.deadline()) timer_.arm(due);
+    }
+
+    /// The descriptor is a new socket's, or about to be closed: what epoll knows of it is void.
+    void forget(int fd) {
+        if (watched_.erase(fd)) epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr);
     }
 
     // libslirp's side. It has no timer of its own as long as IPv6 is off.
@@ -266,8 +271,8 @@ class UserLink final : public QueuedLink {
         .timer_new = [](SlirpTimerCb, void*, void*) -> void* { return nullptr; },
         .timer_free = [](void*, void*) {},
         .timer_mod = [](void*, int64_t, void*) {},
-        .register_poll_fd = [](int, void*) {},
-        .unregister_poll_fd = [](int, void*) {},
+        .register_poll_fd = [](int fd, void* self) { static_cast<UserLink*>(self)->forget(fd); },
+        .unregister_poll_fd = [](int fd, void* self) { static_cast<UserLink*>(self)->forget(fd); },
         .notify = [](void* self) { static_cast<UserLink*>(self)->service_soon(); },
         .init_completed = nullptr,
         .timer_new_opaque = nullptr,
