@@ -169,8 +169,17 @@ class UserLink final : public QueuedLink {
         return {};
     }
 
-    // The NIC's frames wait for the handler.
+    // A single frame of the NIC's goes on at once, which spares it the way to the loop's thread; those that follow wait
+    // for the handler, and the CPU goes on.
     void transmit(std::span<const uint8_t> frame) override {
+        if (outgoing_.empty() && !posted_ && !inside_) {
+            inside_ = true;
+            slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
+            inside_ = false;
+            look_for_sockets();
+            if (!incoming_.empty()) service_soon();
+            return;
+        }
         if (outgoing_.size() >= queue_limit) return;
         outgoing_.emplace_back(frame.begin(), frame.end());
         service_soon();
@@ -186,12 +195,17 @@ class UserLink final : public QueuedLink {
     }
 
     void service() {
+        const bool outer = std::exchange(inside_, true);
+        for (const auto& frame : std::exchange(incoming_, {})) deliver(frame);
+        in_handler_ = true;
         // While the NIC takes nothing, sockets are not read, and so their peers wait.
         if (!full()) exchange_with_sockets();
         for (const auto& frame : std::exchange(outgoing_, {})) {
             slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
         }
         look_for_sockets();
+        in_handler_ = false;
+        inside_ = outer;
     }
 
     uint32_t collect() {
@@ -260,7 +274,13 @@ class UserLink final : public QueuedLink {
 
     // libslirp's side. It has no timer of its own as long as IPv6 is off.
     static ssize_t send_packet(const void* bytes, size_t size, void* self) {
-        static_cast<UserLink*>(self)->deliver({static_cast<const uint8_t*>(bytes), size});
+        auto& link = *static_cast<UserLink*>(self);
+        const std::span frame(static_cast<const uint8_t*>(bytes), size);
+        if (link.in_handler_) {
+            link.deliver(frame);
+        } else {
+            link.incoming_.emplace_back(frame.begin(), frame.end());
+        }
         return static_cast<ssize_t>(size);
     }
     static int64_t clock_get_ns(void* self) { return static_cast<UserLink*>(self)->clock_.now().ns; }
@@ -284,6 +304,9 @@ class UserLink final : public QueuedLink {
     int epoll_ = -1;
     std::unique_ptr<EventLoop::Watch> watch_;
     std::vector<std::vector<uint8_t>> outgoing_;
+    std::vector<std::vector<uint8_t>> incoming_;  // libslirp's answers to a frame that went on at once
+    bool inside_ = false;                         // libslirp is at work
+    bool in_handler_ = false;                     // and a NIC may be told of frames
     std::vector<Interest> interests_;
     std::map<int, uint32_t> watched_;
     std::string description_;
