@@ -262,6 +262,21 @@ TEST_CASE("The RTL8139's ring goes round, and what has no room waits") {
     CHECK(board.take().empty());
 }
 
+TEST_CASE("While frames wait for room in the RTL8139's ring, ROK does not stay clear") {
+    Classic board;
+    for (unsigned i = 0; i < 10; ++i) board.wire.deliver(test_frame(1400 + i));
+    REQUIRE_FALSE(board.wire.waiting.empty());
+    // A driver that leaves frames in the ring is interrupted again for them.
+    CHECK(board.take() == test_frame(1400));
+    board.set(ISR, 2, ISR_ROK);
+    CHECK((board.reg(ISR, 2) & ISR_ROK) != 0);
+    CHECK(board.interrupt());
+    for (unsigned i = 1; i < 10; ++i) CHECK(board.take() == test_frame(1400 + i));
+    board.set(ISR, 2, ISR_ROK);
+    CHECK((board.reg(ISR, 2) & ISR_ROK) == 0);
+    CHECK_FALSE(board.interrupt());
+}
+
 TEST_CASE("Without WRAP a frame goes on at the start of the RTL8139's ring") {
     Classic board;
     board.set(RCR, 4, RCR_APM);
