@@ -2,6 +2,7 @@
 import gzip
 import lzma
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -9,13 +10,12 @@ import tempfile
 from serial_console import SerialConsole
 
 PROMPT = b"/ # "
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache"), "vivarium", "guests")
 
 
 def fetched(name, module=None):
     """Kernel and initramfs of a guest; says that the test is skipped, and ends it, when it is not there or was fetched without `module`."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = os.path.join(cache, "vivarium", "guests", name)
-    kernel, initrd = os.path.join(folder, "vmlinuz"), os.path.join(folder, "initramfs.gz")
+    kernel, initrd = os.path.join(CACHE, name, "vmlinuz"), os.path.join(CACHE, name, "initramfs.gz")
     if not (os.path.exists(kernel) and os.path.exists(initrd)):
         print(f"1..0 # SKIP {name}: run tools/fetch-guests {name} to have this guest")
         sys.exit(0)
@@ -28,7 +28,8 @@ def fetched(name, module=None):
 
 
 def unpacked(kernel):
-    """The ELF program in a bzImage, as an open file: a guest on the software CPU takes ten seconds to unpack it. None when it is not packed with xz."""
+    """The ELF program in a bzImage, as an open file: a guest on the software CPU takes ten seconds to unpack it. None when it is not
+    packed with xz, or cannot be started without its setup."""
     with open(kernel, "rb") as file:
         image = file.read()
     setup_sectors = image[0x1F1] or 4
@@ -38,6 +39,8 @@ def unpacked(kernel):
     try:
         program = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(image[start : start + length])
     except lzma.LZMAError:
+        return None
+    if not re.search(rb"\x04\0\0\0[\x04\x08]\0\0\0\x12\0\0\0Xen\0", program):  # the note with the entry of PVH
         return None
     file = tempfile.NamedTemporaryFile(prefix="viv-vmlinux-")
     file.write(program)
@@ -98,8 +101,8 @@ class LinuxGuest(SerialConsole):
         """The same for a command that was sent before."""
         said = self.read_until(PROMPT) if self.alive else None
         self.alive = said is not None
-        # Behind the echo of the command, which the terminal may have broken into lines.
-        return said[: -len(PROMPT)].decode(errors="replace").split()[len(line.split()) :] if self.alive else None
+        # Behind the echo of the command, which the terminal may have broken into lines, and before the prompt and what the shell asks of the terminal.
+        return said.rpartition(PROMPT)[0].decode(errors="replace").split()[len(line.split()) :] if self.alive else None
 
     def ask(self, what, line, *answers):
         """Whether the output of a command has all these words."""
