@@ -1,5 +1,5 @@
 """Moves data through each NIC of a Linux guest and compares checksums, resolves a name, fetches by HTTP, and logs in by ssh: the cases of
-`tools/check-systems --network`, and of the test linux_nics."""
+`tools/check-systems --network`."""
 import gzip
 import hashlib
 import http.server
