@@ -13,6 +13,7 @@ import time
 from linux_guest import LinuxGuest, Report, fetched
 
 viv, vsock_peer, *options = sys.argv[1:]
+cpus = options[options.index("--cpus") + 1] if "--cpus" in options else "1"
 guest = fetched("linux-virtio")
 
 
@@ -131,7 +132,8 @@ COMMANDS = [
     ("has the file system's size", "df /mnt | grep -c files", ["1"]),
     ("runs a program out of it", "cp /bin/busybox /mnt/busybox; /mnt/busybox echo it 'ran'", ["ran"]),
     ("mounts a folder for reading only", "mount -t 9p -o trans=virtio,version=9p2000.L fixed /ro; cat /ro/secret; echo x > /ro/new; echo $?", ["secret", "1"]),
-    ("the network card segments", "cut -c12-14,20 $(dirname $(ls -d /sys/bus/virtio/devices/*/net))/features; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up", ["1111"]),
+    ("the network card segments, and has several queues", "cut -c12-14,20,23 $(dirname $(ls -d /sys/bus/virtio/devices/*/net))/features; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up", ["11111"]),
+    ("a pair for each CPU", "cat /sys/class/net/eth0/speed; ls -d /sys/class/net/eth0/queues/rx-* | wc -l", ["10000", cpus]),
     ("a file comes through it", f"nc 10.0.2.2 {PORT} < /dev/null | md5sum", [DIGEST]),
     ("and goes back", f"nc 10.0.2.2 {PORT} < /mnt/from-host; echo $?", ["0"]),
     ("a program of the host is reached by a socket", "cp /mnt/peer /; echo 'thank you' | /peer connect 80 | md5sum", [DIGEST]),
@@ -144,7 +146,7 @@ COMMANDS = [
 report = Report()
 console = LinuxGuest(viv, guest, [
     "--virtio", "tablet", "--virtio", "keyboard,split", "--virtio", "mouse", "--virtio", "entropy,bus=mmio", "--share", f"{folder}:files",
-    "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio", "--vsock", f"cid=42,socket={SOCKETS}", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
+    "--share", f"{outside}:fixed,ro", "--net", "user,model=virtio,queues=4", "--vsock", f"cid=42,socket={SOCKETS}", "--virtio", f"balloon,size={BALLOON >> 20}M,statistics=1",
     "--until", "ready for a click", "--click", "180,200,right", "--until", "ready for a key", "--type", "v",
     "--until", "that is all", *options], report, append="quiet net.ifnames=0")
 console.wait_for_shell()

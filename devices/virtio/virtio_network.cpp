@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/network/ethernet.hpp"
+#include "devices/virtio/flow_hash.hpp"
 #include "devices/virtio/tcp_segments.hpp"
 
 namespace viv {
@@ -17,7 +18,7 @@ using namespace virtio;
 constexpr uint64_t CSUM = feature(0), MTU = feature(3), MAC = feature(5), HOST_TSO4 = feature(11),
                    HOST_TSO6 = feature(12), HOST_ECN = feature(13), MRG_RXBUF = feature(15), STATUS = feature(16),
                    CTRL_VQ = feature(17), CTRL_RX = feature(18), CTRL_VLAN = feature(19), CTRL_RX_EXTRA = feature(20),
-                   CTRL_MAC_ADDR = feature(23);
+                   MQ = feature(22), CTRL_MAC_ADDR = feature(23), SPEED_DUPLEX = feature(63);
 
 // struct virtio_net_hdr (5.1.6)
 constexpr uint8_t NEEDS_CSUM = 1;
@@ -28,14 +29,16 @@ constexpr size_t flags_at = 0, gso_type_at = 1, gso_size_at = 4, csum_start_at =
                  num_buffers_at = 10;
 
 // Control (5.1.6.5)
-enum Class : uint8_t { RX = 0, MAC_CLASS = 1, VLAN = 2 };
+enum Class : uint8_t { RX = 0, MAC_CLASS = 1, VLAN = 2, MQ_CLASS = 4 };
 enum Mode : uint8_t { PROMISC = 0, ALLMULTI = 1, ALLUNI = 2, NOMULTI = 3, NOUNI = 4, NOBCAST = 5 };
 enum MacCommand : uint8_t { TABLE_SET = 0, ADDR_SET = 1 };
 enum VlanCommand : uint8_t { VLAN_ADD = 0, VLAN_DEL = 1 };
+constexpr uint8_t VQ_PAIRS_SET = 0;
 constexpr uint8_t ACK_OK = 0, ACK_ERR = 1;
 constexpr size_t most_control_data = 16 * 1024;
 
 constexpr size_t mac_size = 6;
+constexpr uint8_t full_duplex = 1;
 
 uint16_t number_at(std::span<const uint8_t> bytes, size_t at) {
     return static_cast<uint16_t>(bytes[at] | bytes[at + 1] << 8);
@@ -61,10 +64,14 @@ bool has_address(const std::vector<uint8_t>& table, std::span<const uint8_t> add
 
 }  // namespace
 
-VirtioNetwork::VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu)
+VirtioNetwork::VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu, unsigned pairs)
     : port_(std::move(port)),
       mtu_(mtu),
-      identity_{.id = DeviceId::net, .class_code = 0x020000, .queue_sizes = {256, 256, 64}} {
+      pairs_(pairs),
+      identity_{
+          .id = DeviceId::net, .class_code = 0x020000, .queue_sizes = std::vector<uint16_t>(size_t{2} * pairs, 256)} {
+    VIV_ASSERT(pairs >= 1 && pairs <= most_pairs);
+    identity_.queue_sizes.push_back(64);
     state_.mac = port_.mac;
     port_.link->on_receive([this] { receive(); });
     port_.link->on_state([this] { transport().configuration_changed(); });
@@ -72,20 +79,22 @@ VirtioNetwork::VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu)
 
 uint64_t VirtioNetwork::features() const {
     return CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN | MAC | MRG_RXBUF | STATUS | CTRL_VQ | CTRL_RX | CTRL_VLAN |
-           CTRL_RX_EXTRA | CTRL_MAC_ADDR | (mtu_ ? MTU : 0);
+           CTRL_RX_EXTRA | CTRL_MAC_ADDR | SPEED_DUPLEX | (mtu_ ? MTU : 0) | (pairs_ > 1 ? MQ : 0);
 }
 
 bool VirtioNetwork::accepts(uint64_t features) const {
     if (!(features & CSUM) && (features & (HOST_TSO4 | HOST_TSO6))) return false;
     if (!(features & (HOST_TSO4 | HOST_TSO6)) && (features & HOST_ECN)) return false;
-    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR));
+    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR | MQ));
 }
 
 std::vector<uint8_t> VirtioNetwork::configuration() const {
     const uint16_t mtu = mtu_.value_or(0);
     std::vector<uint8_t> bytes(state_.mac.begin(), state_.mac.end());
-    bytes.insert(bytes.end(), {port_.link->up() ? uint8_t{1} : uint8_t{0}, 0, 1, 0, static_cast<uint8_t>(mtu),
-                               static_cast<uint8_t>(mtu >> 8)});
+    bytes.insert(bytes.end(), {port_.link->up() ? uint8_t{1} : uint8_t{0}, 0, static_cast<uint8_t>(pairs_), 0,
+                               static_cast<uint8_t>(mtu), static_cast<uint8_t>(mtu >> 8), static_cast<uint8_t>(speed),
+                               static_cast<uint8_t>(speed >> 8), static_cast<uint8_t>(speed >> 16),
+                               static_cast<uint8_t>(speed >> 24), full_duplex});
     return bytes;
 }
 
@@ -98,10 +107,16 @@ size_t VirtioNetwork::header_size() const {
     return transport().legacy() && !transport().has(MRG_RXBUF) ? 10 : 12;
 }
 
+unsigned VirtioNetwork::control_queue() const {
+    return transport().has(MQ) ? 2 * pairs_ : 2;
+}
+
 void VirtioNetwork::notified(unsigned queue) {
-    if (queue == receive_queue) return receive();
-    transport().serve(queue, [this, queue](VirtqueueChain& chain, GuestMemory& memory) {
-        return queue == send_queue ? send(chain, memory) : control(chain, memory);
+    const unsigned control_at = control_queue();
+    if (queue > control_at) return;
+    if (queue != control_at && queue % 2 == 0) return receive();
+    transport().serve(queue, [&](VirtqueueChain& chain, GuestMemory& memory) {
+        return queue == control_at ? control(chain, memory) : send(queue / 2, chain, memory);
     });
 }
 
@@ -123,6 +138,14 @@ bool VirtioNetwork::wants(std::span<const uint8_t> frame) const {
     return std::ranges::equal(address, state_.mac) || has_address(state_.addresses, address);
 }
 
+/// Where the driver sends a flow from, it wants its answers (5.1.6.5.6).
+unsigned VirtioNetwork::pair_for(std::span<const uint8_t> frame) const {
+    if (state_.pairs == 1) return 0;
+    const uint8_t hash = flow_hash(frame);
+    const uint8_t pair = state_.flows[hash];
+    return pair > 0 && pair <= state_.pairs ? pair - 1u : hash % state_.pairs;
+}
+
 void VirtioNetwork::receive() {
     // A driver that is not there yet does not lose what was sent before.
     if (!transport().running()) return;
@@ -140,7 +163,7 @@ void VirtioNetwork::receive() {
         const auto prepare = [&](unsigned buffers) {
             if (header > num_buffers_at) scratch_[num_buffers_at] = static_cast<uint8_t>(buffers);
         };
-        const auto result = transport().deliver(receive_queue, bytes, merges ? most_buffers : 1, prepare);
+        const auto result = transport().deliver(2 * pair_for(frame), bytes, merges ? most_buffers : 1, prepare);
         if (result == VirtioTransport::Delivered::no_room) return;
         ++(result == VirtioTransport::Delivered::done ? state_.received : state_.dropped);
         port_.link->pop();
@@ -149,7 +172,7 @@ void VirtioNetwork::receive() {
 
 // ---- Sending -------------------------------------------------------------------------------------------------------
 
-std::optional<uint32_t> VirtioNetwork::send(VirtqueueChain& chain, GuestMemory& memory) {
+std::optional<uint32_t> VirtioNetwork::send(unsigned pair, VirtqueueChain& chain, GuestMemory& memory) {
     std::array<uint8_t, 12> header{};
     const size_t size = header_size();
     bool good = chain.readable_size >= size + NetworkLink::least_frame && chain.readable_size <= size + most_packet &&
@@ -159,6 +182,7 @@ std::optional<uint32_t> VirtioNetwork::send(VirtqueueChain& chain, GuestMemory& 
         good = chain.read(memory, size, std::as_writable_bytes(std::span(scratch_))) &&
                (header[gso_type_at] == 0 ? send_frame(header) : send_segments(header));
     }
+    if (good && state_.pairs > 1) state_.flows[flow_hash(scratch_)] = static_cast<uint8_t>(pair + 1);
     ++(good ? state_.sent : state_.dropped);
     return 0;
 }
@@ -225,6 +249,14 @@ bool VirtioNetwork::obey(uint8_t kind, uint8_t command, std::span<const uint8_t>
         word = command == VLAN_ADD ? word | bit : word & ~bit;
         return true;
     }
+    if (kind == MQ_CLASS) {
+        if (!transport().has(MQ) || command != VQ_PAIRS_SET || data.size() != 2) return false;
+        const uint16_t wanted = number_at(data, 0);
+        if (wanted < 1 || wanted > pairs_) return false;
+        state_.pairs = wanted;
+        state_.flows = {};
+        return true;
+    }
     if (kind != MAC_CLASS) return false;
     if (command == TABLE_SET) return transport().has(CTRL_RX) && set_tables(data);
     if (command != ADDR_SET || !transport().has(CTRL_MAC_ADDR) || data.size() != mac_size) return false;
@@ -276,6 +308,9 @@ Result<void> VirtioNetwork::validate(const VirtioNetworkState& staged) const {
         if (table->size() % mac_size != 0 || table->size() > most_addresses * mac_size)
             return fail("the saved state of the network card has a table of addresses that cannot be");
     }
+    const auto is_pair = [this](uint8_t pair) { return pair <= pairs_; };
+    if (staged.pairs < 1 || staged.pairs > pairs_ || !std::ranges::all_of(staged.flows, is_pair))
+        return fail("the saved state of the network card has other queues");
     return {};
 }
 
@@ -285,8 +320,11 @@ Result<std::unique_ptr<VirtioFunction>> make_virtio_network(DeviceContext& conte
         if (*wanted < 68 || *wanted > 0xFFFF) return context.refuse("`viv,mtu` is not 68 to 65535");
         mtu = static_cast<uint16_t>(*wanted);
     }
+    const uint32_t pairs = context.node.u32("viv,queues").value_or(1);
+    if (pairs < 1 || pairs > VirtioNetwork::most_pairs)
+        return context.refuse(fmt::format("`viv,queues` is not 1 to {}", VirtioNetwork::most_pairs));
     auto port = TRY(open_network_port(context));
-    return std::make_unique<VirtioNetwork>(std::move(port), mtu);
+    return std::make_unique<VirtioNetwork>(std::move(port), mtu, pairs);
 }
 
 }  // namespace viv

@@ -1,7 +1,6 @@
-// Models: a virtio network card with a pair of queues and one for control: checksums and TCP segmentation of what is
-//   sent, merged receive buffers, filters of addresses and VLANs, MAC, MTU, link state
-// Not modelled: checksums and merging of what is received, UDP segmentation, several pairs of queues, announcements,
-//   hashes
+// Models: a virtio network card with one to eight pairs of queues and one for control: checksums and TCP segmentation
+//   of what is sent, merged receive buffers, filters of addresses and VLANs, MAC, MTU, link state, speed
+// Not modelled: checksums and merging of what is received, UDP segmentation, announcements, hashes that are told
 // Ignored bits: header length of what is sent; the flags of receive headers are always 0
 // Reference: Virtual I/O Device (VIRTIO) 1.2, section 5.1
 #pragma once
@@ -29,6 +28,9 @@ struct VirtioNetworkState {
     std::vector<uint8_t> addresses;  // six bytes each
     std::vector<uint8_t> groups;
     std::array<uint32_t, 128> vlans{};  // a bit for each number that is let through
+    uint16_t pairs = 1;                 // of queues that are in use
+    /// By the hash of a flow: the pair that the driver last sent it by, counted from 1; 0 for none.
+    std::array<uint8_t, 256> flows{};
     uint64_t sent = 0;
     uint64_t received = 0;
     uint64_t filtered = 0;
@@ -43,6 +45,8 @@ struct VirtioNetworkState {
         visit("addresses", self.addresses);
         visit("groups", self.groups);
         visit("vlans", self.vlans);
+        visit("pairs", self.pairs);
+        visit("flows", self.flows);
         visit("sent", self.sent);
         visit("received", self.received);
         visit("filtered", self.filtered);
@@ -53,14 +57,16 @@ struct VirtioNetworkState {
 
 class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public VirtioFunction {
   public:
-    static constexpr unsigned receive_queue = 0, send_queue = 1, control_queue = 2;
+    static constexpr unsigned most_pairs = 8;
+    /// What the driver is told, in Mbit/s; frames go as fast as they can.
+    static constexpr uint32_t speed = 10'000;
     /// Addresses of each kind that the filter takes; with more of them it lets all of that kind through.
     static constexpr size_t most_addresses = 64;
     /// Buffers that one frame is spread over at most.
     static constexpr unsigned most_buffers = 64;
 
-    /// Without an MTU the driver takes the usual one.
-    VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu);
+    /// Without an MTU the driver takes the usual one; 1 to most_pairs pairs of queues.
+    VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu, unsigned pairs = 1);
 
     [[nodiscard]] const VirtioIdentity& identity() const override { return identity_; }
     [[nodiscard]] uint64_t features() const override;
@@ -79,9 +85,13 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
 
   private:
     [[nodiscard]] size_t header_size() const;
+    /// Each pair's queue for receiving is in front of its queue for sending; the last queue, or the third for a driver
+    /// that knows one pair, is for control.
+    [[nodiscard]] unsigned control_queue() const;
     void receive();
+    [[nodiscard]] unsigned pair_for(std::span<const uint8_t> frame) const;
     [[nodiscard]] bool wants(std::span<const uint8_t> frame) const;
-    std::optional<uint32_t> send(VirtqueueChain& chain, GuestMemory& memory);
+    std::optional<uint32_t> send(unsigned pair, VirtqueueChain& chain, GuestMemory& memory);
     bool send_frame(std::span<const uint8_t, 12> header);
     bool send_segments(std::span<const uint8_t, 12> header);
     std::optional<uint32_t> control(VirtqueueChain& chain, GuestMemory& memory);
@@ -90,12 +100,13 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
 
     NetworkPort port_;
     std::optional<uint16_t> mtu_;
+    unsigned pairs_;
     VirtioIdentity identity_;
     std::vector<uint8_t> scratch_;
     std::vector<uint8_t> segment_;
 };
 
-/// viv,function = "network": local-mac-address, viv,link, viv,mtu.
+/// viv,function = "network": local-mac-address, viv,link, viv,mtu, viv,queues (pairs).
 Result<std::unique_ptr<VirtioFunction>> make_virtio_network(DeviceContext& context);
 
 }  // namespace viv

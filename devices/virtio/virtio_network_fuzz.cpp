@@ -9,7 +9,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     auto made = std::make_unique<TestLink>();
     TestLink& link = *made;
     VirtioFuzz fuzz(input);
-    fuzz.run(std::make_unique<VirtioNetwork>(NetworkPort{{2, 0, 0, 0, 0, 1}, std::move(made)}, uint16_t{1500}),
+    fuzz.run(std::make_unique<VirtioNetwork>(NetworkPort{{2, 0, 0, 0, 0, 1}, std::move(made)}, uint16_t{1500},
+                                             1 + input.byte() % 2u),
              [&](uint8_t choice) {
                  if (choice == 0) return link.set_up(!link.up());
                  if (link.waiting.size() > 8) return;

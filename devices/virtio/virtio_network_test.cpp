@@ -14,7 +14,8 @@ namespace {
 
 constexpr uint64_t CSUM = feature(0), MTU = feature(3), MRG_RXBUF = feature(15), CTRL_VQ = feature(17),
                    CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20), CTRL_MAC_ADDR = feature(23),
-                   HOST_TSO4 = feature(11), HOST_TSO6 = feature(12), HOST_ECN = feature(13), CTRL_VLAN = feature(19);
+                   HOST_TSO4 = feature(11), HOST_TSO6 = feature(12), HOST_ECN = feature(13), CTRL_VLAN = feature(19),
+                   MQ = feature(22), SPEED_DUPLEX = feature(63);
 constexpr MacAddress own{0x52, 0x54, 0, 0x12, 0x34, 0x56};
 constexpr uint64_t buffer = VirtioBoard::buffer, answer = 0x8000;
 using Frame = TestLink::Frame;
@@ -24,12 +25,14 @@ struct Cable {
 };
 
 struct Board : Cable, VirtioBoard {
-    Board()
-        : VirtioBoard([this] {
+    explicit Board(unsigned pairs = 1)
+        : VirtioBoard([this, pairs] {
               auto made = std::make_unique<TestLink>();
               link = made.get();
-              return std::make_unique<VirtioNetwork>(NetworkPort{own, std::move(made)}, uint16_t{1400});
-          }) {}
+              return std::make_unique<VirtioNetwork>(NetworkPort{own, std::move(made)}, uint16_t{1400}, pairs);
+          }),
+          control_queue(2 * pairs) {}
+    unsigned control_queue;
 
     static Frame frame(MacAddress to, size_t size) {
         Frame bytes(to.begin(), to.end());
@@ -39,7 +42,7 @@ struct Board : Cable, VirtioBoard {
     bool control(uint8_t kind, uint8_t command, std::vector<uint8_t> data) {
         data.insert(data.begin(), {kind, command});
         put(buffer, data);
-        const auto used = run(2, {{buffer, static_cast<uint32_t>(data.size()), false}, {answer, 1, true}});
+        const auto used = run(control_queue, {{buffer, static_cast<uint32_t>(data.size()), false}, {answer, 1, true}});
         REQUIRE(used);
         return memory.load<uint8_t>(Gpa{answer}) == 0;
     }
@@ -54,6 +57,10 @@ struct Board : Cable, VirtioBoard {
     }
 };
 
+struct FourPairs : Board {
+    FourPairs() : Board(4) {}
+};
+
 }  // namespace
 
 TEST_CASE("The virtio network card keeps the device contract") {
@@ -65,7 +72,10 @@ TEST_CASE("The configuration of the network card has its address, link and MTU")
     CHECK(board.configuration(0, 4) == 0x12005452);
     CHECK(board.configuration(6, 2) == 1);
     CHECK(board.configuration(10, 2) == 1400);
-    CHECK((board.offered() & MTU));
+    CHECK(board.configuration(8, 2) == 1);
+    CHECK(board.configuration(12, 4) == 10'000);
+    CHECK(board.configuration(16, 1) == 1);
+    CHECK((board.offered() & (MTU | MQ | SPEED_DUPLEX)) == (MTU | SPEED_DUPLEX));
     board.start(CTRL_VQ);
     board.isr();
     board.link->set_up(false);
@@ -341,4 +351,62 @@ TEST_CASE("A network card's node has its address and its link") {
     CHECK_FALSE(board.try_make(make_virtio_pci, {}));
     board.node.set_u32("viv,mtu", 1500);
     CHECK(board.try_make(make_virtio_pci, {}));
+}
+
+TEST_CASE("A virtio network card with several pairs of queues keeps the device contract") {
+    check_device_contract(VirtioBoard::closed<FourPairs>);
+}
+
+TEST_CASE("A card with several pairs of queues answers where it was sent from") {
+    FourPairs board;
+    CHECK((board.offered() & MQ));
+    CHECK(board.configuration(8, 2) == 4);
+    board.start(MQ | CTRL_VQ);
+    for (const unsigned pairs : {0u, 5u, 0x100u}) {
+        CHECK_FALSE(board.control(4, 0, {static_cast<uint8_t>(pairs), static_cast<uint8_t>(pairs >> 8)}));
+    }
+    CHECK_FALSE(board.control(4, 0, {2}));
+    CHECK_FALSE(board.control(4, 1, {2, 0}));
+    const TcpPacketRig rig{.size = 100};
+    auto packet = rig.packet();
+    std::copy(own.begin(), own.end(), packet.begin());
+    constexpr uint64_t received = buffer + 0x10000;
+    for (unsigned pair = 0; pair < 4; ++pair) board.rings.at(2 * pair).add({{received + 0x1000 * pair, 2000, true}});
+    const auto answered_by = [&] {
+        board.link->arrive(packet);
+        for (unsigned pair = 0; pair < 4; ++pair) {
+            if (!board.rings.at(2 * pair).take()) continue;
+            board.rings.at(2 * pair).add({{received + 0x1000 * pair, 2000, true}});
+            return pair;
+        }
+        return 99u;
+    };
+    const auto send_by = [&](unsigned pair) {
+        board.put(buffer, std::vector<uint8_t>(12));
+        board.put(buffer + 12, packet);
+        REQUIRE(board.run(2 * pair + 1, {{buffer, static_cast<uint32_t>(12 + packet.size()), false}}));
+    };
+    // One pair until the driver says that there are more.
+    send_by(3);
+    CHECK(answered_by() == 0);
+    REQUIRE(board.control(4, 0, {4, 0}));
+    for (const unsigned pair : {3u, 1u, 2u, 0u}) {
+        send_by(pair);
+        CHECK(board.link->sent.back() == packet);
+        CHECK(answered_by() == pair);
+        board.save_and_load();
+        CHECK(answered_by() == pair);
+    }
+    // Fewer again: none goes where nobody looks.
+    send_by(3);
+    REQUIRE(board.control(4, 0, {2, 0}));
+    CHECK(answered_by() < 2);
+    send_by(3);
+    CHECK(answered_by() < 2);
+    // A reset is the end of it.
+    board.start(CTRL_VQ);
+    CHECK_FALSE(board.run(8, {{buffer, 3, false}, {answer, 1, true}}));
+    board.put(buffer, std::vector<uint8_t>{4, 0, 2, 0});
+    REQUIRE(board.run(2, {{buffer, 4, false}, {answer, 1, true}}));
+    CHECK(board.memory.load<uint8_t>(Gpa{answer}) == 1);
 }

@@ -287,10 +287,12 @@ Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
             fmt::format("the NIC '{}' takes no port and no irq: the system gives it what it needs", nic.model));
     }
     const bool is_virtio = model->bus == NicBus::virtio || model->bus == NicBus::virtio_mmio;
-    if (!is_virtio && (nic.mtu || nic.split))
-        return fail_usage(fmt::format("the NIC '{}' takes no mtu and no split: these are virtio's", nic.model));
+    if (!is_virtio && (nic.mtu || nic.queues || nic.split))
+        return fail_usage(
+            fmt::format("the NIC '{}' takes no mtu, no queues and no split: these are virtio's", nic.model));
     TreeNode* node = TRY(add_nic(board, *model, nic));
     if (nic.mtu) node->set_u32("viv,mtu", *nic.mtu);
+    if (nic.queues) node->set_u32("viv,queues", *nic.queues);
     if (nic.split) node->set_flag("viv,split");
     if (!nic.record.empty()) node->set_string("viv,pcap", nic.record);
     std::vector<std::byte> bytes;

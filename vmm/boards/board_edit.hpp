@@ -51,6 +51,7 @@ struct NicChoice {
     std::optional<uint16_t> port = {};        // of a NIC on the ISA bus, 300h by default
     std::optional<uint32_t> irq = {};         // of one, 5 by default
     std::optional<uint32_t> mtu = {};         // that a virtio card tells its driver
+    std::optional<uint32_t> queues = {};      // pairs of one
     bool split = false;                       // no packed queues of a virtio card
     std::string record = {};                  // file for the frames; empty for none
 };

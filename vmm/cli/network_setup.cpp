@@ -36,6 +36,8 @@ Result<NicChoice> parse_network(const std::string& text) {
         nic.irq = TRY(parse_place("irq", irq.mapped(), 15));
     if (const auto mtu = options.values.extract("mtu"); !mtu.empty())
         nic.mtu = TRY(parse_place("mtu", mtu.mapped(), 0xFFFF));
+    if (const auto queues = options.values.extract("queues"); !queues.empty())
+        nic.queues = TRY(parse_place("queues", queues.mapped(), 8));
     nic.split = TRY(options.flag("split"));
     options.values.erase("split");
     nic.link = options.spec();

@@ -87,10 +87,14 @@ TEST_CASE("What --net says of the NIC is taken from what is for the link") {
     CHECK(card->u32("interrupts") == 12u);
     CHECK(card->string("viv,link") == "user,restrict=on");
     CHECK(std::to_integer<int>(card->property("local-mac-address")->back()) == 7);
+    const TreeNode other = board_of({.nics = {"loopback,model=virtio,queues=4"}});
+    CHECK(other.find("/pci/virtio@3")->u32("viv,queues") == 4u);
     for (const auto& [wrong, why] : {std::pair{"user,irq=16", "irq"},
                                      {"user,model=wifi", "wifi"},
                                      {"user,model=e1000,port=0x300", "port"},
                                      {"user,mtu=100", "mtu"},
+                                     {"user,queues=2", "queues"},
+                                     {"user,model=virtio,queues=9", "queues"},
                                      {"user,model=virtio,split=maybe", "maybe"},
                                      {"user,mac=01:00:00:00:00:07", "group"}}) {
         CHECK(contains(refusal({.nics = {wrong}}), why));
