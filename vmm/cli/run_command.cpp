@@ -141,6 +141,8 @@ class Run {
         if (!machine_->engine_reason().empty()) {
             log_line(fmt::format("running on the {} engine: {}", machine_->engine().name(), machine_->engine_reason()));
         }
+        if (options_.virtual_time && !options_.machine.shares.empty())
+            log_line("virtual time: with --share, the run repeats itself only while the folder stays as it is");
         if (const Screen* screen = machine_->services().find<Screen>()) {
             reader_ = std::make_unique<ScreenReader>(*screen, machine_->memory());
             machine_->services().provide<ScreenReader>(*reader_);

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -240,6 +242,65 @@ int SharedFolder::set_times(const std::string& path, const struct timespec (&tim
     if (access_ == Access::read_only) return EROFS;
     if (const int error = find_parent(path, parent, name)) return error;
     return result_of(utimensat(parent.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW));
+}
+
+// ---- Attributes ----------------------------------------------------------------------------------------------------
+
+bool SharedFolder::is_attribute(std::string_view name) {
+    constexpr std::string_view of_users = "user.";
+    return name.starts_with(of_users) && name.size() > of_users.size() && name.size() <= longest_name &&
+           name.find('\0') == std::string_view::npos;
+}
+
+int SharedFolder::open_with_attributes(const std::string& path, SharedFile& file) const {
+    struct stat about {};
+    if (const int error = status(path, about)) return error;
+    // Links and devices have none of users'.
+    if (!S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode)) return ENODATA;
+    return open(path, O_RDONLY, file);
+}
+
+int SharedFolder::list_attributes(const std::string& path, std::vector<uint8_t>& names) const {
+    names.clear();
+    SharedFile file;
+    if (const int error = open_with_attributes(path, file)) return error == ENODATA ? 0 : error;
+    std::string all(most_attribute, '\0');
+    const ssize_t size = flistxattr(file.get(), all.data(), all.size());
+    if (size < 0) return errno == ENOTSUP ? 0 : errno;
+    all.resize(static_cast<size_t>(size));
+    for (size_t at = 0; at < all.size();) {
+        const std::string_view name = all.c_str() + at;
+        if (is_attribute(name)) names.insert(names.end(), name.begin(), name.end() + 1);
+        at += name.size() + 1;
+    }
+    return 0;
+}
+
+int SharedFolder::get_attribute(const std::string& path, const std::string& name, std::vector<uint8_t>& value) const {
+    SharedFile file;
+    if (!is_attribute(name)) return EOPNOTSUPP;
+    if (const int error = open_with_attributes(path, file)) return error;
+    value.resize(most_attribute);
+    const ssize_t size = fgetxattr(file.get(), name.c_str(), value.data(), value.size());
+    value.resize(size < 0 ? 0 : static_cast<size_t>(size));
+    return result_of(static_cast<int>(size));
+}
+
+int SharedFolder::set_attribute(const std::string& path, const std::string& name, std::span<const uint8_t> value,
+                                int flags) const {
+    SharedFile file;
+    if (access_ == Access::read_only) return EROFS;
+    if (!is_attribute(name)) return EOPNOTSUPP;
+    if (const int error = open_with_attributes(path, file)) return error == ENODATA ? EPERM : error;
+    return result_of(fsetxattr(file.get(), name.c_str(), value.data(), value.size(), flags));
+}
+
+int SharedFolder::remove_attribute(const std::string& path, const std::string& name) const {
+    SharedFile file;
+    if (access_ == Access::read_only) return EROFS;
+    if (!is_attribute(name)) return EOPNOTSUPP;
+    if (const int error = open_with_attributes(path, file)) return error;
+    return result_of(fremovexattr(file.get(), name.c_str()));
 }
 
 }  // namespace viv

@@ -1,5 +1,7 @@
 // Models: a folder of the host whose inside a guest may use, and nothing outside of it
-// Not modelled: device nodes, sockets and FIFOs (they are seen, and never opened or made), extended attributes
+// Not modelled: device nodes, sockets and FIFOs (they are seen, and never opened or made), extended attributes other
+// than
+//   those of users
 // Ignored bits: none
 // Reference: openat2(2), open(2), "O_PATH"; docs/devices/virtio.md, "Shared folder"
 #pragma once
@@ -11,8 +13,10 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmm/core/result.hpp"
 
@@ -71,6 +75,18 @@ class SharedFolder {
     int set_size(const std::string& path, uint64_t size) const;
     int set_times(const std::string& path, const struct timespec (&times)[2]) const;
 
+    // Extended attributes of files and folders, of those whose names begin with "user."; all others mean something to
+    // the host. ENODATA when there is none, EOPNOTSUPP for other names.
+    static constexpr size_t most_attribute = 65'536;  // bytes
+    [[nodiscard]] static bool is_attribute(std::string_view name);
+    /// The names, with a NUL behind each.
+    int list_attributes(const std::string& path, std::vector<uint8_t>& names) const;
+    int get_attribute(const std::string& path, const std::string& name, std::vector<uint8_t>& value) const;
+    /// `flags`: as setxattr(2) has them.
+    int set_attribute(const std::string& path, const std::string& name, std::span<const uint8_t> value,
+                      int flags) const;
+    int remove_attribute(const std::string& path, const std::string& name) const;
+
     /// What a mode may have: no set-user-ID and set-group-ID, which would act on the host.
     static constexpr unsigned mode_bits = 01777;
 
@@ -84,6 +100,8 @@ class SharedFolder {
     int find_by_hand(const std::string& path, SharedFile& found) const;
     /// The folder of a path, as O_PATH, and the name in it ("." for the shared folder itself).
     int find_parent(const std::string& path, SharedFile& parent, std::string& name) const;
+    /// What can have attributes, opened; ENODATA for all else.
+    int open_with_attributes(const std::string& path, SharedFile& file) const;
     /// EROFS, EINVAL for what is no name, or 0 with the folder found.
     int prepare_change(const std::string& folder, const std::string& name, SharedFile& parent) const;
 

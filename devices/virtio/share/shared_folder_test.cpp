@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 
 #include "devices/virtio/share/folder_rig_test.hpp"
 
@@ -97,6 +100,70 @@ TEST_CASE("A folder that becomes a link while it is used leads nowhere") {
     CHECK(rig.folder->create("d", "new", O_WRONLY, 0600, file) != 0);
     CHECK(rig.folder->rename("", "a", "d", "a") != 0);
     CHECK_FALSE(std::filesystem::exists(rig.top / "outside/new"));
+}
+
+TEST_CASE("A folder that another program exchanges for a link all the time leads nowhere, whatever is done in it") {
+    Rig rig(GENERATE(false, true));
+    const std::string there = rig.inside() + "/d", link = rig.inside() + "/out";
+    rig.put_file("inside/d/secret", "of the folder");
+    std::filesystem::permissions(rig.top / "outside/secret", std::filesystem::perms(0640));
+    const pid_t other = fork();
+    if (other == 0) {
+        for (;;) static_cast<void>(renameat2(AT_FDCWD, there.c_str(), AT_FDCWD, link.c_str(), RENAME_EXCHANGE));
+    }
+    REQUIRE(other > 0);
+    const SharedFolder& folder = *rig.folder;
+    bool seen = false;
+    for (unsigned round = 0; round < 200; ++round) {
+        SharedFile file;
+        struct stat status {};
+        const struct timespec times[2]{{1, 0}, {1, 0}};
+        std::vector<uint8_t> value;
+        std::string target;
+        char text[7]{};
+        if (folder.open("d/secret", O_RDWR, file) == 0) {
+            seen = seen || (pread(file.get(), text, 6, 0) == 6 && std::string(text) == "secret");
+            static_cast<void>(pwrite(file.get(), "x", 1, 0));
+        }
+        for (const int result : {folder.status("d/secret", status),
+                                 folder.set_mode("d/secret", 0777),
+                                 folder.set_size("d/secret", 9),
+                                 folder.set_times("d/secret", times),
+                                 folder.set_owner("d/secret", 1, 1),
+                                 folder.set_attribute("d/secret", "user.x", value, 0),
+                                 folder.get_attribute("d/secret", "user.x", value),
+                                 folder.remove_attribute("d/secret", "user.x"),
+                                 folder.list_attributes("d/secret", value),
+                                 folder.create("d", "new", O_RDWR, 0600, file),
+                                 folder.rename("d", "new", "d", "newer"),
+                                 folder.remove("d", "newer", SharedFolder::Kind::file),
+                                 folder.add_name("a", "d", "name"),
+                                 folder.remove("d", "name", SharedFolder::Kind::file),
+                                 folder.make_folder("d", "sub", 0700),
+                                 folder.remove("d", "sub", SharedFolder::Kind::folder),
+                                 folder.make_link("d", "link", "a"),
+                                 folder.read_link("d/link", target),
+                                 folder.remove("d", "link", SharedFolder::Kind::file),
+                                 folder.rename("", "a", "d", "a"),
+                                 folder.rename("d", "a", "", "a"),
+                                 folder.add_name("d/secret", "", "copy"),
+                                 folder.remove("", "copy", SharedFolder::Kind::file)}) {
+            // Done where it belongs or not at all; which of them is the other program's doing.
+            CHECK(result >= 0);
+        }
+        REQUIRE(rig.file("outside/secret") == "secret");
+    }
+    kill(other, SIGKILL);
+    waitpid(other, nullptr, 0);
+    CHECK_FALSE(seen);
+    struct stat status {};
+    REQUIRE(lstat((rig.top / "outside/secret").c_str(), &status) == 0);
+    CHECK((status.st_mode & 07777) == 0640);
+    CHECK(status.st_nlink == 1);
+    CHECK(status.st_uid == getuid());
+    CHECK(status.st_mtim.tv_sec != 1);
+    const auto entries = std::filesystem::directory_iterator(rig.top / "outside");
+    CHECK(std::distance(begin(entries), end(entries)) == 1);
 }
 
 TEST_CASE("FIFOs and devices are seen and not opened") {

@@ -29,6 +29,8 @@ enum Type : uint8_t {
     TREADLINK = 22,
     TGETATTR = 24,
     TSETATTR = 26,
+    TXATTRWALK = 30,
+    TXATTRCREATE = 32,
     TREADDIR = 40,
     TFSYNC = 50,
     TLOCK = 52,
@@ -64,6 +66,16 @@ bool is_path(const std::string& path) {
         at = end + 1;
     }
     return true;
+}
+
+/// Whether what a saved fid says of an extended attribute can be.
+bool is_attribute_fid(const P9FidState& fid) {
+    using Use = P9FidState::Use;
+    if (fid.use == Use::file) return fid.attribute.empty() && fid.value.empty() && fid.attribute_size == 0;
+    const size_t most = fid.use == Use::writes ? fid.attribute_size : SharedFolder::most_attribute;
+    return !fid.open &&
+           (fid.use == Use::reads || (fid.use == Use::writes && SharedFolder::is_attribute(fid.attribute))) &&
+           fid.attribute_size <= SharedFolder::most_attribute && fid.value.size() <= most;
 }
 
 }  // namespace
@@ -150,6 +162,8 @@ int Virtio9p::perform(uint8_t type) {
         case TUNLINKAT: return remove_at();
         case TLOCK: return lock();
         case TGETLOCK: return get_lock();
+        case TXATTRWALK: return walk_attribute();
+        case TXATTRCREATE: return create_attribute();
         case TMKNOD: return EPERM;
         default: return EOPNOTSUPP;
     }
@@ -189,14 +203,14 @@ Virtio9p::Fid* Virtio9p::take_fid() {
 
 int Virtio9p::add_fid(uint32_t number, Fid fid) {
     if (fids_.contains(number)) return EEXIST;
-    if (fids_.size() >= most_fids || path_bytes_ + fid.path.size() > most_path_bytes) return ENFILE;
-    path_bytes_ += fid.path.size();
+    if (fids_.size() >= most_fids || path_bytes_ + fid.cost() > most_path_bytes) return ENFILE;
+    path_bytes_ += fid.cost();
     fids_.emplace(number, std::move(fid));
     return 0;
 }
 
 void Virtio9p::forget_fid(Fids::iterator at) {
-    path_bytes_ -= at->second.path.size();
+    path_bytes_ -= at->second.cost();
     files_.erase(at->first);
     fids_.erase(at);
 }
@@ -270,7 +284,7 @@ int Virtio9p::walk() {
     std::vector<std::string> names;
     for (unsigned i = 0; i < std::min(count, most_names); ++i) names.push_back(in_.string());
     if (!in_.good() || count > most_names) return EINVAL;
-    if (!fid) return EBADF;
+    if (!fid || fid->use != Fid::Use::file) return EBADF;
     if (to != from && fids_.contains(to)) return EEXIST;
     std::string path = fid->path;
     std::vector<P9Qid> qids;
@@ -306,7 +320,7 @@ int Virtio9p::open() {
     Fid* fid = take_fid();
     const auto flags = static_cast<int>(in_.u32());
     if (!in_.good()) return EINVAL;
-    if (!fid || fid->open) return EBADF;
+    if (!fid || fid->open || fid->use != Fid::Use::file) return EBADF;
     SharedFile file;
     struct stat status {};
     if (const int error = folder_->open(fid->path, flags, file)) return error;
@@ -326,7 +340,7 @@ int Virtio9p::create() {
     const uint32_t mode = in_.u32();
     in_.u32();  // group
     if (!in_.good()) return EINVAL;
-    if (!fid || fid->open) return EBADF;
+    if (!fid || fid->open || fid->use != Fid::Use::file) return EBADF;
     if (path_bytes_ + name.size() + 1 > most_path_bytes) return ENFILE;
     SharedFile file;
     struct stat status {};
@@ -348,6 +362,7 @@ int Virtio9p::read() {
     if (!in_.good() || offset > INT64_MAX) return EINVAL;
     int fd = -1;
     if (!fid) return EBADF;
+    if (fid->use == Fid::Use::reads) return read_attribute(*fid, offset, wanted);
     if (const int error = file_of(number_, *fid, fd)) return error;
     out_.u32(0);
     const auto bytes = out_.room(wanted);
@@ -359,13 +374,14 @@ int Virtio9p::read() {
 }
 
 int Virtio9p::write() {
-    const Fid* fid = take_fid();
+    Fid* fid = take_fid();
     const uint64_t offset = in_.u64();
     const uint32_t size = in_.u32();
     const auto bytes = in_.bytes(size);
     if (!in_.good() || offset > INT64_MAX) return EINVAL;
     int fd = -1;
     if (!fid) return EBADF;
+    if (fid->use == Fid::Use::writes) return write_attribute(*fid, offset, bytes);
     if (const int error = file_of(number_, *fid, fd)) return error;
     const ssize_t put = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (put < 0) return errno;
@@ -420,9 +436,11 @@ int Virtio9p::sync() {
 }
 
 int Virtio9p::clunk() {
-    if (!take_fid()) return EBADF;
+    const Fid* fid = take_fid();
+    if (!fid) return EBADF;
+    const int error = fid->use == Fid::Use::writes ? finish_attribute(*fid) : 0;
     forget_fid(fids_.find(number_));
-    return 0;
+    return error;
 }
 
 // ---- State ---------------------------------------------------------------------------------------------------------
@@ -442,17 +460,24 @@ Result<void> Virtio9p::validate(const Virtio9pState& staged) const {
     size_t bytes = 0;
     for (size_t i = 0; good && i < staged.fids.size(); ++i) {
         const P9FidState& fid = staged.fids[i];
-        bytes += fid.path.size();
+        bytes += fid_of(fid).cost();
         good = is_path(fid.path) && bytes <= most_path_bytes && (fid.flags & ~kept_flags) == 0 &&
-               (i == 0 || staged.fids[i - 1].number < fid.number);
+               (i == 0 || staged.fids[i - 1].number < fid.number) && is_attribute_fid(fid);
     }
     if (!good) return fail("the saved state of the shared folder cannot be");
     return {};
 }
 
+Virtio9p::Fid Virtio9p::fid_of(const P9FidState& state) {
+    return {state.path,           state.open, state.flags, state.use, state.attribute, state.attribute_flags,
+            state.attribute_size, state.value};
+}
+
 void Virtio9p::before_save() {
     state_.fids.clear();
-    for (const auto& [number, fid] : fids_) state_.fids.push_back({number, fid.path, fid.open, fid.flags});
+    for (const auto& [number, fid] : fids_)
+        state_.fids.push_back({number, fid.path, fid.open, fid.flags, fid.use, fid.attribute, fid.attribute_flags,
+                               fid.attribute_size, fid.value});
 }
 
 void Virtio9p::after_load() {
@@ -460,8 +485,8 @@ void Virtio9p::after_load() {
     files_.clear();
     path_bytes_ = 0;
     for (const P9FidState& fid : state_.fids) {
-        path_bytes_ += fid.path.size();
-        fids_.emplace_hint(fids_.end(), fid.number, Fid{fid.path, fid.open, fid.flags});
+        path_bytes_ += fid_of(fid).cost();
+        fids_.emplace_hint(fids_.end(), fid.number, fid_of(fid));
     }
     state_.fids.clear();
 }

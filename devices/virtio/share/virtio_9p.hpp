@@ -1,6 +1,6 @@
 // Models: the virtio 9P transport and a server of 9P2000.L for one folder of the host
-// Not modelled: 9P2000 and 9P2000.u, authentication, extended attributes, device nodes, locks against the host's
-//   programs
+// Not modelled: 9P2000 and 9P2000.u, authentication, extended attributes other than users', device nodes, locks against
+//   the host's programs
 // Ignored bits: users and groups of attach and create (files belong to whoever runs viv), open flags that SharedFolder
 //   does not know
 // Reference: Plan 9 manual, section 5; diod's protocol.md (9P2000.L); Linux, include/net/9p/9p.h and
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,11 +27,23 @@ struct P9FidState {
     std::string path;
     bool open = false;
     uint32_t flags = 0;  // with which it was opened
+    /// Of a fid for an extended attribute: what is read of it, or what is written until it is set.
+    enum class Use : uint8_t { file, reads, writes };
+    Use use = Use::file;
+    std::string attribute;
+    uint32_t attribute_flags = 0;
+    uint32_t attribute_size = 0;  // that the client will write
+    std::vector<uint8_t> value;
     static void fields(auto& self, auto&& visit) {
         visit("number", self.number);
         visit("path", self.path);
         visit("open", self.open);
         visit("flags", self.flags);
+        visit("use", self.use);
+        visit("attribute", self.attribute);
+        visit("attribute-flags", self.attribute_flags);
+        visit("attribute-size", self.attribute_size);
+        visit("value", self.value);
     }
     bool operator==(const P9FidState&) const = default;
 };
@@ -82,12 +95,23 @@ class Virtio9p final : public StatefulDevice<Virtio9pState>, public VirtioFuncti
         std::string path;
         bool open = false;
         uint32_t flags = 0;
+        using Use = P9FidState::Use;
+        Use use = Use::file;
+        std::string attribute = {};
+        uint32_t attribute_flags = 0;
+        uint32_t attribute_size = 0;
+        std::vector<uint8_t> value = {};
+        /// What it counts of most_path_bytes.
+        [[nodiscard]] size_t cost() const {
+            return path.size() + attribute.size() + (use == Use::writes ? attribute_size : value.size());
+        }
     };
     struct OpenFile {
         SharedFile file;
         uint64_t used = 0;  // when, by the count of requests
     };
     using Fids = std::map<uint32_t, Fid>;
+    [[nodiscard]] static Fid fid_of(const P9FidState& state);
 
     std::optional<uint32_t> answer(VirtqueueChain& chain, GuestMemory& memory);
     /// Does what a message asks for, and writes the answer behind its header; 0 or an errno value.
@@ -118,6 +142,13 @@ class Virtio9p final : public StatefulDevice<Virtio9pState>, public VirtioFuncti
     int remove_at();
     int lock();
     int get_lock();
+    // Of extended attributes, virtio_9p_attributes.cpp
+    int walk_attribute();
+    int create_attribute();
+    int read_attribute(const Fid& fid, uint64_t offset, size_t wanted);
+    int write_attribute(Fid& fid, uint64_t offset, std::span<const uint8_t> bytes);
+    /// Sets what was written to a fid.
+    int finish_attribute(const Fid& fid);
 
     /// The fid whose number is next in the message.
     Fid* take_fid();

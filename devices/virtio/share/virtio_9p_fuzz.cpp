@@ -48,8 +48,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 fuzz.board.memory.store(Gpa{to++}, static_cast<uint8_t>(value >> 8 * i));
         };
         put(7 + body.size(), 4);
-        constexpr std::array<uint8_t, 24> types{8,  12, 14, 16, 18, 20,  22,  24,  26,  40,  50,  52,
-                                                54, 70, 72, 74, 76, 100, 104, 108, 110, 116, 118, 120};
+        constexpr std::array<uint8_t, 26> types{30, 32, 8,  12, 14, 16, 18,  20,  22,  24,  26,  40,  50,
+                                                52, 54, 70, 72, 74, 76, 100, 104, 108, 110, 116, 118, 120};
         put(types[choice % types.size()], 1);
         put(1, 2);
         for (const uint8_t byte : body) put(byte, 1);

@@ -1,6 +1,7 @@
 #include "devices/virtio/share/virtio_9p.hpp"
 
 #include <fcntl.h>
+#include <sys/xattr.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -195,7 +196,7 @@ TEST_CASE("Walks stop where it does not go on, and never lead out") {
     CHECK(board.walk(1, 6, {"mine", "passwd"}) == -11);
     CHECK(board.call(Request(14).u32(1).text("../x").u32(O_RDWR).u32(0600).u32(0)) == EINVAL);
     CHECK(board.call(Request(18).u32(1).text("null").u32(020666).u32(1).u32(3).u32(0)) == EPERM);
-    CHECK(board.call(Request(30).u32(1).u32(8).text("user.x")) == EOPNOTSUPP);
+    CHECK(board.call(Request(30).u32(1).u32(8).text("security.x")) == EOPNOTSUPP);
 }
 
 TEST_CASE("A folder is listed in pieces of any size") {
@@ -381,4 +382,115 @@ TEST_CASE("A node of a shared folder needs a folder and a tag") {
     board.node.set_string("viv,tag", "t");
     board.node.set_string("viv,folder", rig.inside() + "/a");
     CHECK_FALSE(board.try_make(make_virtio_pci, {}));
+}
+
+namespace {
+
+bool has_user_attributes(const FolderRig& rig) {
+    const std::string path = rig.inside() + "/a";
+    return setxattr(path.c_str(), "user.host", "h", 1, 0) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("Extended attributes of users are read, listed, written and removed") {
+    Board board;
+    if (!has_user_attributes(board)) VIV_SKIP("the host's file system has no extended attributes for users");
+    board.mount();
+    REQUIRE(board.walk(1, 2, {"a"}) == 0);
+    const auto size_of_attribute = [&](uint32_t fid, uint32_t made, std::string_view name) {
+        const int error = board.call(Request(30).u32(fid).u32(made).text(name));
+        return error ? -error : static_cast<int>(P9Reader(board.answer).u64());
+    };
+    const auto set = [&](std::string_view name, std::string_view value, uint32_t flags, size_t size) {
+        REQUIRE(board.walk(2, 9, {}) == 0);
+        int error = board.call(Request(32).u32(9).text(name).u64(size).u32(flags));
+        if (!error && !value.empty()) error = board.write(9, 0, value);
+        const int end = board.clunk(9);
+        return error ? error : end;
+    };
+    CHECK(size_of_attribute(2, 3, "user.host") == 1);
+    CHECK(board.read(3, 0, 100) == "h");
+    CHECK(board.read(3, 1, 100).empty());
+    CHECK(board.read(3, ~0ull >> 1, 100).empty());
+    CHECK(board.clunk(3) == 0);
+    CHECK(set("user.mine", "a value", XATTR_CREATE, 7) == 0);
+    CHECK(set("user.mine", "a value", XATTR_CREATE, 7) == EEXIST);
+    CHECK(set("user.empty", "", 0, 0) == 0);
+    CHECK(size_of_attribute(2, 3, "") == 31);
+    // A saved machine goes on in the middle of it.
+    board.save_and_load();
+    std::string names = board.read(3, 0, 10);
+    board.save_and_load();
+    names += board.read(3, 10, 100);
+    CHECK(names.size() == 31);
+    CHECK(names.find(std::string("user.mine\0", 10)) != std::string::npos);
+    CHECK(board.clunk(3) == 0);
+    CHECK(size_of_attribute(2, 3, "user.mine") == 7);
+    CHECK(board.read(3, 2, 3) == "val");
+    CHECK(board.clunk(3) == 0);
+    CHECK(set("user.mine", "", XATTR_REPLACE, 0) == 0);
+    CHECK(size_of_attribute(2, 3, "user.mine") == -ENODATA);
+    CHECK(set("user.mine", "", XATTR_REPLACE, 0) == ENODATA);
+    CHECK(size_of_attribute(2, 3, "user.empty") == 0);
+    CHECK(board.clunk(3) == 0);
+    // In several pieces, without gaps, and whole.
+    REQUIRE(board.walk(2, 9, {}) == 0);
+    REQUIRE(board.call(Request(32).u32(9).text("user.pieces").u64(6).u32(0)) == 0);
+    CHECK(board.write(9, 0, "abc") == 0);
+    CHECK(board.write(9, 4, "x") == EINVAL);
+    CHECK(board.write(9, 3, "defg") == ENOSPC);
+    board.save_and_load();
+    CHECK(board.write(9, 3, "def") == 0);
+    CHECK(board.clunk(9) == 0);
+    CHECK(size_of_attribute(2, 3, "user.pieces") == 6);
+    CHECK(set("user.part", "ab", 0, 3) == EINVAL);
+    CHECK(size_of_attribute(2, 4, "user.part") == -ENODATA);
+}
+
+TEST_CASE("Attributes that mean something to the host are neither seen nor set, nor those of links and devices") {
+    Board board;
+    if (!has_user_attributes(board)) VIV_SKIP("the host's file system has no extended attributes for users");
+    board.mount();
+    REQUIRE(board.walk(1, 2, {"a"}) == 0);
+    const auto walk_attribute = [&](uint32_t fid, std::string_view name) {
+        return board.call(Request(30).u32(fid).u32(7).text(name));
+    };
+    for (const std::string& name :
+         {std::string("security.selinux"), std::string("system.posix_acl_access"), std::string("trusted.x"),
+          std::string("user."), std::string("user.a\0b", 8), "user." + std::string(251, 'x')}) {
+        INFO(name);
+        CHECK(walk_attribute(2, name) == EOPNOTSUPP);
+        CHECK(board.call(Request(32).u32(2).text(name).u64(1).u32(0)) == EOPNOTSUPP);
+    }
+    CHECK(board.call(Request(32).u32(2).text("user.x").u64(65'537).u32(0)) == E2BIG);
+    CHECK(board.call(Request(32).u32(2).text("user.x").u64(~0ull).u32(0)) == E2BIG);
+    CHECK(board.call(Request(32).u32(2).text("user.x").u64(1).u32(4)) == EINVAL);
+    CHECK(board.call(Request(32).u32(77).text("user.x").u64(1).u32(0)) == EBADF);
+    CHECK(walk_attribute(77, "user.x") == EBADF);
+    CHECK(board.call(Request(30).u32(2).u32(1).text("user.host")) == EEXIST);
+    // A link's are not those of what it leads to.
+    REQUIRE(board.walk(1, 3, {"near"}) == 0);
+    CHECK(walk_attribute(3, "user.host") == ENODATA);
+    CHECK(walk_attribute(3, "") == 0);
+    CHECK(P9Reader(board.answer).u64() == 0);
+    CHECK(board.clunk(7) == 0);
+    // What is for an attribute is no file.
+    CHECK(walk_attribute(2, "user.host") == 0);
+    CHECK(board.lopen(7, 0) == EBADF);
+    CHECK(board.walk(7, 8, {}) == EBADF);
+    CHECK(board.write(7, 0, "x") == EBADF);
+    CHECK(walk_attribute(7, "user.host") == EBADF);
+    // Room for values is room of paths.
+    unsigned made = 0;
+    while (made < 1000 && board.walk(2, 100 + made, {}) == 0 &&
+           board.call(Request(32).u32(100 + made).text("user.x").u64(65'536).u32(0)) == 0)
+        ++made;
+    CHECK(made < 256);
+    CHECK(made > 200);
+    Board fixed(SharedFolder::Access::read_only);
+    fixed.mount();
+    REQUIRE(fixed.walk(1, 2, {"a"}) == 0);
+    REQUIRE(fixed.call(Request(32).u32(2).text("user.x").u64(0).u32(0)) == 0);
+    CHECK(fixed.clunk(2) == EROFS);
 }
