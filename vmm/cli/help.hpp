@@ -8,7 +8,7 @@ inline constexpr const char* main_help = R"(Vivarium boots unmodified PC operati
   viv IMAGE...               boot a floppy or disk image (short for viv run)
   viv run [OPTIONS] IMAGE... boot with options; see viv run --help
   viv board [OPTIONS]        print the machine that these options make, as DTS
-  viv image COMMAND          make, check, convert, resize disk images
+  viv image COMMAND          make, check, convert, commit disk images
   viv --version | --help
 
 Examples:
@@ -53,14 +53,17 @@ inline constexpr const char* image_help = R"(viv image COMMAND [OPTIONS] FILE...
                       it shows what F holds and keeps what is written
  info FILE            what it is; --chain: with all that back it
  check FILE           whether a qcow2 image is sound; --repair leaks|all
- convert FROM TO      a copy in another form; --compress packs it
+ convert FROM TO      a copy in another form; --compress packs it; --backing F
+                      --backing-format X: only what differs from F
  resize FILE SIZE     or +SIZE; --shrink if it is to lose its end
  compare ONE OTHER    whether two disks hold the same (code 1 if not)
- rebase FILE          --unsafe --backing F --backing-format X: another name of
-                      the backing file; the data stay as they are
+ commit FILE          what it holds into its backing file; --keep it, too
+ rebase FILE          --backing F --backing-format X: another backing file, or
+                      none, and FILE takes the data that this would change;
+                      --unsafe changes the name alone
  create, convert      --format qcow2|raw (qcow2)  --cluster-size 64K  --force
-     --compression zlib|zstd  --preallocation off|metadata|falloc  --version 3
-     --refcount-bits 16  --lazy-refcounts  --extended-l2
+     --compression zlib|zstd  --preallocation off|metadata|falloc|full
+     --version 3  --refcount-bits 16  --lazy-refcounts  --extended-l2
  all but create       --source-format raw|qcow2 instead of a look  --json
 Files that are made get their name when they are complete. FILE,snapshot=NAME
 reads an internal snapshot. Codes: 0 done, 1 failure or findings, 2 usage.

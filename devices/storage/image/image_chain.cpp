@@ -34,37 +34,6 @@ Result<std::unique_ptr<DiskImage>> make_snapshot_image(std::unique_ptr<DiskImage
     return TRY(Qcow2Image::open(std::move(file), name, header, std::move(below), ImageAccess::writable));
 }
 
-Result<std::unique_ptr<DiskImage>> open_backing(const Header& header, const ImageRequest& request) {
-    const std::string path = TRY(backing_path(request.path, header.backing_file));
-    const auto hint = [&] {
-        return fmt::format("viv image rebase --unsafe --backing '{}' --backing-format raw|qcow2 '{}'",
-                           header.backing_file, request.path);
-    };
-    ImageRequest below{path, ImageAccess::read_only, {}, {}, true, request.above};
-    if (!header.backing_format.empty()) {
-        below.format = format_named(header.backing_format);
-        if (!below.format) {
-            return fail(
-                fmt::format("cannot use the backing file '{}' of '{}': its format is '{}'; Vivarium reads raw "
-                            "and qcow2",
-                            path, request.path, header.backing_format));
-        }
-    }
-    if (below.above.size() >= max_chain) {
-        return fail(fmt::format("cannot open '{}': more than {} images back one another", path, max_chain));
-    }
-    auto image = open_image(below);
-    if (!image) return add_context(image.error(), fmt::format("the backing file of '{}'", request.path));
-    // Whoever wrote a raw image can have made it look like any image with any file of this host below it.
-    if (!below.format && dynamic_cast<Qcow2Image*>(image->get())) {
-        return fail(
-            fmt::format("cannot use the backing file '{}' of '{}': the image does not say that its format is "
-                        "qcow2, and a guest may have made it look so; if you know better: {}",
-                        path, request.path, hint()));
-    }
-    return image;
-}
-
 }  // namespace
 
 Result<std::string> backing_path(const std::string& path, const std::string& backing_file) {
@@ -86,6 +55,38 @@ std::pair<std::string, std::string> split_snapshot(const std::string& text) {
     struct stat info {};
     if (at == std::string::npos || stat(text.c_str(), &info) == 0) return {text, {}};
     return {text.substr(0, at), text.substr(at + key.size())};
+}
+
+Result<std::unique_ptr<DiskImage>> open_backing(const Header& header, const std::string& path,
+                                                std::vector<std::pair<dev_t, ino_t>> above, ImageAccess access) {
+    const std::string file = TRY(backing_path(path, header.backing_file));
+    const auto hint = [&] {
+        return fmt::format("viv image rebase --unsafe --backing '{}' --backing-format raw|qcow2 '{}'",
+                           header.backing_file, path);
+    };
+    ImageRequest below{file, access, {}, {}, true, std::move(above)};
+    if (!header.backing_format.empty()) {
+        below.format = format_named(header.backing_format);
+        if (!below.format) {
+            return fail(
+                fmt::format("cannot use the backing file '{}' of '{}': its format is '{}'; Vivarium reads raw "
+                            "and qcow2",
+                            file, path, header.backing_format));
+        }
+    }
+    if (below.above.size() >= max_chain) {
+        return fail(fmt::format("cannot open '{}': more than {} images back one another", path, max_chain));
+    }
+    auto image = open_image(below);
+    if (!image) return add_context(image.error(), fmt::format("the backing file of '{}'", path));
+    // Whoever wrote a raw image can have made it look like any image with any file of this host below it.
+    if (!below.format && dynamic_cast<Qcow2Image*>(image->get())) {
+        return fail(
+            fmt::format("cannot use the backing file '{}' of '{}': the image does not say that its format is "
+                        "qcow2, and a guest may have made it look so; if you know better: {}",
+                        file, path, hint()));
+    }
+    return image;
 }
 
 Result<Header> read_qcow2_header(ImageFile& file, const std::string& path) {
@@ -119,7 +120,7 @@ Result<std::unique_ptr<DiskImage>> open_qcow2(OpenFile open, ImageRequest reques
         log_line(fmt::format("disk image '{}' is a qcow2 image, which is used with the host's cache", request.path));
     }
     std::unique_ptr<DiskImage> backing;
-    if (header.has_backing() && request.with_backing) backing = TRY(open_backing(header, request));
+    if (header.has_backing() && request.with_backing) backing = TRY(open_backing(header, request.path, request.above));
     const ImageAccess access = request.access == ImageAccess::writable ? ImageAccess::writable : ImageAccess::read_only;
     if (access == ImageAccess::writable && header.bitmaps && (header.autoclear & autoclear_bitmaps) != 0) {
         log_line(fmt::format("disk image '{}': its dirty bitmaps are given up when it is written", request.path));

@@ -41,6 +41,12 @@ Result<OpenFile> open_image_file(const std::string& path, ImageAccess access, Di
 /// Opens a QCOW2 image in `file`, which it takes over, also when it fails.
 Result<std::unique_ptr<DiskImage>> open_qcow2(OpenFile file, ImageRequest request);
 
+/// Opens what backs the image at `path`, whose header it is, by the format that the header states; `above` are files of
+/// the images above, that one among them.
+Result<std::unique_ptr<DiskImage>> open_backing(const qcow2::Header& header, const std::string& path,
+                                                std::vector<std::pair<dev_t, ino_t>> above,
+                                                ImageAccess access = ImageAccess::read_only);
+
 /// The header of the image in `file`. Errors are whole sentences about `path`.
 Result<qcow2::Header> read_qcow2_header(ImageFile& file, const std::string& path);
 

@@ -33,6 +33,30 @@ DiskStatus Qcow2Image::allocate_all() {
     return flush();
 }
 
+DiskStatus Qcow2Image::drop_all() {
+    if (read_only_) return DiskStatus::read_only;
+    if (const DiskStatus status = commit(); status != DiskStatus::ok) return status;
+    for (size_t index = 0; index < l1_.size(); ++index) {
+        if (const DiskStatus status = begin_writing(); status != DiskStatus::ok) return status;
+        Table* table = nullptr;
+        if (const DiskStatus status = l2_for_reading(index * header_.l2_span(), table); status != DiskStatus::ok) {
+            return status;
+        }
+        if (!table) continue;
+        for (size_t i = 0; i < header_.l2_entries(); ++i) {
+            const Entry entry = entry_at(*table, i);
+            if (!entry.compressed() && entry.host() % cluster_size() != 0) {
+                return refuse_corruption("the entry of an L2 table makes no sense");
+            }
+            release(entry);
+        }
+        unused_.push_back(l1_[index] & entry_offset_mask);
+        l1_[index] = 0;
+        note_l1_change(index);
+    }
+    return commit();
+}
+
 Result<void> Qcow2Image::resize(uint64_t size) {
     const auto context = [&] { return fmt::format("cannot resize '{}'", name_); };
     const auto host_failed = [&] { return fail(fmt::format("{}: the host's disk is full or failed", context())); };

@@ -101,12 +101,13 @@ DiskStatus Qcow2Image::close() {
 }
 
 DiskStatus Qcow2Image::rewrite_header() {
-    const auto bytes = encode_header(header_);
+    constexpr size_t at_once = 512;  // A sector is there or it is not, whenever the host stops.
+    auto bytes = encode_header(header_);
+    if (bytes && bytes->size() > at_once) bytes = encode_header(header_, FeatureNames::without);
     if (!bytes) return DiskStatus::io_error;
     // What is behind it in the first cluster is of no meaning.
-    std::vector<std::byte> cluster(cluster_size());
-    std::ranges::copy(*bytes, cluster.begin());
-    const DiskStatus status = file_->write(0, cluster);
+    bytes->resize((bytes->size() + at_once - 1) / at_once * at_once);
+    const DiskStatus status = file_->write(0, *bytes);
     return status == DiskStatus::ok ? file_->flush() : status;
 }
 

@@ -209,7 +209,7 @@ Result<Header> parse_header(Bytes cluster) {
     return header;
 }
 
-Result<std::vector<std::byte>> encode_header(const Header& header) {
+Result<std::vector<std::byte>> encode_header(const Header& header, FeatureNames names) {
     const bool long_header = header.compression != Compression::zlib;
     std::vector<std::byte> out(header.version < 3 ? header_size_2 : header_size_3 + (long_header ? 8 : 0));
     const std::span bytes(out);
@@ -246,8 +246,7 @@ Result<std::vector<std::byte>> encode_header(const Header& header) {
     const uint64_t names_size = 400;
     const uint64_t room =
         header.cluster_size() - std::min<uint64_t>(header.cluster_size(), header.backing_file.size() + 8);
-    // A help for readers of another age, where there is room for it.
-    if (header.version >= 3 && out.size() + names_size <= room)
+    if (names == FeatureNames::with && header.version >= 3 && out.size() + names_size <= room)
         append(out, extension_feature_names, feature_name_table());
     append(out, extension_end, {});
     if (header.has_backing()) {

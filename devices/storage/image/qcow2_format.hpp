@@ -124,8 +124,10 @@ Result<uint64_t> cluster_size_of(std::span<const std::byte> head);
 /// format, its bounds, or what Vivarium knows. Errors are the second half of a sentence: "its ... is ...".
 Result<Header> parse_header(std::span<const std::byte> cluster);
 
+/// Names of features are a help for readers of another age, and take room.
+enum class FeatureNames { with, without };
 /// The header with its extensions and the backing file's name; it has to fit the first cluster.
-Result<std::vector<std::byte>> encode_header(const Header& header);
+Result<std::vector<std::byte>> encode_header(const Header& header, FeatureNames names = FeatureNames::with);
 
 /// An internal snapshot: a second L1 table with a name.
 struct Snapshot {

@@ -60,6 +60,11 @@ class Qcow2Image final : public DiskImage {
     [[nodiscard]] DiskStatus write_compressed(uint64_t offset, std::span<const std::byte> in);
     /// Takes space in the file for all clusters, so that writing needs no more tables. They read as zeros.
     [[nodiscard]] DiskStatus allocate_all();
+    /// Forgets all that is in the image itself, which shows its backing file from then on. It can stop at any moment
+    /// without harm if that holds the same already.
+    [[nodiscard]] DiskStatus drop_all();
+    /// Another backing file will come below: from now on zeros are in the image itself wherever they are written.
+    void expect_another_backing() { other_below_ = true; }
     /// Changes the size of the disk; what is new reads as zeros.
     [[nodiscard]] Result<void> resize(uint64_t size);
     /// Names another backing file ("" for none) without touching the data; takes effect with the next opening.
@@ -130,6 +135,11 @@ class Qcow2Image final : public DiskImage {
     [[nodiscard]] DiskStatus commit_tables();
     [[nodiscard]] DiskStatus write_l1();
     void free_unused();
+    void note_l1_change(size_t index);
+    /// Whether something may lie below these bytes, now or later.
+    [[nodiscard]] bool has_below(uint64_t offset) const {
+        return other_below_ || (backing_ && offset < backing_->size());
+    }
     DiskStatus close();
     [[nodiscard]] bool is_metadata(uint64_t offset) const;
     void note_metadata(uint64_t offset);
@@ -166,6 +176,7 @@ class Qcow2Image final : public DiskImage {
     std::vector<std::byte> scratch_;  // a cluster
     uint64_t pack_at_ = 0;            // where the next compressed cluster goes; 0: into a new cluster
     bool begun_ = false;
+    bool other_below_ = false;
     bool broken_ = false;  // corrupt, or the host lost writes: nothing is written any more
     RepeatedLog log_;
 };

@@ -152,6 +152,29 @@ TEST_CASE("Compressed clusters are read, packed together, and replaced when they
     }
 }
 
+TEST_CASE("An internal snapshot keeps what it has while the image goes on, and is only read") {
+    for (const uint32_t bits : {9U, 14U}) {
+        Header header = small_header(512 << 10, bits);
+        if (bits == 14) header.incompatible |= incompatible_extended_l2;
+        Qcow2Rig rig(header);
+        work_at_random(rig, 60, bits);
+        const auto before = read_all(*rig.open(ImageAccess::read_only));
+        make_internal_snapshot(*rig.content);
+        REQUIRE(rig.check().clean());
+        CHECK(rig.open()->write(0, random_bytes(512 << 10, 5)) == DiskStatus::ok);
+        for (const char* name : {"first", "1"}) CHECK(read_all(*rig.open(ImageAccess::read_only, name)) == before);
+        CHECK(read_all(*rig.open(ImageAccess::read_only)) == random_bytes(512 << 10, 5));
+        CHECK(rig.check().clean());
+        const auto other = rig.try_open(ImageAccess::read_only, "second");
+        REQUIRE_FALSE(other);
+        CHECK(other.error().message.find("no snapshot 'second'; it has 'first'") != std::string::npos);
+        const auto writable = rig.try_open(ImageAccess::writable, "first");
+        REQUIRE_FALSE(writable);
+        CHECK(writable.error().message.find("can only be read") != std::string::npos);
+        CHECK(rig.open()->resize(1 << 20).error().message.find("internal snapshots") != std::string::npos);
+    }
+}
+
 TEST_CASE("Packed data come back, and broken ones are told") {
     std::vector<std::byte> cluster(65536, std::byte{7});
     for (const Compression method : {Compression::zlib, Compression::zstd}) {

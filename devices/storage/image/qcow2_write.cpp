@@ -169,10 +169,14 @@ DiskStatus Qcow2Image::l2_for_writing(uint64_t offset, Table*& table) {
     if (shared != 0) unused_.push_back(shared);
     note_metadata(place);
     l1_[index] = place | entry_copied;
+    note_l1_change(index);
+    return DiskStatus::ok;
+}
+
+void Qcow2Image::note_l1_change(size_t index) {
     const bool clean = l1_dirty_from_ == l1_dirty_to_;
     l1_dirty_from_ = clean ? index : std::min(l1_dirty_from_, index);
     l1_dirty_to_ = clean ? index + 1 : std::max(l1_dirty_to_, index + 1);
-    return DiskStatus::ok;
 }
 
 DiskStatus Qcow2Image::write(uint64_t offset, std::span<const std::byte> in) {
@@ -317,13 +321,13 @@ DiskStatus Qcow2Image::discard(uint64_t offset, uint64_t length) {
     if (read_only_) return DiskStatus::read_only;
     if (!within(offset, length, size_)) return DiskStatus::out_of_range;
     // Version 2 has no way to say that a cluster hides the one below.
-    return header_.version < 3 && backing_ ? DiskStatus::ok : clear(offset, length, true);
+    return header_.version < 3 && has_below(0) ? DiskStatus::ok : clear(offset, length, true);
 }
 
 DiskStatus Qcow2Image::write_zeros(uint64_t offset, uint64_t length) {
     if (read_only_) return DiskStatus::read_only;
     if (!within(offset, length, size_)) return DiskStatus::out_of_range;
-    return header_.version < 3 && backing_ ? DiskImage::write_zeros(offset, length) : clear(offset, length, false);
+    return header_.version < 3 && has_below(0) ? DiskImage::write_zeros(offset, length) : clear(offset, length, false);
 }
 
 DiskStatus Qcow2Image::clear(uint64_t offset, uint64_t length, bool is_discard) {
@@ -340,7 +344,7 @@ DiskStatus Qcow2Image::clear(uint64_t offset, uint64_t length, bool is_discard) 
     while (from < to) {
         if (const DiskStatus status = begin_writing(); status != DiskStatus::ok) return status;
         const uint64_t piece = std::min(to - from, header_.l2_span() - from % header_.l2_span());
-        const bool plain = !backing_ || from >= backing_->size();
+        const bool plain = !has_below(from);
         if ((l1_[from / header_.l2_span()] & entry_offset_mask) != 0 || !(is_discard || plain)) {
             Table* table = nullptr;
             if (const DiskStatus status = l2_for_writing(from, table); status != DiskStatus::ok) return status;
@@ -367,7 +371,7 @@ DiskStatus Qcow2Image::zero_cluster(Table& table, uint64_t offset, uint64_t leng
     // The disk may end within its last unit.
     const uint64_t past = (start + length + header_.unit_size() - 1) / header_.unit_size();
     const bool all = first == 0 && past == units;
-    const bool plain = !backing_ || offset - start >= backing_->size();
+    const bool plain = !has_below(offset - start);
     const bool nothing = before.word == 0 && before.bits == 0;
     if (nothing && (is_discard || plain)) return DiskStatus::ok;
     Entry after = before;
