@@ -65,7 +65,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 6: board.loop.poll(); break;
             case 7:
                 board.clock.advance(std::chrono::microseconds(kind));
-                if (kind >> 3 == 0) save_and_load(*card);
+                if (kind >> 3 == 0) board.save_and_load(*card);
                 break;
         }
     }

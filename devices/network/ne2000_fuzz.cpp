@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 5: board.ports.read(base + (kind >> 3), static_cast<uint8_t>(1u << (kind >> 6))); break;
             case 6: board.loop.poll(); break;
             case 7:
-                if (kind >> 3 == 0) save_and_load(*card);
+                if (kind >> 3 == 0) board.save_and_load(*card);
                 break;
         }
     }

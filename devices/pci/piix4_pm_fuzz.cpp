@@ -49,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 if (kind & 8) button.press();
                 board.clock.advance(std::chrono::milliseconds(int64_t{input.byte()} << (kind >> 4)));
                 break;
-            case 7: save_and_load(*pm); break;
+            case 7: board.save_and_load(*pm); break;
         }
         // Where the block is decoded, the SCI is status and enable and SCI_EN.
         if ((bus.config_read(at, 0x80, 1) & 1) == 0 || (bus.config_read(at, 0x40, 4) & 0xFFC0) != block) continue;

@@ -91,7 +91,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 7: {
                 board.clock.advance(std::chrono::microseconds(kind));
                 if (kind >> 3 != 0) break;
-                save_and_load(ahci);
+                board.save_and_load(ahci);
                 break;
             }
         }

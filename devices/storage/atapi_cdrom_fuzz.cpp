@@ -13,6 +13,7 @@ using namespace viv;
 // The input is a row of operations: packets of any content, register and data accesses, resets, a person at the tray,
 // save and load.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    StateTrips state;
     IdeChannel channel{IrqLine{}};
     auto made = std::make_unique<AtapiCdrom>(channel.device_state(0), CdromDrive::Place{0x170, 0, "serial"});
     CdromDrive& drive = made->drive();
@@ -70,7 +71,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                     const auto done = drive.insert(disc(take()));
                 break;
             case 7: {
-                save_and_load(channel);
+                state.save_and_load(channel);
                 break;
             }
         }

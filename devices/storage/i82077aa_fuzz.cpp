@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 }
                 break;
             case 7: {
-                save_and_load(chip);
+                board.save_and_load(chip);
                 break;
             }
         }

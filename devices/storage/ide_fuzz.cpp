@@ -11,6 +11,7 @@ using namespace viv;
 
 // The input is a row of operations: register and data accesses, string transfers, resets, save and load.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    StateTrips state;
     IdeChannel channel{IrqLine{}};
     for (uint8_t unit = 0; unit < 2; ++unit) {
         auto image = std::make_unique<MemoryImage>(size_t{unit == 0 ? 300u : 5u} * 512);
@@ -40,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             }
             case 5: channel.control_block().write({0, 1}, take()); break;
             case 6: {
-                save_and_load(channel);
+                state.save_and_load(channel);
                 break;
             }
             case 7: {

@@ -49,7 +49,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 5: block.read({0, 2}); break;
             case 6: memory.store(Gpa{0x1000u + (kind >> 3) * 4}, uint32_t{take()} << 24 | uint32_t{take()} << 8); break;
             case 7: {
-                save_and_load(*ide);
+                board.save_and_load(*ide);
                 break;
             }
         }

@@ -45,6 +45,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             ports.write(port, width, value);
         }
     }
-    save_and_load(*device);
+    board.save_and_load(*device);
     return 0;
 }

@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 VIV_ASSERT(passed == (counts ? static_cast<uint64_t>(ticks) : 0));
                 break;
             }
-            case 7: save_and_load(*hpet); break;
+            case 7: board.save_and_load(*hpet); break;
         }
     }
     return 0;

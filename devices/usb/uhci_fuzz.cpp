@@ -116,7 +116,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 12: start(); break;
             case 13:
             case 14: board.clock.advance(std::chrono::microseconds(300 * (kind >> 4))); break;
-            case 15: save_and_load(uhci); break;
+            case 15: board.save_and_load(uhci); break;
         }
     }
     return 0;

@@ -59,7 +59,7 @@ class VirtioFuzz {
                     break;
                 case 7:
                     board.clock.advance(std::chrono::microseconds(kind));
-                    if (kind >> 3 == 0) save_and_load(device);
+                    if (kind >> 3 == 0) board.save_and_load(device);
                     break;
                 default: break;
             }

@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
 namespace viv::state_detail {
 
 void append_big_endian(std::vector<std::byte>& out, uint64_t value, size_t size) {
@@ -12,6 +16,31 @@ uint64_t read_big_endian(const std::byte* at, size_t size) {
     uint64_t value = 0;
     for (size_t i = 0; i < size; ++i) value = value << 8 | std::to_integer<uint64_t>(at[i]);
     return value;
+}
+
+namespace {
+
+/// From the host's order to the other, or back.
+void swap_each(std::byte* at, size_t count, size_t each) {
+    static_assert(std::endian::native == std::endian::little);
+    if (each == 1) return;
+    for (size_t i = 0; i < count; ++i) std::reverse(at + i * each, at + (i + 1) * each);
+}
+
+}  // namespace
+
+void append_big_endian(std::vector<std::byte>& out, const void* elements, size_t count, size_t each) {
+    if (count == 0) return;
+    const size_t before = out.size();
+    out.resize(before + count * each);
+    std::memcpy(out.data() + before, elements, count * each);
+    swap_each(out.data() + before, count, each);
+}
+
+void read_big_endian(const std::byte* from, void* elements, size_t count, size_t each) {
+    if (count == 0) return;
+    std::memcpy(elements, from, count * each);
+    swap_each(static_cast<std::byte*>(elements), count, each);
 }
 
 const std::vector<std::byte>* Reader::need(const std::string& name, size_t size) {

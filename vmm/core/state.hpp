@@ -52,6 +52,10 @@ struct ArrayTraits<std::vector<T>> : std::true_type {
 template <class T>
 concept Array = ArrayTraits<T>::value;
 
+/// One whose elements are in memory what they are in the host's order. Not so of bool: only 0 and 1 may become one.
+template <class T>
+concept PlainArray = Array<T> && !std::same_as<typename ArrayTraits<T>::Element, bool>;
+
 template <class T>
 struct OptionalTraits : std::false_type {};
 template <class T>
@@ -62,6 +66,9 @@ constexpr size_t encoded_size = std::same_as<T, VirtualTime> ? 8 : sizeof(T);
 
 void append_big_endian(std::vector<std::byte>& out, uint64_t value, size_t size);
 uint64_t read_big_endian(const std::byte* at, size_t size);
+/// The same for `count` elements of `each` bytes that lie one behind the other in this host's order, at once.
+void append_big_endian(std::vector<std::byte>& out, const void* elements, size_t count, size_t each);
+void read_big_endian(const std::byte* from, void* elements, size_t count, size_t each);
 
 template <Scalar T>
 uint64_t to_bits(const T& value) {
@@ -98,9 +105,13 @@ class Writer {
             Writer inner(node_.children.emplace_back(TreeNode{name, {}, {}}));
             T::fields(value, inner);
         } else if constexpr (Array<T> && Scalar<typename ArrayTraits<T>::Element>) {
+            constexpr size_t each = encoded_size<typename ArrayTraits<T>::Element>;
             std::vector<std::byte> bytes;
-            for (auto element : value)
-                append_big_endian(bytes, to_bits(element), encoded_size<typename ArrayTraits<T>::Element>);
+            if constexpr (PlainArray<T>) {
+                append_big_endian(bytes, value.data(), value.size(), each);
+            } else {
+                for (auto element : value) append_big_endian(bytes, to_bits(element), each);
+            }
             node_.set(name, std::move(bytes));
         } else {
             static_assert(Array<T>, "a state field of this type cannot be saved");
@@ -180,8 +191,12 @@ class Reader {
             if (bytes->size() % each != 0) return refuse(name, "has the wrong size");
             value.resize(bytes->size() / each);
         }
-        for (size_t i = 0; i < value.size(); ++i) {
-            value[i] = from_bits<Element>(read_big_endian(bytes->data() + i * each, each));
+        if constexpr (PlainArray<T>) {
+            read_big_endian(bytes->data(), value.data(), value.size(), each);
+        } else {
+            for (size_t i = 0; i < value.size(); ++i) {
+                value[i] = from_bits<Element>(read_big_endian(bytes->data() + i * each, each));
+            }
         }
     }
 

@@ -284,6 +284,8 @@ class UserLink final : public QueuedLink {
         return static_cast<ssize_t>(size);
     }
     static int64_t clock_get_ns(void* self) { return static_cast<UserLink*>(self)->clock_.now().ns; }
+    static void forget_fd(int fd, void* self) { static_cast<UserLink*>(self)->forget(fd); }
+    static void notify(void* self) { static_cast<UserLink*>(self)->service_soon(); }
     static constexpr SlirpCb callbacks{
         .send_packet = send_packet,
         .guest_error = [](const char*, void*) {},
@@ -291,9 +293,9 @@ class UserLink final : public QueuedLink {
         .timer_new = [](SlirpTimerCb, void*, void*) -> void* { return nullptr; },
         .timer_free = [](void*, void*) {},
         .timer_mod = [](void*, int64_t, void*) {},
-        .register_poll_fd = [](int fd, void* self) { static_cast<UserLink*>(self)->forget(fd); },
-        .unregister_poll_fd = [](int fd, void* self) { static_cast<UserLink*>(self)->forget(fd); },
-        .notify = [](void* self) { static_cast<UserLink*>(self)->service_soon(); },
+        .register_poll_fd = forget_fd,
+        .unregister_poll_fd = forget_fd,
+        .notify = notify,
         .init_completed = nullptr,
         .timer_new_opaque = nullptr,
     };
