@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Boots from a network by iPXE's option ROM: pxe.py VIV. Prints TAP; needs tools/fetch-guests ipxe-rom. On the software CPU and
-virtual time; the network is viv's own, with DHCP and TFTP."""
+"""Boots from a network by iPXE's option ROM, from a file and on the card, with our BIOS and SeaBIOS: pxe.py VIV. Prints TAP; needs tools/fetch-guests
+ipxe-rom, and seabios for its part. On the software CPU and virtual time; the network is viv's own, with DHCP and TFTP."""
 import os
 import subprocess
 import sys
@@ -19,9 +19,12 @@ def program(code):
     return bytes([0xBA, 0x01, 0x05, 0xB0, code, 0xEE, 0xF4]).ljust(510, b"\0") + b"\x55\xAA"
 
 
-def run(network):
-    command = [viv, "run", "--engine", "soft", "--clock", "virtual", "--memory", "64M", "--display", "none", "--net", network, "--option-rom", rom,
-               "--boot", "network,floppy", "--snapshot", "--floppy", "floppy.img", "--exit-port", "0x501", "--timeout", "240"]
+FLOPPY = ["--boot", "network,floppy", "--snapshot", "--floppy", "floppy.img"]
+
+
+def run(network, *options):
+    command = [viv, "run", "--engine", "soft", "--clock", "virtual", "--memory", "64M", "--display", "none", "--net", network, *options,
+               "--exit-port", "0x501", "--timeout", "240"]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
@@ -31,8 +34,13 @@ with tempfile.TemporaryDirectory() as folder:
     for path, code in (("served/hello.0", 42), ("floppy.img", 43)):
         with open(path, "wb") as file:
             file.write(program(code))
-    results = [(run("user,tftp=served,bootfile=hello.0"), 42, "what DHCP names comes by TFTP and runs"),
-               (run("user"), 43, "without a boot file the next device boots")]
+    served = "user,tftp=served,bootfile=hello.0"
+    results = [(run(f"{served},rom={rom}", *FLOPPY), 42, "by the ROM on the card what DHCP names comes by TFTP and runs"),
+               (run("user", "--option-rom", rom, *FLOPPY), 43, "by one of a file, without a boot file, the next device boots")]
+    seabios = os.path.join(cache, "seabios", "bios-256k.bin")
+    if os.path.exists(seabios):
+        # It tries disks first.
+        results.append((run(f"{served},rom={rom}", "--firmware", seabios), 42, "SeaBIOS finds the ROM on the card"))
 for number, (done, code, what) in enumerate(results, 1):
     print(f"{'ok' if done.returncode == code else 'not ok'} {number} - {what}")
     if done.returncode != code:

@@ -6,6 +6,7 @@
 #include <bit>
 #include <utility>
 
+#include "devices/pci/expansion_rom.hpp"
 #include "devices/pci/pci_bus.hpp"
 
 namespace viv {
@@ -205,6 +206,10 @@ Result<void> PciFunction::attach(const DeviceContext& context) {
     const auto reg = context.node.cells("reg");
     if (reg.size() != 2 || reg[0] > 31 || reg[1] > 7) {
         return context.refuse("`reg` is not <device function> (0 to 31, 0 to 7)");
+    }
+    if (const auto rom = context.node.string("viv,rom")) {
+        if (bars_[rom_index].size != 0) return context.refuse("has a ROM of its own, and takes no other");
+        add_rom_bar(TRY(load_expansion_rom(context, *rom)));
     }
     PciBus& bus = *TRY(context.need<PciBus>("a PCI bus"));
     const PciAddress address{0, static_cast<uint8_t>(reg[0]), static_cast<uint8_t>(reg[1])};

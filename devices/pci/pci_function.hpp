@@ -116,7 +116,8 @@ class PciFunction {
     /// remap().
     void add_decoder(std::move_only_function<void(std::vector<PciWindow>&)> decoder) { decoder_ = std::move(decoder); }
 
-    /// To the place that `reg` = <device function> says, on the board's PCI bus.
+    /// To the place that `reg` = <device function> says, on the board's PCI bus. With the file that `viv,rom` names
+    /// in its expansion ROM, if the node has one.
     Result<void> attach(const DeviceContext& context);
     [[nodiscard]] PciAddress address() const { return address_; }
 

@@ -290,7 +290,11 @@ Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
     if (!is_virtio && (nic.mtu || nic.queues || nic.split))
         return fail_usage(
             fmt::format("the NIC '{}' takes no mtu, no queues and no split: these are virtio's", nic.model));
+    const bool is_pci = model->bus == NicBus::pci || model->bus == NicBus::virtio;
+    if (!is_pci && !nic.rom.empty())
+        return fail_usage(fmt::format("the NIC '{}' takes no rom: it is no PCI card; use --option-rom", nic.model));
     TreeNode* node = TRY(add_nic(board, *model, nic));
+    if (!nic.rom.empty()) node->set_string("viv,rom", nic.rom);
     if (nic.mtu) node->set_u32("viv,mtu", *nic.mtu);
     if (nic.queues) node->set_u32("viv,queues", *nic.queues);
     if (nic.split) node->set_flag("viv,split");

@@ -53,6 +53,7 @@ struct NicChoice {
     std::optional<uint32_t> mtu = {};         // that a virtio card tells its driver
     std::optional<uint32_t> queues = {};      // pairs of one
     bool split = false;                       // no packed queues of a virtio card
+    std::string rom = {};                     // file for the expansion ROM of a PCI card; empty for none
     std::string record = {};                  // file for the frames; empty for none
 };
 

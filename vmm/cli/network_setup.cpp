@@ -38,6 +38,7 @@ Result<NicChoice> parse_network(const std::string& text) {
         nic.mtu = TRY(parse_place("mtu", mtu.mapped(), 0xFFFF));
     if (const auto queues = options.values.extract("queues"); !queues.empty())
         nic.queues = TRY(parse_place("queues", queues.mapped(), 8));
+    if (const auto rom = options.values.extract("rom"); !rom.empty()) nic.rom = rom.mapped();
     nic.split = TRY(options.flag("split"));
     options.values.erase("split");
     nic.link = options.spec();

@@ -79,6 +79,13 @@ TEST_CASE("Each record of frames is of one NIC") {
     CHECK(contains(refusal({.nics = {"none"}, .records = {"a.pcap"}}), "a.pcap"));
 }
 
+TEST_CASE("A PCI card takes a ROM, an ISA card none") {
+    const TreeNode board = board_of({.nics = {"user,rom=a,,b.rom,restrict=on", "user,model=virtio,rom=c.rom"}});
+    CHECK(board.find("/pci/ethernet@3")->string("viv,rom") == "a,b.rom");
+    CHECK(board.find("/pci/ethernet@3")->string("viv,link") == "user,restrict=on");
+    CHECK(board.find("/pci/virtio@4")->string("viv,rom") == "c.rom");
+}
+
 TEST_CASE("What --net says of the NIC is taken from what is for the link") {
     const TreeNode board =
         board_of({.nics = {"user,model=ne2k_isa,port=0x320,irq=12,mac=02:00:00:00:00:07,restrict=on"}});
@@ -95,6 +102,7 @@ TEST_CASE("What --net says of the NIC is taken from what is for the link") {
                                      {"user,mtu=100", "mtu"},
                                      {"user,queues=2", "queues"},
                                      {"user,model=virtio,queues=9", "queues"},
+                                     {"user,model=ne2k_isa,rom=pxe.rom", "no PCI card"},
                                      {"user,model=virtio,split=maybe", "maybe"},
                                      {"user,mac=01:00:00:00:00:07", "group"}}) {
         CHECK(contains(refusal({.nics = {wrong}}), why));
