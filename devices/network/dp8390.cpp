@@ -268,7 +268,10 @@ bool Dp8390::receive_frame(std::span<const uint8_t> frame) {
     const uint32_t crc = ethernet_crc(bytes);
     for (unsigned i = 0; i < crc_size; ++i) bytes.push_back(static_cast<uint8_t>(crc >> (8 * i)));
     const unsigned pages = static_cast<unsigned>((header + bytes.size() + page - 1) / page);
-    const unsigned start = state_.start, stop = state_.stop, current = state_.current, boundary = state_.boundary;
+    const unsigned start = state_.start, stop = state_.stop, current = state_.current;
+    // Drivers set BNRY to one page before that they read next. Where that is the first of the ring, many (Linux's 8390)
+    // do not go round: the page before the ring means its last.
+    const unsigned boundary = state_.boundary + 1u == start ? stop - 1 : state_.boundary;
     // A ring that cannot hold the frame, or pointers that are not in it, lose the frame.
     if (start >= stop || pages >= stop - start || current < start || current >= stop) return true;
     const unsigned ring = stop - start;

@@ -217,6 +217,26 @@ TEST_CASE("Frames come into the ring, round its end, and wait while it is full")
     CHECK(page == board.current());
 }
 
+TEST_CASE("A boundary just before the ring is its last page: what was not read there stays") {
+    Started board;
+    // Frames of six pages: the tenth ends one page behind the ring's first, and is taken after nine are.
+    for (int i = 0; i < 9; ++i) board.wire.deliver(test_frame(static_cast<size_t>(1400 + i)));
+    uint8_t page = first_page + 1;
+    for (int i = 0; i < 9; ++i) CHECK(board.take(page) == with_crc(test_frame(static_cast<size_t>(1400 + i))));
+    REQUIRE(page == board.current());
+    // Up to the ring's end by small frames, which are read as well.
+    while (page != first_page) {
+        board.wire.deliver(test_frame(60));
+        CHECK(board.take(page) == with_crc(test_frame(60)));
+    }
+    board.out(base + 3, first_page - 1);
+    for (int i = 0; i < 12; ++i) board.wire.deliver(test_frame(static_cast<size_t>(1400 + i)));
+    CHECK(board.wire.waiting.size() == 3);
+    for (int i = 0; i < 12; ++i) CHECK(board.take(page) == with_crc(test_frame(static_cast<size_t>(1400 + i))));
+    CHECK(board.wire.waiting.empty());
+    CHECK(page == board.current());
+}
+
 TEST_CASE("A driver that writes neither start nor stop only changes the page") {
     Started card;
     card.out(base, 0x40);
