@@ -6,8 +6,8 @@
 #include <bit>
 #include <utility>
 
-#include "devices/pci/expansion_rom.hpp"
 #include "devices/pci/pci_bus.hpp"
+#include "devices/pci/rom/expansion_rom.hpp"
 
 namespace viv {
 namespace {

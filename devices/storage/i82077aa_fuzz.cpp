@@ -34,6 +34,7 @@ struct FuzzDma final : DmaController {
 
 // The input is a row of operations: port accesses, whole commands, DMA counts, media, time.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    StateTrips state;
     ManualClock clock;
     FuzzDma dma;
     I82077aa chip(clock, IrqLine{}, dma, 2);
@@ -72,7 +73,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 }
                 break;
             case 7: {
-                board.save_and_load(chip);
+                state.save_and_load(chip);
                 break;
             }
         }

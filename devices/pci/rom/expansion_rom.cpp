@@ -2,7 +2,7 @@
 // Not modelled: a flash part that could be written.
 // Ignored bits: none.
 // Reference: PCI Local Bus Specification 3.0, 6.2.5.2 (the BAR) and 6.3.1 (what is in it).
-#include "devices/pci/expansion_rom.hpp"
+#include "devices/pci/rom/expansion_rom.hpp"
 
 #include <fmt/format.h>
 
