@@ -1,12 +1,14 @@
 // Round trips of a port write, a port read and an MMIO read: a bare KVM_RUN loop against the same guest code through
 // Vivarium's engine, buses and machine lock. Runs both in many short turns and prints the ratio of the medians. All
 // work is on one thread and nothing sleeps, so the time is that thread's CPU time: other programs disturb it less.
-// Then instructions that some hosts' KVM cannot execute, which are rescued there.
+// Then instructions that some hosts' KVM cannot execute, which are rescued there, and the two ways to send a message
+// interrupt from a thread of the same process.
 //
 //   bench_exits [ROUNDS]
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -182,6 +184,65 @@ class ThroughViv final : VcpuHost {
     std::unique_ptr<Vcpu> vcpu_;
 };
 
+/// A message interrupt (MSI) to the local APIC of a CPU that does not run: by KVM_SIGNAL_MSI, and by a write to an
+/// eventfd that KVM watches (irqfd).
+class Messages {
+  public:
+    bool open() {
+        kvm_ = kvm::FileDescriptor(::open("/dev/kvm", O_RDWR | O_CLOEXEC));
+        if (!kvm_.valid()) return false;
+        vm_ = kvm::FileDescriptor(ioctl(kvm_.get(), KVM_CREATE_VM, 0));
+        kvm_enable_cap split{};
+        split.cap = KVM_CAP_SPLIT_IRQCHIP;
+        split.args[0] = route;
+        if (ioctl(vm_.get(), KVM_ENABLE_CAP, &split) != 0) return false;
+        vcpu_ = kvm::FileDescriptor(ioctl(vm_.get(), KVM_CREATE_VCPU, 0));
+        kvm_lapic_state apic{};
+        if (ioctl(vcpu_.get(), KVM_GET_LAPIC, &apic) != 0) return false;
+        const uint32_t enabled = 0x1FF;  // SVR
+        std::memcpy(apic.regs + 0xF0, &enabled, sizeof(enabled));
+        if (ioctl(vcpu_.get(), KVM_SET_LAPIC, &apic) != 0) return false;
+        std::array<std::byte, sizeof(kvm_irq_routing) + sizeof(kvm_irq_routing_entry)> table{};
+        kvm_irq_routing_entry entry{};
+        entry.gsi = route;
+        entry.type = KVM_IRQ_ROUTING_MSI;
+        entry.u.msi.address_lo = apic_address;
+        entry.u.msi.data = vector;
+        const uint32_t entries = 1;
+        std::memcpy(table.data(), &entries, sizeof(entries));
+        std::memcpy(table.data() + sizeof(kvm_irq_routing), &entry, sizeof(entry));
+        if (ioctl(vm_.get(), KVM_SET_GSI_ROUTING, table.data()) != 0) return false;
+        event_ = kvm::FileDescriptor(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+        kvm_irqfd watched{};
+        watched.fd = static_cast<uint32_t>(event_.get());
+        watched.gsi = route;
+        return ioctl(vm_.get(), KVM_IRQFD, &watched) == 0;
+    }
+    /// Microseconds a message, 0 if one could not be sent.
+    double by_ioctl() {
+        kvm_msi message{};
+        message.address_lo = apic_address;
+        message.data = vector;
+        return measure([&] { return ioctl(vm_.get(), KVM_SIGNAL_MSI, &message) >= 0; });
+    }
+    double by_irqfd() {
+        const uint64_t one = 1;
+        return measure([&] { return write(event_.get(), &one, sizeof(one)) == sizeof(one); });
+    }
+
+  private:
+    static constexpr uint32_t route = 24, apic_address = 0xFEE00000, vector = 0x41;
+    template <class Send>
+    static double measure(Send send) {
+        const double start = thread_microseconds();
+        for (uint32_t n = 0; n < iterations; ++n) {
+            if (!send()) return 0;
+        }
+        return (thread_microseconds() - start) / iterations;
+    }
+    kvm::FileDescriptor kvm_, vm_, vcpu_, event_;
+};
+
 double median(std::vector<double> values) {
     std::ranges::sort(values);
     return values[values.size() / 2];
@@ -238,5 +299,16 @@ int main(int argc, char** argv) {
             times.push_back(through.measure(program(which)));
         fmt::print("{:<12}{:>16}{:>16.2f}\n", which.name, "-", median(times));
     }
+    Messages messages;
+    if (!messages.open()) {
+        fmt::print("no message interrupts: this KVM lacks the split irqchip or irqfd\n");
+        return 0;
+    }
+    std::vector<double> by_ioctl, by_irqfd;
+    for (size_t round = 0; round < std::max<size_t>(rounds, 1); ++round) {
+        by_ioctl.push_back(messages.by_ioctl());
+        by_irqfd.push_back(messages.by_irqfd());
+    }
+    fmt::print("message interrupt: KVM_SIGNAL_MSI {:.2f} us, irqfd {:.2f} us\n", median(by_ioctl), median(by_irqfd));
     return 0;
 }
