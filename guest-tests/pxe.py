@@ -52,8 +52,8 @@ with tempfile.TemporaryDirectory() as folder:
                (run("user", "--option-rom", rom, *FLOPPY), 43, "by one of a file, without a boot file, the next device boots")]
     seabios = os.path.join(cache, "seabios", "bios-256k.bin")
     if os.path.exists(seabios):
-        # It tries disks first.
-        results.append((run(f"{served},rom={rom}", "--firmware", seabios), 42, "SeaBIOS finds the ROM on the card"))
+        results += [(run(f"{served},rom={rom}", *FLOPPY, "--firmware", seabios), 42, "SeaBIOS finds the ROM on the card, and tries it before the floppy"),
+                    (run(served, "--option-rom", rom, *FLOPPY, "--firmware", seabios), 42, "and so one of a file")]
     ovmf = os.path.join(cache, "ovmf")
     if os.path.exists(ovmf):
         # iPXE is a driver there, which it takes from the ROM in the card's BAR.

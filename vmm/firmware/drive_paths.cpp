@@ -3,12 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 #include <string_view>
 
 #include "vmm/firmware/acpi/board_view.hpp"
 
 namespace viv::firmware {
 namespace {
+
+/// "DEVICE", or "DEVICE,FUNCTION" where that is not 0.
+std::string function_of(std::span<const uint32_t> reg) {
+    return reg[1] ? fmt::format("{:x},{:x}", reg[0], reg[1]) : fmt::format("{:x}", reg[0]);
+}
 
 class Walk {
   public:
@@ -53,7 +59,7 @@ std::vector<DrivePath> drive_paths(const TreeNode& board) {
     for (const TreeNode* card : board_devices(board, {"intel,ich9-ahci", "viv,nvme", "virtio,pci"})) {
         const auto reg = card->cells("reg");
         if (reg.size() < 2) continue;
-        const std::string function = reg[1] ? fmt::format("{:x},{:x}", reg[0], reg[1]) : fmt::format("{:x}", reg[0]);
+        const std::string function = function_of(reg);
         if (std::ranges::count(card->strings("compatible"), "virtio,pci")) {
             if (card->string("viv,function") == "block") walk.add(fmt::format("/pci@i0cf8/scsi@{}/disk@0,0", function));
             continue;
@@ -67,6 +73,20 @@ std::vector<DrivePath> drive_paths(const TreeNode& board) {
         });
     }
     return walk.take();
+}
+
+std::vector<std::string> network_paths(const TreeNode& board) {
+    std::vector<std::string> paths;
+    for (const TreeNode* card : board_devices(
+             board, {"intel,82540em", "realtek,8029", "realtek,8139", "realtek,8139cp", "amd,79c970a", "virtio,pci"})) {
+        const auto reg = card->cells("reg");
+        if (reg.size() < 2 || !card->has("local-mac-address")) continue;
+        paths.push_back(fmt::format("/pci@i0cf8/ethernet@{}/ethernet-phy@0", function_of(reg)));
+    }
+    const TreeNode* chosen = board.child("chosen");
+    const size_t files = chosen ? chosen->strings("viv,option-roms").size() : 0;
+    for (size_t i = 0; i < files; ++i) paths.push_back(fmt::format("/rom@genroms/{}.rom", i));
+    return paths;
 }
 
 }  // namespace viv::firmware

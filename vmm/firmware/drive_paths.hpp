@@ -18,4 +18,8 @@ struct DrivePath {
 /// them. A place where no drive is may be among the floppies.
 std::vector<DrivePath> drive_paths(const TreeNode& board);
 
+/// The same kind of path of what a board can boot from a network by: its PCI network cards, whose ROM or driver the
+/// firmware has, then the option ROMs of files (SeaBIOS, `genroms`).
+std::vector<std::string> network_paths(const TreeNode& board);
+
 }  // namespace viv::firmware

@@ -61,3 +61,14 @@ TEST_CASE("A board without a floppy controller has no floppy paths") {
     board.find("/isa/floppy@3f0")->set_string("status", "disabled");
     CHECK(path_of(board, "floppy0").empty());
 }
+
+TEST_CASE("A network is booted from by PCI cards and by option ROMs of files") {
+    TreeNode board = default_board();
+    CHECK(network_paths(board).empty());
+    for (const char* model : {"e1000", "ne2k_isa", "virtio"}) REQUIRE(attach_nic(board, {.model = model}));
+    REQUIRE(add_virtio(board, "entropy"));
+    board.ensure_child("chosen").set_string("viv,option-roms", std::string_view("a.rom\0b.rom", 11));
+    CHECK(network_paths(board) == std::vector<std::string>{"/pci@i0cf8/ethernet@3/ethernet-phy@0",
+                                                           "/pci@i0cf8/ethernet@4/ethernet-phy@0", "/rom@genroms/0.rom",
+                                                           "/rom@genroms/1.rom"});
+}

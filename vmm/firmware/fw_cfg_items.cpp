@@ -134,6 +134,9 @@ void add_drives(FwCfg& fw_cfg, const TreeNode& board, const DriveRegistry& drive
     const auto paths = drive_paths(board);
     std::string order, geometries;
     for (const std::string& name : wanted) {
+        if (name == "network") {
+            for (const std::string& path : network_paths(board)) order += path + "\n";
+        }
         for (const DrivePath& at : paths) {
             const DriveRegistry::Entry* entry = drives.find(at.name);
             // An empty drive would be tried again and again before the next one.
