@@ -263,6 +263,23 @@ def an_image_loses_its_end_only_if_that_is_wanted(images):
         images.holds('disk.img', content[:3000 << 10].ljust(5048 << 10, b'\0'), image_format)
 
 
+@case
+def a_disk_that_is_said_to_be_raw_may_begin_like_qcow2(images):
+    # These four bytes are instructions, too; then: mov al, 42; mov dx, 501h; out dx, al; hlt.
+    sector = (b'QFI\xFB' + bytes.fromhex('B02A BA0105 EE F4')).ljust(510, b'\0') + b'\x55\xAA'
+    (images.folder / 'disk.img').write_bytes(sector.ljust(MIB, b'\0'))
+    run = [images.viv, 'run', '--engine', 'soft', '--clock', 'virtual', '--display', 'none', '--exit-port', '0x501']
+    for bus in ('ide', 'virtio'):
+        images.run(*run, '--disk', f'disk.img,format=raw,bus={bus}', code=42)
+    images.run(*run, '--disk', 'disk.img', code=1, says='clusters have 2^0 bytes')
+    images.image('convert', '--source-format', 'raw', 'disk.img', 'disk.qcow2')
+    images.run(*run, '--disk', 'disk.qcow2,format=qcow2', code=42)
+    images.run(*run, '--disk', 'expected.img,format=qcow2', code=1, says='expected.img')
+    images.data('expected.img', MIB)
+    images.run(*run, '--disk', 'expected.img,format=qcow2', code=1, says='no qcow2 image')
+    images.run(*run, '--disk', 'expected.img,format=vdi', code=2, says='raw or qcow2')
+
+
 def scratch():
     """Where folders for images go: memory, if there is enough, since everything that is made is flushed to the disk."""
     memory = '/dev/shm'

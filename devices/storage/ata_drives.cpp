@@ -29,7 +29,8 @@ Result<std::unique_ptr<AtaDevice>> make_ata_drive(const DeviceContext& context, 
     }
     if (!path) return nullptr;
     const DiskCache cache = TRY(disk_cache(*node));
-    auto image = TRY(open_disk_image(*path, image_access(*node), cache));
+    const auto format = TRY(image_format(*node));
+    auto image = TRY(open_disk_image(*path, image_access(*node), cache, format));
     auto disk = std::make_unique<AtaDisk>(state, std::move(image),
                                           AtaDisk::Place{place.io_base, place.unit, std::move(serial)}, place.wire);
     registered.add(*disk);

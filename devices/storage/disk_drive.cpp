@@ -9,7 +9,8 @@ Result<std::unique_ptr<DiskQueue>> open_disk_queue(DeviceContext& context) {
     if (aio != "io_uring" && aio != "threads") {
         return context.refuse("`viv,aio` is io_uring or threads, not '" + aio + "'");
     }
-    auto image = TRY(open_disk_image(path, image_access(context.node), cache));
+    const auto format = TRY(image_format(context.node));
+    auto image = TRY(open_disk_image(path, image_access(context.node), cache, format));
     return std::make_unique<DiskQueue>(std::move(image), context.services.find<DiskWork>(),
                                        aio == "threads" ? DiskWay::threads : DiskWay::automatic);
 }

@@ -37,7 +37,8 @@ class DiskDrive final : public Drive {
     DiskGeometry geometry_;
 };
 
-/// The disk of a node: viv,image, viv,read-only, viv,snapshot, viv,cache and viv,aio ("threads": no io_uring).
+/// The disk of a node: viv,image, viv,read-only, viv,snapshot, viv,format, viv,cache and viv,aio ("threads": no
+/// io_uring).
 Result<std::unique_ptr<DiskQueue>> open_disk_queue(DeviceContext& context);
 
 }  // namespace viv

@@ -27,7 +27,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
           --engine auto|kvm|soft  --board FILE (.dtb or .dts)
           --clock host|virtual  --mips N (100): virtual time, repeatable
  Drives   --floppy F  --disk F[,bus=ahci|nvme|virtio]  --cdrom F (repeat)
-          F,cache=writeback|none|writethrough|unsafe: of the host (--disk)
+          --disk F,format=raw|qcow2  F,cache=writeback|none|writethrough|unsafe
           --read-only   refuse writes   --snapshot  forget writes at the end
           --boot LIST   floppy,disk,cdrom or names (floppy1); menu shows a menu
  Kernel   --kernel F  --initrd F  --append 'TEXT'  --kernel-entry 16|32|64

@@ -27,6 +27,7 @@ DriveAccess drive_access(const MachineOptions& options) {
 struct DriveFile {
     std::string path;
     DriveBus bus = DriveBus::ide;
+    std::optional<std::string> format;
     std::optional<std::string> cache;
     std::optional<std::string> aio;
 };
@@ -43,7 +44,8 @@ Result<DriveBus> parse_bus(const std::string& option, const std::string& name) {
         fmt::format("{}: there is no bus '{}'; use ide, ahci, nvme, virtio or virtio-mmio", option, name));
 }
 
-/// "FILE" with any of ",bus=NAME", ",cache=NAME" and ",aio=NAME" behind it; a file's name may have commas, too.
+/// "FILE" with any of ",bus=NAME", ",format=NAME", ",cache=NAME" and ",aio=NAME" behind it; a file's name may have
+/// commas, too.
 Result<DriveFile> parse_drive(const std::string& option, std::string text) {
     DriveFile drive;
     for (;;) {
@@ -56,6 +58,9 @@ Result<DriveFile> parse_drive(const std::string& option, std::string text) {
         } else if (key == "cache") {
             TRY(disk_cache_of(value));
             drive.cache = value;
+        } else if (key == "format") {
+            TRY(image_format_of(value));
+            drive.format = value;
         } else if (key == "aio") {
             if (value != "io_uring" && value != "threads") {
                 return fail_usage(fmt::format("{}: aio is io_uring or threads, not '{}'", option, value));
@@ -266,12 +271,13 @@ Result<TreeNode> make_board(const MachineOptions& options) {
     for (const std::string& text : options.disks) {
         const DriveFile file = TRY(parse_drive("--disk", text));
         TreeNode* node = TRY(attach_disk(board, file.path, access, file.bus));
+        if (file.format) node->set_string("viv,format", *file.format);
         if (file.cache) node->set_string("viv,cache", *file.cache);
         if (file.aio) node->set_string("viv,aio", *file.aio);
     }
     for (const std::string& text : options.cdroms) {
         const DriveFile file = TRY(parse_drive("--cdrom", text));
-        if (file.cache || file.aio) return fail_usage("--cdrom: cache and aio are for disks");
+        if (file.format || file.cache || file.aio) return fail_usage("--cdrom: format, cache and aio are for disks");
         const std::string& path = file.path;
         const DriveBus bus = file.bus;
         const auto probe = TRY(probe_image(path));

@@ -48,6 +48,26 @@ TEST_CASE("A shared folder has a tag, and may be for reading only") {
     CHECK(first_device({"a", "b:other"}).string("viv,folder") == "a");
 }
 
+TEST_CASE("What is behind a disk's file says how it is used") {
+    const auto disk = [](const std::string& text) -> TreeNode {
+        MachineOptions options;
+        options.disks = {text};
+        auto board = make_board(options);
+        if (!board) return {board.error().message, {}, {}};
+        for (const TreeNode& node : board->child("pci")->children) {
+            if (node.has("viv,image")) return node;
+        }
+        return {"none", {}, {}};
+    };
+    const TreeNode node = disk("a,b.img,format=raw,cache=unsafe,bus=virtio");
+    CHECK(node.string("viv,image") == "a,b.img");
+    CHECK(node.string("viv,format") == "raw");
+    CHECK(node.string("viv,cache") == "unsafe");
+    CHECK_FALSE(disk("a.img,bus=nvme").has("viv,format"));
+    CHECK(disk("a.img,snapshot=one,format=qcow2,bus=virtio").string("viv,image") == "a.img,snapshot=one");
+    CHECK(is_refused(disk("a.img,format=vmdk,bus=virtio"), "raw or qcow2, not 'vmdk'"));
+}
+
 TEST_CASE("A balloon's size and interval are numbers") {
     const TreeNode balloon = first_device({}, {"balloon,size=64M,statistics=10"});
     CHECK(balloon.u32("viv,pages") == 16'384u);

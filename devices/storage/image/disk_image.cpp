@@ -371,16 +371,24 @@ Result<DiskCache> disk_cache_of(std::string_view name) {
     return fail_usage(fmt::format("a disk's cache is writeback, none, writethrough or unsafe, not '{}'", name));
 }
 
-Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, DiskCache cache) {
-    auto [file, snapshot] = split_snapshot(path);
-    ImageRequest request{std::move(file), access, {}, std::move(snapshot), true, {}};
-    request.cache = cache;
-    return open_image(std::move(request));
+Result<ImageFormat> image_format_of(std::string_view name) {
+    if (name == "raw") return ImageFormat::raw;
+    if (name == "qcow2") return ImageFormat::qcow2;
+    return fail_usage(fmt::format("a disk's format is raw or qcow2, not '{}'", name));
 }
 
-Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, ImageFormat format) {
+Result<std::optional<ImageFormat>> image_format(const TreeNode& node) {
+    const auto name = node.string("viv,format");
+    if (!name) return std::nullopt;
+    return TRY(image_format_of(*name));
+}
+
+Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, DiskCache cache,
+                                                   std::optional<ImageFormat> format) {
     auto [file, snapshot] = split_snapshot(path);
-    return open_image({std::move(file), access, format, std::move(snapshot), true, {}});
+    ImageRequest request{std::move(file), access, format, std::move(snapshot), true, {}};
+    request.cache = cache;
+    return open_image(std::move(request));
 }
 
 Result<OpenFile> open_image_file(const std::string& path, ImageAccess access, DiskCache cache) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -93,17 +94,21 @@ Result<DiskCache> disk_cache_of(std::string_view name);
 /// viv,cache of a drive's node; `writeback` without it.
 Result<DiskCache> disk_cache(const TreeNode& node);
 
-/// Opens an image, a file or a block device: QCOW2 by its first bytes, with the files that back it, else raw.
+/// The two formats that an image can be said to have.
+enum class ImageFormat { raw, qcow2 };
+/// The one with the name above. Errors: another name.
+Result<ImageFormat> image_format_of(std::string_view name);
+/// viv,format of a drive's node; nothing without it.
+Result<std::optional<ImageFormat>> image_format(const TreeNode& node);
+
+/// Opens an image, a file or a block device: in the format that is said, with the files that back it; else QCOW2 by its
+/// first bytes, or raw. One that is said to be raw is not looked into, and a guest may make it begin as it likes.
 /// "PATH,snapshot=NAME" is an internal snapshot of a QCOW2 image, unless a file has this very name. It stays locked
 /// while open (shared by readers and snapshots, exclusive for a writer; backing files are read); the refusal names the
 /// process that has it. Errors name the path, the reason and what to do. With snapshots `cache` makes no difference.
 Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access,
-                                                   DiskCache cache = DiskCache::writeback);
-
-/// The two formats that an image can be said to have.
-enum class ImageFormat { raw, qcow2 };
-/// As above, with the format said: a raw image is not looked into, and may begin as it likes.
-Result<std::unique_ptr<DiskImage>> open_disk_image(const std::string& path, ImageAccess access, ImageFormat format);
+                                                   DiskCache cache = DiskCache::writeback,
+                                                   std::optional<ImageFormat> format = std::nullopt);
 
 /// Whether this write makes a raw image that was taken for one by its content begin like a QCOW2 image. It must not be
 /// done: a guest could name any file of the host as the backing file, and read it after the next start.

@@ -56,10 +56,11 @@ TEST_CASE("A QCOW2 file is opened by its content, and the drives see the disk in
     REQUIRE(probe);
     CHECK(probe->kind == ImageKind::floppy);
     // As long as someone says so, it is raw.
-    const auto raw = open_disk_image(file.path(), ImageAccess::read_only, ImageFormat::raw);
+    const auto raw = open_disk_image(file.path(), ImageAccess::read_only, DiskCache::writeback, ImageFormat::raw);
     REQUIRE(raw);
     CHECK(has_magic(first_bytes(**raw, 4)));
-    CHECK_FALSE(open_disk_image(TemporaryFile(sector).path(), ImageAccess::read_only, ImageFormat::qcow2));
+    CHECK_FALSE(open_disk_image(TemporaryFile(sector).path(), ImageAccess::read_only, DiskCache::writeback,
+                                ImageFormat::qcow2));
 }
 
 TEST_CASE("Images back one another by the format that they state, and the lower ones stay as they are") {
@@ -146,7 +147,7 @@ TEST_CASE("A guest cannot make its raw disk begin like a QCOW2 image") {
     // With nothing to lose, or when the format is said, it may.
     disguise[3] = std::byte{0xFB};
     CHECK(open_or_fail(file.path(), ImageAccess::snapshot)->write(0, disguise) == DiskStatus::ok);
-    const auto said = open_disk_image(file.path(), ImageAccess::writable, ImageFormat::raw);
+    const auto said = open_disk_image(file.path(), ImageAccess::writable, DiskCache::writeback, ImageFormat::raw);
     REQUIRE(said);
     CHECK((*said)->write(0, disguise) == DiskStatus::ok);
 }
