@@ -74,6 +74,7 @@ void AtaDisk::execute(uint8_t command) {
         case Command::read_native_max_ext: return read_native_max(Addressing::extended);
         case Command::flush_cache:
         case Command::flush_cache_ext: return flush();
+        case Command::data_set_management: return start_trim();
         case Command::check_power:
         case Command::check_power_old: return check_power();
         case Command::standby:
@@ -329,7 +330,33 @@ void AtaDisk::flush() {
     finish();
 }
 
-/// ATA/ATAPI-6, 8.15.
+/// DATA SET MANAGEMENT (ACS-2, 7.10).
+void AtaDisk::start_trim() {
+    constexpr uint8_t feature_trim = 0x01;
+    const unsigned blocks = state_.task.count | state_.previous.count << 8;
+    if (state_.task.features != feature_trim || blocks == 0 || blocks > max_trim_blocks) return abort();
+    if (image_->read_only()) return fail_command(ata::error_write_protected | ata::error_abort);
+    state_.power = AtaDeviceState::Power::active;
+    state_.dma = true;
+    ask_for_block(size_t{blocks} * DiskImage::sector_size);
+}
+
+void AtaDisk::trim() {
+    for (size_t at = 0; at + 8 <= state_.buffer.size(); at += 8) {
+        uint64_t range = 0;
+        for (size_t i = 0; i < 8; ++i) range |= uint64_t{state_.buffer[at + i]} << (8 * i);
+        const uint64_t first = range & 0xFFFF'FFFFFFFF;
+        const uint64_t count = range >> 48;
+        if (count == 0) continue;
+        if (first >= sectors_ || count > sectors_ - first) return fail_at(first, DiskStatus::out_of_range);
+        const DiskStatus status = image_->discard(first * DiskImage::sector_size, count * DiskImage::sector_size);
+        // The part of a sector that an image of odd size ends with cannot be discarded, and need not be.
+        if (status != DiskStatus::ok && status != DiskStatus::out_of_range) return fail_at(first, status);
+    }
+    finish();
+}
+
+/// ATA/ATAPI-6, 8.15; ACS-2, 7.16 for TRIM.
 void AtaDisk::identify() {
     AtaIdentity identity;
     auto& words = identity.words;
@@ -357,7 +384,8 @@ void AtaDisk::identify() {
     words[64] = 0x0003;  // PIO modes 3 and 4
     words[65] = words[66] = 120;
     words[67] = words[68] = 120;
-    words[80] = 0x007E;  // ATA-1 to ATA/ATAPI-6
+    words[69] = 0x4000;  // what was trimmed reads the same every time
+    words[80] = 0x00FE;  // ATA-1 to ATA/ATAPI-7: drivers take word 169 to mean something from there on
     words[82] = 0x4068;  // NOP, look-ahead, write cache, power management
     words[83] = 0x7400;  // FLUSH CACHE (EXT), 48-bit addresses
     words[84] = 0x4000;
@@ -367,6 +395,9 @@ void AtaDisk::identify() {
     words[88] = ultra_modes();
     words[93] = 0x6001;  // hardware reset: a cable of 80 wires
     identity.put_number(100, 4, sectors_);
+    words[105] = max_trim_blocks;
+    words[169] = 0x0001;  // TRIM
+    words[217] = 0x0001;  // nothing rotates
     if (serial()) identify_serial(words);
     identity.write_to(state_.buffer);
     state_.remaining = 0;

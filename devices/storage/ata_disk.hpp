@@ -1,10 +1,9 @@
-// Models: an ATA/ATAPI-6 hard disk with programmed I/O and DMA: CHS, LBA28, LBA48, MULTIPLE, power modes, write cache;
-// on
-//   a serial wire also queued commands, TRIM, FUA, logs and SMART
+// Models: an ATA/ATAPI-6 hard disk with programmed I/O and DMA: CHS, LBA28, LBA48, MULTIPLE, power modes, write cache,
+//   TRIM of ACS-2; on a serial wire also queued commands, FUA, logs and SMART
 // Not modelled: self-tests, security, host protected area, seek and spin-up times; see docs/devices/storage.md
 // Ignored bits: device register 7 and 5, features of commands that define none, the retry bit of opcodes, priorities
 // Reference: ANSI INCITS 361-2002 (ATA/ATAPI-6), sections 6 and 8; ANSI X3.221 (ATA) for the obsolete commands; INCITS
-//   482-2012 (ACS-2) and Serial ATA 2.6 on a serial wire
+//   482-2012 (ACS-2) for TRIM and, with Serial ATA 2.6, on a serial wire
 #pragma once
 
 #include <array>

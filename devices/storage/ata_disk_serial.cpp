@@ -1,5 +1,4 @@
-// What a disk has on a serial wire only: queued commands, TRIM, logs, SMART, and the words of IDENTIFY that tell of
-// them.
+// What a disk has on a serial wire only: queued commands, logs, SMART, and the words of IDENTIFY that tell of them.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -49,7 +48,6 @@ bool AtaDisk::execute_serial(uint8_t command) {
         case Command::read_log_ext: read_log(Transfer::programmed); return true;
         case Command::read_log_dma_ext: read_log(Transfer::dma); return true;
         case Command::write_dma_fua_ext: start_write(Addressing::extended, ata_dma_sectors, Transfer::dma); return true;
-        case Command::data_set_management: start_trim(); return true;
         case Command::smart: smart(); return true;
         default: return false;
     }
@@ -147,38 +145,10 @@ void AtaDisk::smart_data() {
     offer_block();
 }
 
-// ---- TRIM (ACS-2, 7.10) --------------------------------------------------------------------------------------------
-
-void AtaDisk::start_trim() {
-    constexpr uint8_t feature_trim = 0x01;
-    const unsigned blocks = state_.task.count | state_.previous.count << 8;
-    if (state_.task.features != feature_trim || blocks == 0 || blocks > max_trim_blocks) return abort();
-    if (image_->read_only()) return fail_command(ata::error_write_protected | ata::error_abort);
-    state_.power = AtaDeviceState::Power::active;
-    state_.dma = true;
-    ask_for_block(size_t{blocks} * DiskImage::sector_size);
-}
-
-void AtaDisk::trim() {
-    for (size_t at = 0; at + 8 <= state_.buffer.size(); at += 8) {
-        uint64_t range = 0;
-        for (size_t i = 0; i < 8; ++i) range |= uint64_t{state_.buffer[at + i]} << (8 * i);
-        const uint64_t first = range & 0xFFFF'FFFFFFFF;
-        const uint64_t count = range >> 48;
-        if (count == 0) continue;
-        if (first >= sectors_ || count > sectors_ - first) return fail_at(first, DiskStatus::out_of_range);
-        const DiskStatus status = image_->discard(first * DiskImage::sector_size, count * DiskImage::sector_size);
-        // The part of a sector that an image of odd size ends with cannot be discarded, and need not be.
-        if (status != DiskStatus::ok && status != DiskStatus::out_of_range) return fail_at(first, status);
-    }
-    finish();
-}
-
 // ---- IDENTIFY DEVICE (ACS-2, 7.16) ---------------------------------------------------------------------------------
 
 void AtaDisk::identify_serial(std::array<uint16_t, 256>& words) const {
     words[48] = 0x4000;
-    words[69] = 0x4000;  // what was trimmed reads the same every time
     words[75] = 31;      // 32 queued commands
     words[76] = 0x0106;  // queued commands; 1.5 and 3 Gb/s
     words[80] = 0x03FE;  // ATA-1 to ACS-2
@@ -188,11 +158,8 @@ void AtaDisk::identify_serial(std::array<uint16_t, 256>& words) const {
     words[86] |= 0x8000;  // words 119 and 120 are valid
     words[87] |= 0x0060;
     words[93] = 0;
-    words[105] = max_trim_blocks;
     words[119] = 0x4008;  // READ LOG DMA EXT
     words[120] = 0x4008;
-    words[169] = 0x0001;  // TRIM
-    words[217] = 0x0001;  // nothing rotates
     words[222] = 0x101F;  // Serial ATA 2.6
 }
 

@@ -1,5 +1,6 @@
 #include "devices/storage/piix3_ide.hpp"
 
+#include <array>
 #include <cstring>
 
 #include "devices/pci/pci_registers.hpp"
@@ -105,6 +106,45 @@ TEST_CASE("WRITE DMA comes from memory") {
     CHECK(board.master_status() == interrupt);
     CHECK(board.status() == 0x50);
     CHECK(std::memcmp(board.image->bytes.data() + 20 * 512, data.data(), data.size()) == 0);
+}
+
+TEST_CASE("TRIM takes its ranges by DMA, also from a disk that is not serial") {
+    IdeBoard board;
+    const auto words = [&](size_t at) {
+        board.command(0xEC, 0, 0);
+        std::array<uint16_t, 256> identity{};
+        for (auto& word : identity) word = static_cast<uint16_t>(board.channel.command_block().read({0, 2}));
+        return identity.at(at);
+    };
+    CHECK((words(80) & 0x80) != 0);
+    CHECK(words(169) == 1);
+    CHECK((words(69) & 0x4000) != 0);
+    const auto trim = [&](std::vector<uint64_t> ranges, uint8_t feature = 1, uint8_t blocks = 1) {
+        board.memory.write(Gpa{buffer}, std::vector<std::byte>(size_t{512} * 16));
+        for (size_t i = 0; i < ranges.size(); ++i) board.memory.store(Gpa{buffer + 8 * i}, ranges[i]);
+        board.describe({{buffer, blocks * 512u}});
+        BusDevice& block = board.channel.command_block();
+        block.write({2, 1}, 0);  // of the count: the high byte
+        block.write({1, 1}, feature);
+        board.command(0x06, 0, blocks);
+        board.start(false);
+        board.out(bus_master, 0);
+        board.out(bus_master + 2, interrupt);
+        return board.status();
+    };
+    const auto range = [](uint64_t first, uint64_t count) { return first | count << 48; };
+    auto expected = board.image->bytes;
+    CHECK(trim({range(10, 5), range(0, 0), range(290, 10)}) == 0x50);
+    std::fill_n(expected.begin() + 10 * 512, 5 * 512, std::byte{0});
+    std::fill_n(expected.begin() + 290 * 512, 10 * 512, std::byte{0});
+    CHECK(board.image->bytes == expected);
+    // Behind the end, another feature, more blocks than word 105 has.
+    CHECK(trim({range(299, 2)}) == 0x51);
+    CHECK(board.channel.command_block().read({1, 1}) == 0x10);
+    CHECK(trim({range(20, 1)}, 0) == 0x51);
+    CHECK(trim({range(20, 1)}, 1, 9) == 0x51);
+    CHECK(board.channel.command_block().read({1, 1}) == 0x04);
+    CHECK(board.image->bytes == expected);
 }
 
 TEST_CASE("A table that is too long leaves the engine active, one that is too short leaves the drive waiting") {
