@@ -185,7 +185,7 @@ def main():
     parser.add_argument('--operations', type=int, default=100)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('forms', nargs='*')
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     names = [name for name in FORMS if not arguments.forms or any(word in name for word in arguments.forms)]
     missing = [tool for tool in ('qemu-img', 'qemu-io') if not shutil.which(tool)]
     failed = 0
