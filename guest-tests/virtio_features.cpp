@@ -32,7 +32,7 @@ struct Kind {
 constexpr Kind kinds[] = {
     {1,
      "a network card",
-     bits(0, 3, 5, 11, 12, 13, 15, 16, 17, 18, 19, 20, 22, 23),
+     bits(0, 1, 2, 3, 5, 7, 8, 9, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23),
      1,
      2,
      {{header, 12, false}, {data, 60, false}},

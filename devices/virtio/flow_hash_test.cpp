@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "devices/virtio/tcp_packet_rig_test.hpp"
+#include "devices/network/tcp_packet_rig_test.hpp"
 #include "vmm/core/catch.hpp"
 
 using namespace viv;

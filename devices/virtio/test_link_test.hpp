@@ -26,6 +26,14 @@ class TestLink final : public NetworkLink {
     }
     void on_state(std::move_only_function<void()> callback) override { state_ = std::move(callback); }
     [[nodiscard]] std::string description() const override { return "test"; }
+    [[nodiscard]] Offloads offloads() const override { return takes; }
+    void send_undone(std::span<const uint8_t> packet, const FrameOffload& offload) override {
+        VIV_ASSERT(takes.take(offload) && can_finish(packet, offload));
+        send(packet);
+        undone.push_back(offload);
+    }
+    void take_undone(const Offloads& offloads) override { taken = offloads; }
+    [[nodiscard]] FrameOffload front_offload() const override { return left; }
 
     /// The other end sends a frame.
     void arrive(Frame frame) {
@@ -34,6 +42,10 @@ class TestLink final : public NetworkLink {
     }
     std::vector<Frame> sent;
     std::deque<Frame> waiting;
+    Offloads takes;                    // the other end
+    std::vector<FrameOffload> undone;  // of what was sent
+    Offloads taken;                    // by the card
+    FrameOffload left;                 // undone of all that waits
 
   private:
     bool up_ = true;

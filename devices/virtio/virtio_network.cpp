@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "devices/network/ethernet.hpp"
+#include "devices/network/frame_offload.hpp"
 #include "devices/virtio/flow_hash.hpp"
-#include "devices/virtio/tcp_segments.hpp"
 
 namespace viv {
 namespace {
@@ -15,25 +15,26 @@ namespace {
 using namespace virtio;
 
 // Feature bits (5.1.3)
-constexpr uint64_t CSUM = feature(0), MTU = feature(3), MAC = feature(5), HOST_TSO4 = feature(11),
-                   HOST_TSO6 = feature(12), HOST_ECN = feature(13), MRG_RXBUF = feature(15), STATUS = feature(16),
-                   CTRL_VQ = feature(17), CTRL_RX = feature(18), CTRL_VLAN = feature(19), CTRL_RX_EXTRA = feature(20),
-                   MQ = feature(22), CTRL_MAC_ADDR = feature(23), SPEED_DUPLEX = feature(63);
+constexpr uint64_t CSUM = feature(0), GUEST_CSUM = feature(1), CTRL_GUEST_OFFLOADS = feature(2), MTU = feature(3),
+                   MAC = feature(5), GUEST_TSO4 = feature(7), GUEST_TSO6 = feature(8), GUEST_ECN = feature(9),
+                   HOST_TSO4 = feature(11), HOST_TSO6 = feature(12), HOST_ECN = feature(13), MRG_RXBUF = feature(15),
+                   STATUS = feature(16), CTRL_VQ = feature(17), CTRL_RX = feature(18), CTRL_VLAN = feature(19),
+                   CTRL_RX_EXTRA = feature(20), GUEST_ANNOUNCE = feature(21), MQ = feature(22),
+                   CTRL_MAC_ADDR = feature(23), SPEED_DUPLEX = feature(63);
+constexpr uint64_t guest_offloads = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN;
 
-// struct virtio_net_hdr (5.1.6)
-constexpr uint8_t NEEDS_CSUM = 1;
-constexpr uint8_t GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_ECN = 0x80;
-/// Of a packet that becomes several frames: as IP can say, and what is in front of that.
-constexpr size_t most_packet = 65'535 + 64;
-constexpr size_t flags_at = 0, gso_type_at = 1, gso_size_at = 4, csum_start_at = 6, csum_offset_at = 8,
-                 num_buffers_at = 10;
+// The status of the configuration (5.1.4)
+constexpr uint8_t LINK_UP = 1, ANNOUNCE = 2;
+
+/// Of the header, behind what is undone of the frame (5.1.6).
+constexpr size_t num_buffers_at = 10;
 
 // Control (5.1.6.5)
-enum Class : uint8_t { RX = 0, MAC_CLASS = 1, VLAN = 2, MQ_CLASS = 4 };
+enum Class : uint8_t { RX = 0, MAC_CLASS = 1, VLAN = 2, ANNOUNCE_CLASS = 3, MQ_CLASS = 4, OFFLOADS_CLASS = 5 };
 enum Mode : uint8_t { PROMISC = 0, ALLMULTI = 1, ALLUNI = 2, NOMULTI = 3, NOUNI = 4, NOBCAST = 5 };
 enum MacCommand : uint8_t { TABLE_SET = 0, ADDR_SET = 1 };
 enum VlanCommand : uint8_t { VLAN_ADD = 0, VLAN_DEL = 1 };
-constexpr uint8_t VQ_PAIRS_SET = 0;
+constexpr uint8_t VQ_PAIRS_SET = 0, ANNOUNCE_ACK = 0, OFFLOADS_SET = 0;
 constexpr uint8_t ACK_OK = 0, ACK_ERR = 1;
 constexpr size_t most_control_data = 16 * 1024;
 
@@ -42,17 +43,6 @@ constexpr uint8_t full_duplex = 1;
 
 uint16_t number_at(std::span<const uint8_t> bytes, size_t at) {
     return static_cast<uint16_t>(bytes[at] | bytes[at + 1] << 8);
-}
-
-/// Puts the Internet checksum of everything from `start` on at `offset` behind that; false when that is not within.
-bool put_checksum(std::span<uint8_t> frame, size_t start, size_t offset) {
-    if (start >= frame.size() || offset + 2 > frame.size() - start) return false;
-    const auto checksum = static_cast<uint16_t>(~internet_sum(frame.subspan(start)));
-    // Zero would say that there is none (UDP); TCP takes either.
-    const uint16_t shown = checksum == 0 ? 0xFFFF : checksum;
-    frame[start + offset] = static_cast<uint8_t>(shown >> 8);
-    frame[start + offset + 1] = static_cast<uint8_t>(shown);
-    return true;
 }
 
 bool has_address(const std::vector<uint8_t>& table, std::span<const uint8_t> address) {
@@ -64,37 +54,44 @@ bool has_address(const std::vector<uint8_t>& table, std::span<const uint8_t> add
 
 }  // namespace
 
-VirtioNetwork::VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu, unsigned pairs)
+VirtioNetwork::VirtioNetwork(NetworkPort port, Clock& clock, std::optional<uint16_t> mtu, unsigned pairs)
     : port_(std::move(port)),
+      clock_(clock),
       mtu_(mtu),
       pairs_(pairs),
       identity_{
-          .id = DeviceId::net, .class_code = 0x020000, .queue_sizes = std::vector<uint16_t>(size_t{2} * pairs, 256)} {
+          .id = DeviceId::net, .class_code = 0x020000, .queue_sizes = std::vector<uint16_t>(size_t{2} * pairs, 256)},
+      loaded_(clock, [this](VirtualTime) { announce(); }) {
     VIV_ASSERT(pairs >= 1 && pairs <= most_pairs);
     identity_.queue_sizes.push_back(64);
     state_.mac = port_.mac;
     port_.link->on_receive([this] { receive(); });
-    port_.link->on_state([this] { transport().configuration_changed(); });
+    port_.link->on_state([this] { link_changed(); });
 }
 
 uint64_t VirtioNetwork::features() const {
-    return CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN | MAC | MRG_RXBUF | STATUS | CTRL_VQ | CTRL_RX | CTRL_VLAN |
-           CTRL_RX_EXTRA | CTRL_MAC_ADDR | SPEED_DUPLEX | (mtu_ ? MTU : 0) | (pairs_ > 1 ? MQ : 0);
+    return guest_offloads | CTRL_GUEST_OFFLOADS | GUEST_ANNOUNCE | CSUM | HOST_TSO4 | HOST_TSO6 | HOST_ECN | MAC |
+           MRG_RXBUF | STATUS | CTRL_VQ | CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR | SPEED_DUPLEX |
+           (mtu_ ? MTU : 0) | (pairs_ > 1 ? MQ : 0);
 }
 
 bool VirtioNetwork::accepts(uint64_t features) const {
     if (!(features & CSUM) && (features & (HOST_TSO4 | HOST_TSO6))) return false;
     if (!(features & (HOST_TSO4 | HOST_TSO6)) && (features & HOST_ECN)) return false;
-    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR | MQ));
+    if (!(features & GUEST_CSUM) && (features & (GUEST_TSO4 | GUEST_TSO6))) return false;
+    if (!(features & (GUEST_TSO4 | GUEST_TSO6)) && (features & GUEST_ECN)) return false;
+    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR | MQ |
+                                                 GUEST_ANNOUNCE | CTRL_GUEST_OFFLOADS));
 }
 
 std::vector<uint8_t> VirtioNetwork::configuration() const {
     const uint16_t mtu = mtu_.value_or(0);
     std::vector<uint8_t> bytes(state_.mac.begin(), state_.mac.end());
-    bytes.insert(bytes.end(), {port_.link->up() ? uint8_t{1} : uint8_t{0}, 0, static_cast<uint8_t>(pairs_), 0,
-                               static_cast<uint8_t>(mtu), static_cast<uint8_t>(mtu >> 8), static_cast<uint8_t>(speed),
-                               static_cast<uint8_t>(speed >> 8), static_cast<uint8_t>(speed >> 16),
-                               static_cast<uint8_t>(speed >> 24), full_duplex});
+    const uint8_t status = port_.link->up() ? LINK_UP | (state_.announces ? ANNOUNCE : 0) : 0;
+    bytes.insert(bytes.end(),
+                 {status, 0, static_cast<uint8_t>(pairs_), 0, static_cast<uint8_t>(mtu), static_cast<uint8_t>(mtu >> 8),
+                  static_cast<uint8_t>(speed), static_cast<uint8_t>(speed >> 8), static_cast<uint8_t>(speed >> 16),
+                  static_cast<uint8_t>(speed >> 24), full_duplex});
     return bytes;
 }
 
@@ -118,6 +115,22 @@ void VirtioNetwork::notified(unsigned queue) {
     transport().serve(queue, [&](VirtqueueChain& chain, GuestMemory& memory) {
         return queue == control_at ? control(chain, memory) : send(queue / 2, chain, memory);
     });
+}
+
+// ---- Link ----------------------------------------------------------------------------------------------------------
+
+/// Whoever is plugged in again may be at another place of the network.
+void VirtioNetwork::link_changed() {
+    state_.announces = may_announce();
+    transport().configuration_changed();
+}
+
+void VirtioNetwork::announce() {
+    if (may_announce()) link_changed();
+}
+
+bool VirtioNetwork::may_announce() const {
+    return port_.link->up() && transport().running() && transport().has(GUEST_ANNOUNCE);
 }
 
 // ---- Receiving -----------------------------------------------------------------------------------------------------
@@ -146,9 +159,20 @@ unsigned VirtioNetwork::pair_for(std::span<const uint8_t> frame) const {
     return pair > 0 && pair <= state_.pairs ? pair - 1u : hash % state_.pairs;
 }
 
+/// Whether the driver took a feature for receiving, and has not switched it off.
+bool VirtioNetwork::on(uint64_t feature) const {
+    return transport().has(feature) && (!state_.offloads || (*state_.offloads & feature));
+}
+
+void VirtioNetwork::take_offloads() {
+    port_.link->take_undone(
+        {.checksum = on(GUEST_CSUM), .tcp4 = on(GUEST_TSO4), .tcp6 = on(GUEST_TSO6), .marks = on(GUEST_ECN)});
+}
+
 void VirtioNetwork::receive() {
     // A driver that is not there yet does not lose what was sent before.
     if (!transport().running()) return;
+    take_offloads();
     for (auto frame = port_.link->front(); !frame.empty(); frame = port_.link->front()) {
         if (!wants(frame)) {
             ++state_.filtered;
@@ -156,7 +180,11 @@ void VirtioNetwork::receive() {
             continue;
         }
         const size_t header = header_size();
-        scratch_.assign(header, 0);
+        auto offload = port_.link->front_offload();
+        offload.checked = offload.checked && on(GUEST_CSUM);
+        const OffloadHeader undone = write_offload(offload, frame);
+        scratch_.assign(undone.begin(), undone.end());
+        scratch_.resize(header);
         scratch_.insert(scratch_.end(), frame.begin(), frame.end());
         const auto bytes = std::as_writable_bytes(std::span(scratch_));
         const bool merges = transport().has(MRG_RXBUF);
@@ -179,35 +207,28 @@ std::optional<uint32_t> VirtioNetwork::send(unsigned pair, VirtqueueChain& chain
                 chain.read(memory, 0, std::as_writable_bytes(std::span(header)).first(size));
     if (good) {
         scratch_.resize(chain.readable_size - size);
-        good = chain.read(memory, size, std::as_writable_bytes(std::span(scratch_))) &&
-               (header[gso_type_at] == 0 ? send_frame(header) : send_segments(header));
+        good = chain.read(memory, size, std::as_writable_bytes(std::span(scratch_))) && send_frame(header);
     }
     if (good && state_.pairs > 1) state_.flows[flow_hash(scratch_)] = static_cast<uint8_t>(pair + 1);
     ++(good ? state_.sent : state_.dropped);
     return 0;
 }
 
+/// As the link takes it, or finished. Where the headers of a packet end is looked up, whatever the driver says.
 bool VirtioNetwork::send_frame(std::span<const uint8_t, 12> header) {
-    if (scratch_.size() > NetworkLink::most_frame) return false;
-    const bool open = header[flags_at] & NEEDS_CSUM;
-    if (open && !(transport().has(CSUM) &&
-                  put_checksum(scratch_, number_at(header, csum_start_at), number_at(header, csum_offset_at))))
-        return false;
-    port_.link->send(scratch_);
-    return true;
-}
-
-/// One packet becomes several frames. Where its headers end is looked up, whatever the driver says.
-bool VirtioNetwork::send_segments(std::span<const uint8_t, 12> header) {
-    constexpr uint16_t checksum_of_tcp = 16;
-    const uint8_t kind = header[gso_type_at] & static_cast<uint8_t>(~GSO_ECN);
-    const bool marks = header[gso_type_at] & GSO_ECN;
-    const uint64_t needed = (kind == GSO_TCPV4 ? HOST_TSO4 : HOST_TSO6) | (marks ? HOST_ECN : 0);
-    if ((kind != GSO_TCPV4 && kind != GSO_TCPV6) || !transport().has(needed)) return false;
-    if (!(header[flags_at] & NEEDS_CSUM) || number_at(header, csum_offset_at) != checksum_of_tcp) return false;
-    const auto version = kind == GSO_TCPV4 ? TcpPacket::Version::ipv4 : TcpPacket::Version::ipv6;
-    const TcpPacket packet{scratch_, version, number_at(header, csum_start_at), number_at(header, gso_size_at)};
-    return send_tcp_segments(packet, segment_, [this](std::span<const uint8_t> frame) { port_.link->send(frame); });
+    const auto offload = read_offload(header.first<offload_header_size>());
+    const Offloads negotiated{.checksum = transport().has(CSUM),
+                              .tcp4 = transport().has(HOST_TSO4),
+                              .tcp6 = transport().has(HOST_TSO6),
+                              .marks = transport().has(HOST_ECN)};
+    if (!offload || !negotiated.take(*offload) || !can_finish(scratch_, *offload)) return false;
+    if (offload->packet == FrameOffload::Packet::whole && scratch_.size() > NetworkLink::most_frame) return false;
+    if (!offload->finished() && port_.link->offloads().take(*offload)) {
+        port_.link->send_undone(scratch_, *offload);
+        return true;
+    }
+    return finish_frame(scratch_, *offload, segment_,
+                        [this](std::span<const uint8_t> frame) { port_.link->send(frame); });
 }
 
 // ---- Control -------------------------------------------------------------------------------------------------------
@@ -257,6 +278,20 @@ bool VirtioNetwork::obey(uint8_t kind, uint8_t command, std::span<const uint8_t>
         state_.flows = {};
         return true;
     }
+    if (kind == ANNOUNCE_CLASS) {
+        if (!transport().has(GUEST_ANNOUNCE) || command != ANNOUNCE_ACK || !data.empty()) return false;
+        state_.announces = false;
+        return true;
+    }
+    if (kind == OFFLOADS_CLASS) {
+        if (!transport().has(CTRL_GUEST_OFFLOADS) || command != OFFLOADS_SET || data.size() != 8) return false;
+        uint64_t wanted = 0;
+        for (size_t i = data.size(); i-- > 0;) wanted = wanted << 8 | data[i];
+        if ((wanted & ~guest_offloads) || !transport().has(wanted)) return false;
+        state_.offloads = wanted;
+        take_offloads();
+        return true;
+    }
     if (kind != MAC_CLASS) return false;
     if (command == TABLE_SET) return transport().has(CTRL_RX) && set_tables(data);
     if (command != ADDR_SET || !transport().has(CTRL_MAC_ADDR) || data.size() != mac_size) return false;
@@ -290,6 +325,8 @@ bool VirtioNetwork::set_tables(std::span<const uint8_t> data) {
 // ---- State ---------------------------------------------------------------------------------------------------------
 
 void VirtioNetwork::driver_reset() {
+    loaded_.cancel();
+    port_.link->take_undone({});
     const VirtioNetworkState before = std::exchange(state_, {});
     state_.mac = port_.mac;
     state_.sent = before.sent;
@@ -303,6 +340,11 @@ void VirtioNetwork::reset(ResetKind /*kind*/) {
     state_.mac = port_.mac;
 }
 
+/// The machine may be another one now, at another place of the network. Not at once: other devices are not loaded yet.
+void VirtioNetwork::after_load() {
+    loaded_.arm(clock_.now());
+}
+
 Result<void> VirtioNetwork::validate(const VirtioNetworkState& staged) const {
     for (const auto* table : {&staged.addresses, &staged.groups}) {
         if (table->size() % mac_size != 0 || table->size() > most_addresses * mac_size)
@@ -311,6 +353,8 @@ Result<void> VirtioNetwork::validate(const VirtioNetworkState& staged) const {
     const auto is_pair = [this](uint8_t pair) { return pair <= pairs_; };
     if (staged.pairs < 1 || staged.pairs > pairs_ || !std::ranges::all_of(staged.flows, is_pair))
         return fail("the saved state of the network card has other queues");
+    if (staged.offloads.value_or(0) & ~guest_offloads)
+        return fail("the saved state of the network card has offloads that are none");
     return {};
 }
 
@@ -324,7 +368,7 @@ Result<std::unique_ptr<VirtioFunction>> make_virtio_network(DeviceContext& conte
     if (pairs < 1 || pairs > VirtioNetwork::most_pairs)
         return context.refuse(fmt::format("`viv,queues` is not 1 to {}", VirtioNetwork::most_pairs));
     auto port = TRY(open_network_port(context));
-    return std::make_unique<VirtioNetwork>(std::move(port), mtu, pairs);
+    return std::make_unique<VirtioNetwork>(std::move(port), context.clock, mtu, pairs);
 }
 
 }  // namespace viv

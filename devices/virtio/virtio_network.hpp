@@ -1,7 +1,7 @@
 // Models: a virtio network card with one to eight pairs of queues and one for control: checksums and TCP segmentation
-//   of what is sent, merged receive buffers, filters of addresses and VLANs, MAC, MTU, link state, speed
-// Not modelled: checksums and merging of what is received, UDP segmentation, announcements, hashes that are told
-// Ignored bits: header length of what is sent; the flags of receive headers are always 0
+//   either way, merged receive buffers, filters of addresses and VLANs, MAC, MTU, link state, announcements, speed
+// Not modelled: UDP segmentation, hashes that are told
+// Ignored bits: header length of what is sent
 // Reference: Virtual I/O Device (VIRTIO) 1.2, section 5.1
 #pragma once
 
@@ -29,6 +29,9 @@ struct VirtioNetworkState {
     std::vector<uint8_t> groups;
     std::array<uint32_t, 128> vlans{};  // a bit for each number that is let through
     uint16_t pairs = 1;                 // of queues that are in use
+    bool announces = false;             // the driver is asked to say where it is
+    /// What of the features for receiving the driver has switched on since; nothing: all that it took.
+    std::optional<uint64_t> offloads{};
     /// By the hash of a flow: the pair that the driver last sent it by, counted from 1; 0 for none.
     std::array<uint8_t, 256> flows{};
     uint64_t sent = 0;
@@ -46,6 +49,8 @@ struct VirtioNetworkState {
         visit("groups", self.groups);
         visit("vlans", self.vlans);
         visit("pairs", self.pairs);
+        visit("announces", self.announces);
+        visit("offloads", self.offloads);
         visit("flows", self.flows);
         visit("sent", self.sent);
         visit("received", self.received);
@@ -66,7 +71,7 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
     static constexpr unsigned most_buffers = 64;
 
     /// Without an MTU the driver takes the usual one; 1 to most_pairs pairs of queues.
-    VirtioNetwork(NetworkPort port, std::optional<uint16_t> mtu, unsigned pairs = 1);
+    VirtioNetwork(NetworkPort port, Clock& clock, std::optional<uint16_t> mtu, unsigned pairs = 1);
 
     [[nodiscard]] const VirtioIdentity& identity() const override { return identity_; }
     [[nodiscard]] uint64_t features() const override;
@@ -81,29 +86,37 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
 
   protected:
     Result<void> validate(const VirtioNetworkState& staged) const override;
-    void after_load() override {}
+    void after_load() override;
 
   private:
     [[nodiscard]] size_t header_size() const;
     /// Each pair's queue for receiving is in front of its queue for sending; the last queue, or the third for a driver
     /// that knows one pair, is for control.
     [[nodiscard]] unsigned control_queue() const;
+    void link_changed();
+    /// Asks the driver to say where it is now, if it knows that it may be asked.
+    void announce();
+    [[nodiscard]] bool may_announce() const;
+    [[nodiscard]] bool on(uint64_t feature) const;
+    /// Tells the link what the driver takes.
+    void take_offloads();
     void receive();
     [[nodiscard]] unsigned pair_for(std::span<const uint8_t> frame) const;
     [[nodiscard]] bool wants(std::span<const uint8_t> frame) const;
     std::optional<uint32_t> send(unsigned pair, VirtqueueChain& chain, GuestMemory& memory);
     bool send_frame(std::span<const uint8_t, 12> header);
-    bool send_segments(std::span<const uint8_t, 12> header);
     std::optional<uint32_t> control(VirtqueueChain& chain, GuestMemory& memory);
     [[nodiscard]] bool obey(uint8_t kind, uint8_t command, std::span<const uint8_t> data);
     [[nodiscard]] bool set_tables(std::span<const uint8_t> data);
 
     NetworkPort port_;
+    Clock& clock_;
     std::optional<uint16_t> mtu_;
     unsigned pairs_;
     VirtioIdentity identity_;
     std::vector<uint8_t> scratch_;
     std::vector<uint8_t> segment_;
+    Timer loaded_;  // a moment after a load
 };
 
 /// viv,function = "network": local-mac-address, viv,link, viv,mtu, viv,queues (pairs).

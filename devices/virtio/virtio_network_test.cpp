@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "devices/virtio/tcp_packet_rig_test.hpp"
+#include "devices/network/tcp_packet_rig_test.hpp"
 #include "devices/virtio/test_link_test.hpp"
 #include "devices/virtio/virtio_device.hpp"
 #include "devices/virtio/virtio_rig_test.hpp"
@@ -12,6 +12,8 @@ using namespace viv::virtio;
 
 namespace {
 
+constexpr uint64_t GUEST_CSUM = feature(1), CTRL_GUEST_OFFLOADS = feature(2), GUEST_TSO4 = feature(7),
+                   GUEST_TSO6 = feature(8), GUEST_ECN = feature(9), GUEST_ANNOUNCE = feature(21);
 constexpr uint64_t CSUM = feature(0), MTU = feature(3), MRG_RXBUF = feature(15), CTRL_VQ = feature(17),
                    CTRL_RX = feature(18), CTRL_RX_EXTRA = feature(20), CTRL_MAC_ADDR = feature(23),
                    HOST_TSO4 = feature(11), HOST_TSO6 = feature(12), HOST_ECN = feature(13), CTRL_VLAN = feature(19),
@@ -29,7 +31,7 @@ struct Board : Cable, VirtioBoard {
         : VirtioBoard([this, pairs] {
               auto made = std::make_unique<TestLink>();
               link = made.get();
-              return std::make_unique<VirtioNetwork>(NetworkPort{own, std::move(made)}, uint16_t{1400}, pairs);
+              return std::make_unique<VirtioNetwork>(NetworkPort{own, std::move(made)}, clock, uint16_t{1400}, pairs);
           }),
           control_queue(2 * pairs) {}
     unsigned control_queue;
@@ -45,6 +47,14 @@ struct Board : Cable, VirtioBoard {
         const auto used = run(control_queue, {{buffer, static_cast<uint32_t>(data.size()), false}, {answer, 1, true}});
         REQUIRE(used);
         return memory.load<uint8_t>(Gpa{answer}) == 0;
+    }
+    /// Whether the device takes exactly these.
+    bool takes(uint64_t wanted) {
+        set_status(0);
+        set_status(ACKNOWLEDGE | DRIVER);
+        accept(wanted | VERSION_1);
+        set_status(ACKNOWLEDGE | DRIVER | FEATURES_OK);
+        return status() & FEATURES_OK;
     }
     /// Whether a frame to this address gets to the driver.
     bool passes(MacAddress to) {
@@ -409,4 +419,150 @@ TEST_CASE("A card with several pairs of queues answers where it was sent from") 
     board.put(buffer, std::vector<uint8_t>{4, 0, 2, 0});
     REQUIRE(board.run(2, {{buffer, 4, false}, {answer, 1, true}}));
     CHECK(board.memory.load<uint8_t>(Gpa{answer}) == 1);
+}
+
+TEST_CASE("Features for receiving need each other, and can be switched off") {
+    Board board;
+    constexpr uint64_t all = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN;
+    CHECK((board.offered() & (all | CTRL_GUEST_OFFLOADS | GUEST_ANNOUNCE)) ==
+          (all | CTRL_GUEST_OFFLOADS | GUEST_ANNOUNCE));
+    for (const uint64_t wrong : {GUEST_TSO4, GUEST_TSO6, GUEST_CSUM | GUEST_ECN, CTRL_GUEST_OFFLOADS, GUEST_ANNOUNCE})
+        CHECK_FALSE(board.takes(wrong));
+    board.start(CTRL_VQ | CTRL_GUEST_OFFLOADS | all);
+    board.tell(0);
+    CHECK(board.link->taken == Offloads{true, true, true, true});
+    const auto set = [&board](uint64_t wanted) {
+        std::vector<uint8_t> bytes(8);
+        for (unsigned i = 0; i < 8; ++i) bytes[i] = static_cast<uint8_t>(wanted >> 8 * i);
+        return board.control(5, 0, bytes);
+    };
+    CHECK(set(GUEST_CSUM | GUEST_TSO6));
+    CHECK(board.link->taken == Offloads{.checksum = true, .tcp6 = true});
+    board.save_and_load();
+    board.tell(0);
+    CHECK(board.link->taken == Offloads{.checksum = true, .tcp6 = true});
+    CHECK_FALSE(set(CSUM));
+    CHECK_FALSE(board.control(5, 1, std::vector<uint8_t>(8)));
+    CHECK_FALSE(board.control(5, 0, std::vector<uint8_t>(7)));
+    CHECK(board.link->taken == Offloads{.checksum = true, .tcp6 = true});
+    CHECK(set(0));
+    CHECK(board.link->taken == Offloads{});
+    CHECK(set(all));
+    board.set_status(0);
+    CHECK(board.link->taken == Offloads{});
+    board.start(CTRL_VQ | CTRL_GUEST_OFFLOADS | GUEST_CSUM);
+    board.tell(0);
+    CHECK(board.link->taken == Offloads{.checksum = true});
+    CHECK_FALSE(set(GUEST_TSO4));
+    board.start(CTRL_VQ | GUEST_CSUM);
+    CHECK_FALSE(set(0));
+}
+
+TEST_CASE("What is undone of a frame is in front of it") {
+    for (const uint64_t layout : {uint64_t{0}, RING_PACKED}) {
+        Board board;
+        board.start(layout | GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN);
+        const auto header_of = [&board](const Frame& frame, const FrameOffload& offload) {
+            board.link->left = offload;
+            board.rings.at(0).add({{buffer, 70'000, true}});
+            board.tell(0);
+            board.link->arrive(frame);
+            REQUIRE(board.rings.at(0).take()->written == 12 + frame.size());
+            CHECK(board.bytes_at(buffer + 12, frame.size()) == frame);
+            return board.bytes_at(buffer, 12);
+        };
+        const Frame frame = Board::frame(own, 100);
+        using Bytes = std::vector<uint8_t>;
+        CHECK(header_of(frame, {}) == Bytes{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0});
+        CHECK(header_of(frame, {.checked = true}) == Bytes{2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0});
+        CHECK(header_of(frame, {.checksum_open = true, .checksum_start = 0x122, .checksum_offset = 6}) ==
+              Bytes{1, 0, 0, 0, 0, 0, 0x22, 1, 6, 0, 1, 0});
+        const TcpPacketRig rig{.size = 60'000}, six{.six = true};
+        FrameOffload offload{.packet = FrameOffload::Packet::tcp4,
+                             .checksum_open = true,
+                             .checked = true,
+                             .checksum_start = static_cast<uint16_t>(rig.tcp()),
+                             .checksum_offset = 16,
+                             .segment = 1448};
+        CHECK(header_of(rig.packet(), offload) == Bytes{1, 1, 66, 0, 0xA8, 5, 34, 0, 16, 0, 1, 0});
+        offload.marks = true;
+        CHECK(header_of(rig.packet(), offload)[1] == 0x81);
+        offload = {.packet = FrameOffload::Packet::tcp6,
+                   .checksum_open = true,
+                   .checksum_start = static_cast<uint16_t>(six.tcp()),
+                   .checksum_offset = 16,
+                   .segment = 1000};
+        CHECK(header_of(six.packet(), offload) == Bytes{1, 4, 86, 0, 0xE8, 3, 54, 0, 16, 0, 1, 0});
+        // Of a driver that did not take checksums nothing is said to be right.
+        board.start(layout);
+        CHECK(header_of(frame, {.checked = true})[0] == 0);
+        CHECK(board.link->taken == Offloads{});
+    }
+}
+
+TEST_CASE("What the link takes undone is sent so") {
+    Board board;
+    board.start(CSUM | HOST_TSO4 | HOST_TSO6);
+    const TcpPacketRig rig{.size = 9000};
+    const auto packet = rig.packet();
+    Frame bytes{1, 1, 0, 0, 0xE8, 3, static_cast<uint8_t>(rig.tcp()), 0, 16, 0, 0, 0};
+    bytes.insert(bytes.end(), packet.begin(), packet.end());
+    const auto send = [&] {
+        board.link->sent.clear();
+        board.link->undone.clear();
+        board.put(buffer, bytes);
+        REQUIRE(board.run(1, {{buffer, static_cast<uint32_t>(bytes.size()), false}}));
+        return board.link->sent.size();
+    };
+    CHECK(send() == 9);
+    board.link->takes = {.checksum = true, .tcp4 = true};
+    CHECK(send() == 1);
+    CHECK(board.link->sent[0] == packet);
+    CHECK(board.link->undone == std::vector{FrameOffload{.packet = FrameOffload::Packet::tcp4,
+                                                         .checksum_open = true,
+                                                         .checksum_start = static_cast<uint16_t>(rig.tcp()),
+                                                         .checksum_offset = 16,
+                                                         .segment = 1000}});
+    board.link->takes.tcp4 = false;
+    CHECK(send() == 9);
+    CHECK(board.link->undone.empty());
+    // A frame with a checksum alone.
+    bytes[1] = 0;
+    CHECK(send() == 1);
+    CHECK(board.link->undone.size() == 1);
+    // Those that cannot be are no more sent than otherwise.
+    bytes[6] = 0xFF;
+    bytes[7] = 0xFF;
+    CHECK(send() == 0);
+    board.link->takes.tcp4 = true;
+    bytes[1] = 1;
+    CHECK(send() == 0);
+}
+
+TEST_CASE("A driver is asked to announce itself after a load and when the cable is in again") {
+    Board board;
+    board.start(CTRL_VQ | GUEST_ANNOUNCE);
+    constexpr uint64_t up = 1, announce = 2;
+    CHECK(board.configuration(6, 2) == up);
+    board.save_and_load();
+    board.isr();
+    board.clock.advance(std::chrono::milliseconds(1));
+    CHECK(board.isr() == ISR_CONFIGURATION);
+    CHECK(board.configuration(6, 2) == (up | announce));
+    CHECK_FALSE(board.control(3, 1, {}));
+    CHECK_FALSE(board.control(3, 0, {0}));
+    CHECK(board.configuration(6, 2) == (up | announce));
+    CHECK(board.control(3, 0, {}));
+    CHECK(board.configuration(6, 2) == up);
+    board.link->set_up(false);
+    CHECK(board.configuration(6, 2) == 0);
+    board.link->set_up(true);
+    CHECK(board.configuration(6, 2) == (up | announce));
+    // One that does not know of it is not asked.
+    board.start(CTRL_VQ);
+    CHECK(board.configuration(6, 2) == up);
+    board.link->set_up(false);
+    board.link->set_up(true);
+    CHECK(board.configuration(6, 2) == up);
+    CHECK_FALSE(board.control(3, 0, {}));
 }

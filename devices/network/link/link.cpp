@@ -19,7 +19,7 @@ class NoLink final : public QueuedLink {
     [[nodiscard]] std::string description() const override { return {}; }
 
   private:
-    void transmit(std::span<const uint8_t> /*frame*/) override {}
+    void transmit(std::span<const uint8_t> /*frame*/, const FrameOffload& /*offload*/) override {}
 };
 
 Result<std::unique_ptr<QueuedLink>> open_kind(std::string_view spec, const LinkOptions& options,

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "devices/network/frame_offload.hpp"
 #include "vmm/core/clock.hpp"
 #include "vmm/core/event_loop.hpp"
 #include "vmm/core/result.hpp"
@@ -53,6 +54,19 @@ class NetworkLink {
     virtual void set_up(bool up) = 0;
     /// `callback` is called in handlers of the event loop when up() has changed.
     virtual void on_state(std::move_only_function<void()> callback) = 0;
+
+    // For NICs whose drivers leave work to others. A link that says nothing of this carries finished frames alone.
+
+    /// What the other end takes undone. It may change while the machine runs.
+    [[nodiscard]] virtual Offloads offloads() const { return {}; }
+    /// As send(), for a packet of up to most_packet bytes with something undone, that can be done (can_finish()) and
+    /// that the other end takes.
+    virtual void send_undone(std::span<const uint8_t> /*packet*/, const FrameOffload& /*offload*/) {}
+    /// What the NIC takes undone from now on, also of what waits: front() is finished otherwise. Nothing at first.
+    virtual void take_undone(const Offloads& /*offloads*/) {}
+    /// What is undone of front().
+    [[nodiscard]] virtual FrameOffload front_offload() const { return {}; }
+
     /// What a person must know of the other end: "user, 127.0.0.1:2222 to port 22"; empty when there is nothing.
     [[nodiscard]] virtual std::string description() const = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "devices/network/ethernet.hpp"
 #include "devices/network/link/queued_link.hpp"
 #include "devices/test_board.hpp"
 
@@ -57,6 +58,35 @@ TEST_CASE("A loopback link returns frames in the order sent, and only in handler
     board.link->pop();
     CHECK(board.front() == frame_of(1514, 7));
     board.link->pop();
+    CHECK(board.link->front().empty());
+}
+
+TEST_CASE("A frame with an open checksum comes finished to a NIC that does not take it") {
+    Linked board("loopback");
+    const FrameOffload offload{.checksum_open = true, .checksum_start = 34, .checksum_offset = 6};
+    board.link->send_undone(frame_of(60), offload);
+    board.loop.poll();
+    CHECK(board.link->front_offload() == FrameOffload{.checked = true});
+    auto finished = frame_of(60);
+    const auto sum = static_cast<uint16_t>(~internet_sum(std::span(finished).subspan(34)));
+    store_big16(finished, 40, sum);
+    CHECK(board.front() == finished);
+    board.link->pop();
+    board.link->take_undone({.checksum = true});
+    board.link->send_undone(frame_of(60), offload);
+    board.loop.poll();
+    CHECK(board.link->front_offload() == offload);
+    CHECK(board.front() == frame_of(60));
+    board.link->pop();
+    // What cannot be done is lost, and nobody is told of nothing.
+    board.link->take_undone({});
+    board.link->send_undone(frame_of(30), offload);
+    board.loop.poll();
+    CHECK(board.received == 2);
+    CHECK(board.link->front().empty());
+    board.link->set_up(false);
+    board.link->send_undone(frame_of(60), offload);
+    board.loop.poll();
     CHECK(board.link->front().empty());
 }
 

@@ -10,13 +10,16 @@ class LoopbackLink final : public QueuedLink {
     [[nodiscard]] std::string description() const override { return "loopback"; }
 
   private:
-    void transmit(std::span<const uint8_t> frame) override {
+    void transmit(std::span<const uint8_t> frame, const FrameOffload& offload) override {
         if (on_the_way_ + waiting() >= queue_limit) return;
         ++on_the_way_;
-        post([this, copy = std::vector<uint8_t>(frame.begin(), frame.end())] {
+        post([this, offload, copy = std::vector<uint8_t>(frame.begin(), frame.end())] {
             --on_the_way_;
-            deliver(copy);
+            deliver(copy, offload);
         });
+    }
+    [[nodiscard]] Offloads can_take_undone() const override {
+        return {.checksum = true, .tcp4 = true, .tcp6 = true, .marks = true};
     }
 
     size_t on_the_way_ = 0;

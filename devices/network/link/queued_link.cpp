@@ -11,16 +11,41 @@ void QueuedLink::send(std::span<const uint8_t> frame) {
     }
     if (record_) record_->record(frame);
     if (impairment_) return impairment_->send(frame);
-    transmit(frame);
+    transmit(frame, {});
+}
+
+/// A cable that loses frames, or a file that has them all, is about frames as they are on a wire.
+Offloads QueuedLink::offloads() const {
+    return record_ || impairment_ ? Offloads() : can_take_undone();
+}
+
+void QueuedLink::send_undone(std::span<const uint8_t> packet, const FrameOffload& offload) {
+    VIV_ASSERT(packet.size() >= least_frame && packet.size() <= most_packet && offloads().take(offload));
+    if (!up_) {
+        ++dropped_;
+        return;
+    }
+    transmit(packet, offload);
+}
+
+void QueuedLink::take_undone(const Offloads& offloads) {
+    const Offloads wanted = record_ ? Offloads() : offloads;
+    if (std::exchange(taken_, wanted) == wanted) return;
+    for (Waiting& waiting : std::exchange(queue_, {})) enqueue(std::move(waiting));
+    taken_changed();
 }
 
 void QueuedLink::impair(const Impairment::Choice& choice, Clock& clock) {
     impairment_ =
-        std::make_unique<Impairment>(choice, clock, [this](std::span<const uint8_t> frame) { transmit(frame); });
+        std::make_unique<Impairment>(choice, clock, [this](std::span<const uint8_t> frame) { transmit(frame, {}); });
 }
 
 std::span<const uint8_t> QueuedLink::front() const {
-    return queue_.empty() ? std::span<const uint8_t>() : std::span<const uint8_t>(queue_.front());
+    return queue_.empty() ? std::span<const uint8_t>() : std::span<const uint8_t>(queue_.front().frame);
+}
+
+FrameOffload QueuedLink::front_offload() const {
+    return queue_.empty() ? FrameOffload() : queue_.front().offload;
 }
 
 void QueuedLink::pop() {
@@ -39,14 +64,28 @@ void QueuedLink::set_up(bool up) {
     });
 }
 
-void QueuedLink::deliver(std::span<const uint8_t> frame) {
-    if (!up_ || full() || frame.size() < least_frame || frame.size() > most_frame) {
+void QueuedLink::deliver(std::span<const uint8_t> frame, const FrameOffload& offload) {
+    const size_t most = offload.packet == FrameOffload::Packet::whole ? most_frame : most_packet;
+    if (!up_ || full() || frame.size() < least_frame || frame.size() > most) {
         ++dropped_;
         return;
     }
-    if (record_) record_->record(frame);
-    queue_.emplace_back(frame.begin(), frame.end());
-    if (on_receive_) on_receive_();
+    enqueue({{frame.begin(), frame.end()}, offload});
+    if (on_receive_ && !queue_.empty()) on_receive_();
+}
+
+void QueuedLink::enqueue(Waiting waiting) {
+    if (taken_.take(waiting.offload)) {
+        if (record_) record_->record(waiting.frame);
+        queue_.push_back(std::move(waiting));
+        return;
+    }
+    // One packet may become more frames than fit, which then are a few more.
+    const bool good = finish_frame(waiting.frame, waiting.offload, scratch_, [this](std::span<const uint8_t> frame) {
+        if (record_) record_->record(frame);
+        queue_.push_back({{frame.begin(), frame.end()}, {.checked = true}});
+    });
+    if (!good) ++dropped_;
 }
 
 void QueuedLink::post(std::move_only_function<void()> work) {

@@ -24,7 +24,11 @@ class QueuedLink : public NetworkLink {
 
     ~QueuedLink() override { expect_at(-1); }
     void send(std::span<const uint8_t> frame) final;
+    [[nodiscard]] Offloads offloads() const final;
+    void send_undone(std::span<const uint8_t> packet, const FrameOffload& offload) final;
+    void take_undone(const Offloads& offloads) final;
     [[nodiscard]] std::span<const uint8_t> front() const final;
+    [[nodiscard]] FrameOffload front_offload() const final;
     void pop() final;
     void on_receive(std::move_only_function<void()> callback) final { on_receive_ = std::move(callback); }
     [[nodiscard]] bool up() const final { return up_; }
@@ -37,12 +41,18 @@ class QueuedLink : public NetworkLink {
     [[nodiscard]] uint64_t dropped() const { return dropped_; }
 
   protected:
-    /// A frame of the NIC, of a length that can be, for the other end.
-    virtual void transmit(std::span<const uint8_t> frame) = 0;
+    /// A frame of the NIC, of a length that can be, for the other end; undone is only what can_take_undone() has.
+    virtual void transmit(std::span<const uint8_t> frame, const FrameOffload& offload) = 0;
+    /// What transmit() takes undone.
+    [[nodiscard]] virtual Offloads can_take_undone() const { return {}; }
+    /// What taken() says has changed.
+    virtual void taken_changed() {}
+    /// What may be undone of frames for the NIC: others are finished by deliver().
+    [[nodiscard]] const Offloads& taken() const { return taken_; }
     /// The NIC took a frame of a queue that had been full.
     virtual void room_again() {}
     /// A frame for the NIC, which is told. In handlers of the event loop only.
-    void deliver(std::span<const uint8_t> frame);
+    void deliver(std::span<const uint8_t> frame, const FrameOffload& offload = {});
     [[nodiscard]] size_t waiting() const { return queue_.size(); }
     [[nodiscard]] bool full() const { return queue_.size() >= queue_limit; }
     /// Runs `work` in a handler, if this is still there then.
@@ -52,9 +62,18 @@ class QueuedLink : public NetworkLink {
     void expect_at(int fd);
 
   private:
+    struct Waiting {
+        std::vector<uint8_t> frame;
+        FrameOffload offload;
+    };
+    /// Finished, if the NIC does not take it as it is.
+    void enqueue(Waiting waiting);
+
     EventLoop& loop_;
     LinkActivity* activity_;  // may be null
-    std::deque<std::vector<uint8_t>> queue_;
+    std::deque<Waiting> queue_;
+    Offloads taken_;
+    std::vector<uint8_t> scratch_;
     std::move_only_function<void()> on_receive_;
     std::move_only_function<void()> on_state_;
     std::unique_ptr<Impairment> impairment_;  // may be null

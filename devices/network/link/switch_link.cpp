@@ -22,8 +22,8 @@
 namespace viv {
 namespace {
 
-// Before each frame: who sent it, as the name of its socket.
-constexpr std::array<uint8_t, 3> magic{'V', 'S', 1};
+// Before each frame: who sent it, as the name of its socket, and what is undone of it.
+constexpr std::array<uint8_t, 3> magic{'V', 'S', 2};
 constexpr size_t longest_name = 32, most_peers = 128, most_addresses = 4096;
 
 bool is_name(std::string_view name) {
@@ -111,10 +111,15 @@ class SwitchLink final : public QueuedLink {
 
     [[nodiscard]] std::string path_of(const std::string& name) const { return folder_ + "/" + name; }
 
-    void transmit(std::span<const uint8_t> frame) override {
+    [[nodiscard]] Offloads can_take_undone() const override {
+        return {.checksum = true, .tcp4 = true, .tcp6 = true, .marks = true};
+    }
+    void transmit(std::span<const uint8_t> frame, const FrameOffload& offload) override {
+        const OffloadHeader header = write_offload(offload, frame);
         std::vector<uint8_t> datagram(magic.begin(), magic.end());
         datagram.push_back(static_cast<uint8_t>(own_name_.size()));
         datagram.insert(datagram.end(), own_name_.begin(), own_name_.end());
+        datagram.insert(datagram.end(), header.begin(), header.end());
         datagram.insert(datagram.end(), frame.begin(), frame.end());
         MacAddress to{};
         std::copy_n(frame.begin(), to.size(), to.begin());
@@ -191,12 +196,11 @@ class SwitchLink final : public QueuedLink {
 
     void receive() {
         constexpr unsigned at_once = 64;
-        std::vector<uint8_t> datagram(magic.size() + 1 + longest_name + most_frame);
         for (unsigned i = 0; i < at_once; ++i) {
             if (full()) return watch_->enable(false);
-            const ssize_t size = recv(socket_, datagram.data(), datagram.size(), 0);
+            const ssize_t size = recv(socket_, buffer_.data(), buffer_.size(), 0);
             if (size < 0) return;
-            take({datagram.data(), static_cast<size_t>(size)});
+            take(std::span<const uint8_t>(buffer_).first(static_cast<size_t>(size)));
         }
     }
 
@@ -204,21 +208,25 @@ class SwitchLink final : public QueuedLink {
         const size_t head = magic.size() + 1;
         if (datagram.size() < head || !std::ranges::equal(datagram.first(magic.size()), magic)) return;
         const size_t length = datagram[magic.size()];
-        if (datagram.size() < head + length + least_frame) return;
+        if (datagram.size() < head + length + offload_header_size + least_frame) return;
         const std::string name(datagram.begin() + static_cast<std::ptrdiff_t>(head),
                                datagram.begin() + static_cast<std::ptrdiff_t>(head + length));
         if (!is_name(name)) return;
-        const auto frame = datagram.subspan(head + length);
+        const auto offload = read_offload(datagram.subspan(head + length).first<offload_header_size>());
+        const auto frame = datagram.subspan(head + length + offload_header_size);
+        if (!offload || !can_finish(frame, *offload)) return;
         MacAddress from{};
         std::copy_n(frame.begin() + 6, from.size(), from.begin());
         if (!(from[0] & 1) && (addresses_.size() < most_addresses || addresses_.contains(from)))
             addresses_[from] = name;
-        deliver(frame);
+        deliver(frame, *offload);
     }
     void room_again() override { watch_->enable(true); }
 
     std::string folder_, own_name_, description_;
     int socket_ = -1;
+    std::vector<uint8_t> buffer_ =
+        std::vector<uint8_t>(magic.size() + 1 + longest_name + offload_header_size + most_packet);
     std::unique_ptr<EventLoop::Watch> watch_;
     std::map<std::string, std::unique_ptr<Peer>> peers_;
     std::map<MacAddress, std::string> addresses_;

@@ -9,6 +9,7 @@
 
 #include "devices/network/link/impairment.hpp"
 #include "devices/network/link/queued_link.hpp"
+#include "devices/network/tcp_packet_rig_test.hpp"
 #include "devices/network/test_link_test.hpp"
 #include "devices/test_board.hpp"
 
@@ -134,6 +135,34 @@ TEST_CASE("A machine that reads nothing holds up nobody and is sent what it can 
     CHECK(network.take(*second).size() == 1);
 }
 
+TEST_CASE("A packet goes whole to a machine that takes it so, and as frames to one that does not") {
+    const RuntimeFolder folder;
+    Network network;
+    const auto first = network.open("switch:lab"), second = network.open("switch:lab");
+    const TcpPacketRig rig{.size = 60'000};
+    const auto packet = rig.packet();
+    const FrameOffload offload{.packet = FrameOffload::Packet::tcp4,
+                               .checksum_open = true,
+                               .checksum_start = static_cast<uint16_t>(rig.tcp()),
+                               .checksum_offset = 16,
+                               .segment = 1000};
+    REQUIRE(first->offloads().take(offload));
+    first->send_undone(packet, offload);
+    const auto frames = network.take(*second);
+    CHECK(frames.size() == 60);
+    for (const Frame& frame : frames) CHECK(rig.is_sound(frame));
+    second->take_undone({.checksum = true, .tcp4 = true});
+    first->send_undone(packet, offload);
+    network.loop.poll();
+    CHECK(second->front_offload() == offload);
+    CHECK(Frame(second->front().begin(), second->front().end()) == packet);
+    // One that waits when the NIC's driver goes.
+    second->take_undone({});
+    CHECK(network.take(*second) == frames);
+    // What a cable does is done to frames.
+    CHECK(network.open("switch:lab,loss=1%")->offloads() == Offloads{});
+}
+
 TEST_CASE("What is no frame of a switch is not taken from its socket") {
     const RuntimeFolder folder;
     Network network;
@@ -148,27 +177,21 @@ TEST_CASE("What is no frame of a switch is not taken from its socket") {
         CHECK(sendto(fd, head.data(), head.size(), 0, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) >=
               0);
     };
+    const std::string own = "VS\x02\x03", name = "1-7", nothing_undone(offload_header_size, '\0');
     send("", 0);
-    send("VS\x01", 0);
-    send("VS\x01\xFF", 60);
-    send(
-        "VS\x02\x03"
-        "1-7",
-        60);
-    send(
-        "VS\x01\x03"
-        "1/7",
-        60);
-    send(
-        "VS\x01\x03"
-        "1-7",
-        NetworkLink::least_frame - 1);
+    send("VS\x02", 0);
+    send("VS\x02\xFF", 80);
+    send("VS\x01\x03" + name + nothing_undone, 60);
+    send(own + "1/7" + nothing_undone, 60);
+    send(own + name + nothing_undone, NetworkLink::least_frame - 1);
+    // What is undone cannot be done: not known, a checksum that is not within, a packet that is none.
+    send(own + name, 80);
+    send(own + name + std::string("\x01\0\0\0\0\0\x3C\0\0\0", offload_header_size), 60);
+    send(own + name + std::string("\x01\x01\0\0\xE8\x03\x22\0\x10\0", offload_header_size), 2000);
     CHECK(network.take(*link).empty());
-    send(
-        "VS\x01\x03"
-        "1-7",
-        NetworkLink::least_frame);
-    CHECK(network.take(*link).size() == 1);
+    send(own + name + nothing_undone, NetworkLink::least_frame);
+    send(own + name + std::string("\x01\0\0\0\0\0\x22\0\x10\0", offload_header_size), 60);
+    CHECK(network.take(*link).size() == 2);
     close(fd);
 }
 

@@ -19,6 +19,7 @@
 #include "devices/network/link/link_options.hpp"
 #include "devices/network/link/links.hpp"
 #include "devices/network/link/queued_link.hpp"
+#include "devices/network/tcp_merge.hpp"
 #include "vmm/core/log.hpp"
 
 namespace viv {
@@ -171,18 +172,34 @@ class UserLink final : public QueuedLink {
 
     // A single frame of the NIC's goes on at once, which spares it the way to the loop's thread; those that follow wait
     // for the handler, and the CPU goes on.
-    void transmit(std::span<const uint8_t> frame) override {
+    void transmit(std::span<const uint8_t> frame, const FrameOffload& offload) override {
         if (outgoing_.empty() && !posted_ && !inside_) {
             inside_ = true;
-            slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
+            if (offload.finished()) {
+                slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
+            } else {
+                std::vector<uint8_t> finished(frame.begin(), frame.end());
+                finish(finished, offload);
+                slirp_input(slirp_, finished.data(), static_cast<int>(finished.size()));
+            }
             inside_ = false;
             look_for_sockets();
             if (!incoming_.empty()) service_soon();
             return;
         }
         if (outgoing_.size() >= queue_limit) return;
-        outgoing_.emplace_back(frame.begin(), frame.end());
+        finish(outgoing_.emplace_back(frame.begin(), frame.end()), offload);
         service_soon();
+    }
+    /// libslirp takes packets of any length, with their checksums.
+    [[nodiscard]] Offloads can_take_undone() const override {
+        return {.checksum = true, .tcp4 = true, .tcp6 = false, .marks = true};
+    }
+    static void finish(std::vector<uint8_t>& frame, FrameOffload offload) {
+        if (offload.finished()) return;
+        offload.packet = FrameOffload::Packet::whole;
+        std::vector<uint8_t> scratch;
+        static_cast<void>(finish_frame(frame, offload, scratch, [](std::span<const uint8_t>) {}));
     }
     void room_again() override { service_soon(); }
 
@@ -196,16 +213,32 @@ class UserLink final : public QueuedLink {
 
     void service() {
         const bool outer = std::exchange(inside_, true);
-        for (const auto& frame : std::exchange(incoming_, {})) deliver(frame);
+        for (const auto& frame : std::exchange(incoming_, {})) merge(frame);
         in_handler_ = true;
         // While the NIC takes nothing, sockets are not read, and so their peers wait.
         if (!full()) exchange_with_sockets();
         for (const auto& frame : std::exchange(outgoing_, {})) {
             slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
         }
+        flush();
         look_for_sockets();
         in_handler_ = false;
         inside_ = outer;
+    }
+
+    /// Frames of one connection become one packet, where the NIC takes such.
+    void merge(std::span<const uint8_t> frame) {
+        if (!taken().tcp4) return deliver(frame, {.checked = true});
+        if (merger_.add(frame)) return;
+        flush();
+        merger_.begin(frame);
+    }
+    void flush() {
+        if (merger_.empty()) return;
+        FrameOffload offload;
+        const auto packet = merger_.finish(offload);
+        deliver(packet, offload);
+        merger_.clear();
     }
 
     uint32_t collect() {
@@ -277,7 +310,7 @@ class UserLink final : public QueuedLink {
         auto& link = *static_cast<UserLink*>(self);
         const std::span frame(static_cast<const uint8_t*>(bytes), size);
         if (link.in_handler_) {
-            link.deliver(frame);
+            link.merge(frame);
         } else {
             link.incoming_.emplace_back(frame.begin(), frame.end());
         }
@@ -307,8 +340,9 @@ class UserLink final : public QueuedLink {
     std::unique_ptr<EventLoop::Watch> watch_;
     std::vector<std::vector<uint8_t>> outgoing_;
     std::vector<std::vector<uint8_t>> incoming_;  // libslirp's answers to a frame that went on at once
-    bool inside_ = false;                         // libslirp is at work
-    bool in_handler_ = false;                     // and a NIC may be told of frames
+    TcpMerger merger_;
+    bool inside_ = false;      // libslirp is at work
+    bool in_handler_ = false;  // and a NIC may be told of frames
     std::vector<Interest> interests_;
     std::map<int, uint32_t> watched_;
     std::string description_;

@@ -1,4 +1,4 @@
-#include "devices/virtio/tcp_segments.hpp"
+#include "devices/network/tcp_segments.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -33,15 +33,24 @@ std::optional<size_t> find_ip(const TcpPacket& packet) {
 
 }  // namespace
 
+size_t tcp_headers_size(const TcpPacket& packet) {
+    return packet.tcp + size_t{4} * (packet.frame[packet.tcp + length_at] >> 4);
+}
+
+bool is_tcp_packet(const TcpPacket& packet) {
+    if (!find_ip(packet) || packet.segment == 0) return false;
+    const size_t headers = tcp_headers_size(packet);
+    return headers >= packet.tcp + tcp_least && headers <= packet.frame.size() &&
+           packet.frame.size() - headers <= packet.segment * most_tcp_segments;
+}
+
 bool send_tcp_segments(const TcpPacket& packet, std::vector<uint8_t>& frame,
                        const std::function<void(std::span<const uint8_t>)>& send) {
+    if (!is_tcp_packet(packet)) return false;
     const auto ip = find_ip(packet);
-    if (!ip || packet.segment == 0) return false;
     const size_t tcp = packet.tcp;
-    const size_t headers = tcp + size_t{4} * (packet.frame[tcp + length_at] >> 4);
-    if (headers < tcp + tcp_least || headers > packet.frame.size()) return false;
+    const size_t headers = tcp_headers_size(packet);
     const auto data = packet.frame.subspan(headers);
-    if (data.size() > packet.segment * most_tcp_segments) return false;
     const auto whole = static_cast<uint32_t>(packet.frame.size() - tcp);
     const uint32_t sequence = load_big32(packet.frame, tcp + sequence_at);
     const uint32_t pseudo = load_big16(packet.frame, tcp + checksum_at);

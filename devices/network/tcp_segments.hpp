@@ -24,7 +24,11 @@ struct TcpPacket {
 /// Frames that one packet may become.
 constexpr size_t most_tcp_segments = 256;
 
-/// Calls `send` with each frame in turn. False, and nothing is sent, when it is no such packet, or makes too many.
+/// Whether it is such a packet, and does not make too many frames.
+bool is_tcp_packet(const TcpPacket& packet);
+/// How long its headers are, Ethernet's and all; the TCP header is there.
+size_t tcp_headers_size(const TcpPacket& packet);
+/// Calls `send` with each frame in turn. False, and nothing is sent, when it is no such packet.
 /// `frame` is scratch.
 bool send_tcp_segments(const TcpPacket& packet, std::vector<uint8_t>& frame,
                        const std::function<void(std::span<const uint8_t>)>& send);

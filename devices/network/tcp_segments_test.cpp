@@ -1,6 +1,6 @@
-#include "devices/virtio/tcp_segments.hpp"
+#include "devices/network/tcp_segments.hpp"
 
-#include "devices/virtio/tcp_packet_rig_test.hpp"
+#include "devices/network/tcp_packet_rig_test.hpp"
 #include "vmm/core/catch.hpp"
 
 using namespace viv;
