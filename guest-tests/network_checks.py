@@ -209,7 +209,7 @@ def log_in(viv, image, model, options):
             ready = time.monotonic()
             content = random.Random(9).randbytes(8 << 20)
             options = ['-o', 'StrictHostKeyChecking=no', '-o', f'UserKnownHostsFile={folder}/known', '-o', 'PubkeyAuthentication=no',
-                       '-o', 'ConnectTimeout=60']
+                       '-o', 'ConnectTimeout=600']
             done = subprocess.run([command[0], *options, *command[1:], 'uname -r; readlink /sys/class/net/e*/device/driver; md5sum'], input=content,
                                   capture_output=True, check=False, timeout=PATIENCE,
                                   env={**os.environ, 'SSH_ASKPASS': answer, 'SSH_ASKPASS_REQUIRE': 'force'})
