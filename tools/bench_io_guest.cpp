@@ -4,7 +4,7 @@
 //   bench_io_guest disk PATH direct|warm|cached SECONDS [ROW...]    PATH is overwritten
 //                                       (direct: O_DIRECT; warm: likewise, and read once before each row; cached:
 //                                       neither)
-//   bench_io_guest net ADDRESS PORT SECONDS
+//   bench_io_guest net ADDRESS PORT SECONDS [PREFIX]    PREFIX is put in front of the names
 //
 // Prints a line "row <name> <value>" for each: operations a second, or megabytes a second.
 
@@ -152,12 +152,12 @@ int connect_to(const char* address, const char* port, char mode) {
     return fd;
 }
 
-void tell(const char* name, double value) {
-    std::printf("row %s %.2f\n", name, value);
+void tell(const std::string& name, double value) {
+    std::printf("row %s %.2f\n", name.c_str(), value);
     std::fflush(stdout);
 }
 
-void run_net(const char* address, const char* port, double seconds) {
+void run_net(const char* address, const char* port, double seconds, const std::string& prefix) {
     std::vector<char> buffer(1 << 16, 'v');
     int fd = connect_to(address, port, 'p');
     char byte = 0;
@@ -166,7 +166,7 @@ void run_net(const char* address, const char* port, double seconds) {
     for (; since(start) < seconds; ++trips) {
         if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1) fail("round trip");
     }
-    tell("round-trip", static_cast<double>(trips) / since(start));
+    tell(prefix + "round-trip", static_cast<double>(trips) / since(start));
     close(fd);
     fd = connect_to(address, port, 'd');
     uint64_t bytes = 0;
@@ -176,7 +176,7 @@ void run_net(const char* address, const char* port, double seconds) {
         if (got <= 0) fail("receive");
         bytes += static_cast<uint64_t>(got);
     }
-    tell("receive", static_cast<double>(bytes) / since(start) / 1e6);
+    tell(prefix + "receive", static_cast<double>(bytes) / since(start) / 1e6);
     close(fd);
     fd = connect_to(address, port, 'u');
     bytes = 0;
@@ -189,7 +189,7 @@ void run_net(const char* address, const char* port, double seconds) {
     // What is still on its way counts when it has arrived.
     shutdown(fd, SHUT_WR);
     if (read(fd, &byte, 1) != 1) fail("all sent");
-    tell("send", static_cast<double>(bytes) / since(start) / 1e6);
+    tell(prefix + "send", static_cast<double>(bytes) / since(start) / 1e6);
     close(fd);
 }
 
@@ -208,11 +208,11 @@ int main(int argc, char** argv) {
         }
         return 0;
     }
-    if (what == "net" && argc == 5) {
-        run_net(argv[2], argv[3], std::atof(argv[4]));
+    if (what == "net" && argc >= 5) {
+        run_net(argv[2], argv[3], std::atof(argv[4]), argc > 5 ? argv[5] : "");
         return 0;
     }
-    std::fputs("usage: bench_io_guest disk PATH direct|warm|cached SECONDS [ROW...] | net ADDRESS PORT SECONDS\n",
+    std::fputs("usage: bench_io_guest disk PATH direct|warm|cached SECONDS [ROW...] | net ADDRESS PORT SECONDS [PREFIX]\n",
                stderr);
     return 2;
 }
