@@ -14,10 +14,17 @@ constexpr uint64_t max_search = 1 << 20;
 
 Refcounts::Refcounts(ImageFile& file, Header& header)
     : file_(file), header_(header), blocks_(file, header.cluster_size()) {
-    end_ = std::max<uint64_t>(1, (file.size() + cluster_size() - 1) / cluster_size());
+    find_end();
+}
+
+void Refcounts::find_end() {
+    end_ = std::max<uint64_t>(1, (file_.size() + cluster_size() - 1) / cluster_size());
 }
 
 DiskStatus Refcounts::load() {
+    // A repair may have made the file longer.
+    find_end();
+    sorted_blocks_.clear();
     std::vector<std::byte> bytes(uint64_t{header_.refcount_table_clusters} << header_.cluster_bits);
     if (const DiskStatus status = file_.read(header_.refcount_table_offset, bytes); status != DiskStatus::ok)
         return status;

@@ -42,6 +42,7 @@ class Refcounts {
     [[nodiscard]] bool is_block(uint64_t offset) const;
 
   private:
+    void find_end();
     [[nodiscard]] uint64_t cluster_size() const { return header_.cluster_size(); }
     [[nodiscard]] DiskStatus block_of(uint64_t cluster, Table*& block);
     [[nodiscard]] DiskStatus find_hole(uint64_t count, uint64_t& first);
