@@ -51,6 +51,18 @@ def a_guest_that_is_there_is_not_fetched_again():
         assert os.listdir(folder) == ['grub'], 'nothing else is left behind'
 
 
+def a_kernel_that_the_distribution_has_not_is_skipped_by_name():
+    with tempfile.TemporaryDirectory() as folder:
+        for program in ('apt-get', 'apt-cache', 'dpkg'):
+            # It knows of no package.
+            (pathlib.Path(folder) / program).write_text('#!/bin/sh\n')
+            (pathlib.Path(folder) / program).chmod(0o755)
+        status, out, error = run(TOOLS / 'fetch-guests', '--dir', folder + '/guests', 'linux-disks-i386', PATH=f'{folder}:{os.environ["PATH"]}')
+        assert status == 0 and out == '' and 'linux-disks-i386: skipped: ' in error, (status, out, error)
+        status, out, error = run(TOOLS / 'fetch-guests', '--dir', folder + '/guests', 'linux-disks', PATH=f'{folder}:{os.environ["PATH"]}')
+        assert status == 1 and "no package 'linux-image-amd64'" in error, (status, out, error)
+
+
 def the_folder_follows_the_cache_setting():
     with tempfile.TemporaryDirectory() as folder:
         target = pathlib.Path(folder) / 'vivarium' / 'guests' / 'grub'
@@ -103,6 +115,7 @@ def an_initramfs_unpacks_to_what_went_in():
 def main():
     cases = [package_names_of_both_systems_are_complete, an_unknown_option_of_install_packages_is_refused,
              the_list_of_guests_says_what_is_there, a_guest_that_is_there_is_not_fetched_again,
+             a_kernel_that_the_distribution_has_not_is_skipped_by_name,
              the_folder_follows_the_cache_setting, an_unknown_guest_is_named, fetching_nothing_shows_the_usage,
              quickstart_refuses_before_it_builds,
              an_initramfs_unpacks_to_what_went_in]
