@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Boots the distribution's stock Linux with its own driver of a NIC on a user network: it takes an address, fetches from
-a server of the host, sends to one, and is reached through a published port; prints TAP:
+a server of the host, sends to one, is reached through a published port, and sees its cable pulled out and plugged in; prints TAP:
 linux_net.py VIV MODEL DRIVER [--kib N] [viv options...]. Skipped when `tools/fetch-guests linux-net` has not been run."""
 import hashlib
 import random
@@ -62,8 +62,18 @@ commands = [
     ("and goes back", f"nc 10.0.2.2 {port} < /tmp/a; echo $?", "0"),
 ]
 QUIET = ("no driver complains", "dmesg | grep eth0 | grep -ciE 'error|fail|timed|unit|abort|transmit'", "0")
+# The end of the steps would end the run; behind the button it waits for the guest to power off, which does so by itself.
+STEPS = ["--until", "pull 42", "--link", "nic0=down", "--until", "plug 42", "--link", "nic0=up", "--until", "end 42", "--power-button"]
+CARRIER = "cat /sys/class/net/eth0/carrier"
+
+
+def carrier(word, wanted):
+    """A command that has the cable changed, and waits half a minute at most for the driver to notice."""
+    return f'echo {word} $((6*7)); i=0; while [ $({CARRIER}) != {wanted} ] && [ $i -lt 30 ]; do sleep 1; i=$((i+1)); done; {CARRIER}; echo "$i s"'
+
+
 report = Report()
-machine = LinuxGuest(viv, guest, ["--net", f"user,model={model}", "--publish", f"{published}:7", *options], report, append="quiet net.ifnames=0")
+machine = LinuxGuest(viv, guest, ["--net", f"user,model={model}", "--publish", f"{published}:7", *STEPS, *options], report, append="quiet net.ifnames=0")
 machine.wait_for_shell()
 for what, line, answer in commands:
     machine.ask(what, line, answer)
@@ -86,6 +96,15 @@ if machine.alive:
     machine.alive = bool(reached) and machine.read_until(PROMPT) is not None
 report(reached == b"served by the guest\n", "a published port leads to it")
 machine.ask(*QUIET)
+for word, wanted, what in (("pull", "0", "has no carrier when the cable is out"), ("plug", "1", "has one when it is in again")):
+    if model == "ne2k_pci":  # the DP8390 does not know its cable
+        machine.answer(f"echo {word} $((6*7)); sleep 1")
+        continue
+    words = machine.answer(carrier(word, wanted))
+    report(bool(words) and words[-3] == wanted, f"{driver} {what}", words)
+if model != "ne2k_pci":
+    machine.ask("the router answers again", "ping -c 1 10.0.2.2 > /dev/null; echo $?", "0")
+machine.answer("echo end $((6*7)); sleep 1")
 if not machine.alive:
     machine.machine.terminate()
 machine.power_off()

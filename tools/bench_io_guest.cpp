@@ -212,7 +212,8 @@ int main(int argc, char** argv) {
         run_net(argv[2], argv[3], std::atof(argv[4]), argc > 5 ? argv[5] : "");
         return 0;
     }
-    std::fputs("usage: bench_io_guest disk PATH direct|warm|cached SECONDS [ROW...] | net ADDRESS PORT SECONDS [PREFIX]\n",
-               stderr);
+    std::fputs(
+        "usage: bench_io_guest disk PATH direct|warm|cached SECONDS [ROW...] | net ADDRESS PORT SECONDS [PREFIX]\n",
+        stderr);
     return 2;
 }

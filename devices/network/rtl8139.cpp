@@ -76,6 +76,7 @@ Rtl8139::Rtl8139(NetworkPort port, Chip chip, Clock& clock)
     pci_.on_config_write([this](unsigned, unsigned) { go_on(); });
     port_.link->on_receive([this] { go_on(); });
     port_.link->on_state([this] {
+        state_.link_changed = true;
         cause(ISR_LinkChg);
         update_irq();
     });
@@ -141,7 +142,10 @@ bool Rtl8139::plus_receives() const {
 
 uint64_t Rtl8139::read(Access access) {
     uint64_t value = 0;
-    for_each_place(access, [&](const Place& place, int left) { value |= shifted(read_register(place.at), left); });
+    for_each_place(access, [&](const Place& place, int left) {
+        value |= shifted(read_register(place.at), left);
+        if (place.at == CSCR) state_.link_changed = false;
+    });
     return access.size >= 8 ? value : value & ((uint64_t{1} << (8 * access.size)) - 1);
 }
 
@@ -206,6 +210,9 @@ uint32_t Rtl8139::read_register(uint8_t at) const {
         case ANAR: return state_.phy_advertisement;
         case ANLPAR: return up ? ANLPAR_partner : 0;
         case ANER: return up ? ANER_able : 0;
+        case CSCR:
+            return CSCR_fixed | (up ? CSCR_Con_status | CSCR_link_OK : 0u) |
+                   (state_.link_changed ? CSCR_link_changed : 0u);
         case CPCR: return plus ? state_.plus_command : 0u;
         case RDSAR: return plus ? static_cast<uint32_t>(state_.receive_ring) : 0u;
         case RDSAR_high: return plus ? static_cast<uint32_t>(state_.receive_ring >> 32) : 0u;

@@ -66,6 +66,7 @@ struct Rtl8139State {
     uint16_t multiple_interrupt = 0;
     uint16_t phy_control = 0;
     uint16_t phy_advertisement = 0;
+    bool link_changed = false;  // since CSCR was read
     // C+
     uint16_t plus_command = 0;
     uint64_t receive_ring = 0;
@@ -104,6 +105,7 @@ struct Rtl8139State {
         visit("multiple-interrupt", self.multiple_interrupt);
         visit("phy-control", self.phy_control);
         visit("phy-advertisement", self.phy_advertisement);
+        visit("link-changed", self.link_changed);
         visit("plus-command", self.plus_command);
         visit("receive-ring", self.receive_ring);
         visit("receive-index", self.receive_index);

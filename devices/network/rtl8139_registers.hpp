@@ -42,6 +42,7 @@ enum Register : uint8_t {
     ANAR = 0x66,
     ANLPAR = 0x68,
     ANER = 0x6A,
+    CSCR = 0x74,
     CONFIG5 = 0xD8,
     TPPOLL = 0xD9,
     CPCR = 0xE0,
@@ -92,6 +93,7 @@ inline constexpr std::array places{
     Place{ANAR, 2},
     Place{ANLPAR, 2},
     Place{ANER, 2},
+    Place{CSCR, 2},
     Place{CONFIG5, 1},
     Place{TPPOLL, 1},
     Place{CPCR, 2},
@@ -120,6 +122,9 @@ inline constexpr uint8_t CR9346_EEDO = 0x01, CR9346_EEDI = 0x02, CR9346_EESK = 0
                          CR9346_EEM = 0xC0, EEM_auto_load = 0x40, EEM_programming = 0x80, EEM_write_enable = 0xC0;
 // MSR
 inline constexpr uint8_t MSR_LINKB = 0x04, MSR_fixed = 0x10;
+// CSCR: bits 10 and 11 are in no data sheet, but drivers count on them
+inline constexpr uint16_t CSCR_Con_status = 0x0008, CSCR_fixed = 0x0300, CSCR_link_OK = 0x0400,
+                          CSCR_link_changed = 0x0800;
 // CPCR
 inline constexpr uint16_t CPCR_TxOn = 0x01, CPCR_RxOn = 0x02, CPCR_RxChkSum = 0x20, CPCR_RxVLAN = 0x40,
                           CPCR_writable = 0x027B;

@@ -351,6 +351,11 @@ TEST_CASE("The RTL8139 tells of the cable") {
     CHECK(board.interrupt());
     CHECK((board.reg(MSR, 1) & MSR_LINKB) != 0);
     CHECK((board.reg(BMSR, 2) & 0x24) == 0);
+    constexpr unsigned good = CSCR_Con_status | CSCR_link_OK;
+    CHECK((board.reg(CSCR, 2) & (good | CSCR_link_changed)) == CSCR_link_changed);
+    CHECK((board.reg(CSCR, 2) & (good | CSCR_link_changed)) == 0);
+    board.wire.plug(true);
+    CHECK((board.reg(CSCR, 2) & (good | CSCR_link_changed)) == (good | CSCR_link_changed));
 }
 
 TEST_CASE("In C+ mode rings of descriptors move frames, in pieces too") {

@@ -303,6 +303,7 @@ Result<void> attach_nic(TreeNode& board, const NicChoice& nic) {
     for (const uint8_t byte : mac) bytes.push_back(std::byte{byte});
     node->set("local-mac-address", std::move(bytes));
     node->set_string("viv,link", nic.link);
+    node->set_u32("viv,nic", static_cast<uint32_t>(others));
     if (!nic.published.empty()) set_strings(*node, "viv,publish", nic.published);
     return {};
 }

@@ -61,7 +61,8 @@ int tablet_place(unsigned dot, unsigned size) {
 }
 
 bool is_instant(const Step& step) {
-    return step.kind == Step::Kind::insert || step.kind == Step::Kind::eject || step.kind == Step::Kind::power_button;
+    return step.kind == Step::Kind::insert || step.kind == Step::Kind::eject || step.kind == Step::Kind::link ||
+           step.kind == Step::Kind::power_button;
 }
 
 }  // namespace
@@ -78,6 +79,7 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
     script->screen_ = services.find<Screen>();
     script->reader_ = services.find<ScreenReader>();
     script->power_button_ = services.find<PowerButton>();
+    script->cables_ = services.find<Cables>();
     script->tablet_ = services.find<TabletPort>();
     if (script->screen_) script->screen_->on_changes(glance_changes, [self = script.get()] { self->glance(); });
     KeyboardPort* keyboard = services.find<KeyboardPort>();
@@ -91,6 +93,10 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
         }
         if (step.kind == Step::Kind::eject) {
             if (auto good = media.check_eject(step.text); !good) return add_context(good.error(), "--eject");
+        }
+        if (step.kind == Step::Kind::link) {
+            if (!script->cables_) return fail_usage("--link: this machine has no NIC");
+            if (auto good = script->cables_->check(step.text); !good) return add_context(good.error(), "--link");
         }
         if (step.kind == Step::Kind::power_button && !script->power_button_)
             return fail_usage("--power-button: this board has no power management");
@@ -131,19 +137,24 @@ void Script::start(std::move_only_function<void()> on_done, std::move_only_funct
     timer_.arm(clock_.now());
 }
 
-bool Script::change_medium(const Step& step) {
-    const bool inserts = step.kind == Step::Kind::insert;
-    const auto changed = inserts ? media_.insert(step.text) : media_.eject(step.text);
-    if (changed) return true;
-    on_failure_(add_context(changed.error(), inserts ? "--insert" : "--eject").error());
-    return false;
+Result<std::string> Script::change_plugged(const Step& step) {
+    if (step.kind == Step::Kind::insert) return media_.insert(step.text);
+    return step.kind == Step::Kind::eject ? media_.eject(step.text) : cables_->change(step.text);
 }
 
 /// Does a step that takes no time; false when the script cannot go on.
 bool Script::do_at_once(const Step& step) {
-    if (step.kind != Step::Kind::power_button) return change_medium(step);
-    power_button_->press();
-    return true;
+    if (step.kind == Step::Kind::power_button) {
+        power_button_->press();
+        return true;
+    }
+    const auto changed = change_plugged(step);
+    if (changed) return true;
+    const char* option = step.kind == Step::Kind::insert  ? "--insert"
+                         : step.kind == Step::Kind::eject ? "--eject"
+                                                          : "--link";
+    on_failure_(add_context(changed.error(), option).error());
+    return false;
 }
 
 void Script::begin_step() {
@@ -283,6 +294,7 @@ std::string Script::waiting_for() const {
         case Step::Kind::click: return fmt::format("the guest to take the click at {}", step.text);
         case Step::Kind::insert: return fmt::format("'{}' to be put in", step.text);
         case Step::Kind::eject: return fmt::format("'{}' to be emptied", step.text);
+        case Step::Kind::link: return fmt::format("the cable to be changed: '{}'", step.text);
         case Step::Kind::power_button: return "the guest to power off";
         case Step::Kind::move: break;
     }

@@ -8,6 +8,7 @@
 
 #include "devices/input/tablet_port.hpp"
 #include "devices/input/typist.hpp"
+#include "devices/network/link/cables.hpp"
 #include "devices/pci/power_button.hpp"
 #include "devices/video/screen.hpp"
 #include "vmm/cli/media_changer.hpp"
@@ -29,7 +30,7 @@ class Script {
     /// Begins with the first step as soon as the clock runs; `on_done` is called after the last one (at once when there
     /// is none). What the guest sends on a serial port counts from create() on, and after a match from its end on: like
     /// this nothing is missed between two steps, however fast the guest answers.
-    /// `on_failure` is called when a medium cannot be changed; no further step follows.
+    /// `on_failure` is called when a medium or a cable cannot be changed; no further step follows.
     void start(std::move_only_function<void()> on_done, std::move_only_function<void(Error)> on_failure);
     [[nodiscard]] bool done() const { return position_ == steps_.size(); }
     /// The last step pressed the power button: the run ends when the guest powers off.
@@ -48,7 +49,7 @@ class Script {
   private:
     Script(Clock& clock, MediaChanger media, std::vector<Step> steps);
     void begin_step();
-    bool change_medium(const Step& step);
+    Result<std::string> change_plugged(const Step& step);
     bool do_at_once(const Step& step);
     void typed();
     bool click(const std::string& where);
@@ -66,6 +67,7 @@ class Script {
     Screen* screen_ = nullptr;
     ScreenReader* reader_ = nullptr;  // of that screen
     PowerButton* power_button_ = nullptr;
+    Cables* cables_ = nullptr;
     TabletPort* tablet_ = nullptr;
     std::unique_ptr<Typist> typist_;
     std::array<std::string, 4> serial_;  // what each port sent since the last match, bounded

@@ -84,10 +84,11 @@ struct Rig {
     int done = 0;
     std::string failure;
 
-    explicit Rig(std::vector<Step> steps, const MediaChanger& changer = media) {
+    explicit Rig(std::vector<Step> steps, const MediaChanger& changer = media, Cables* cables = nullptr) {
         services.provide<Screen>(screen);
         services.provide<ScreenReader>(reader);
         services.provide<KeyboardPort>(keyboard);
+        if (cables) services.provide(*cables);
         services.provide<SerialTap>(com1, "serial0");
         auto made = Script::create(clock, services, changer, std::move(steps));
         REQUIRE(made);
@@ -291,6 +292,25 @@ TEST_CASE("A drive that gives nothing back ends the script with the reason") {
     CHECK(rig.keyboard.pressed.empty());
 }
 
+TEST_CASE("A cable is pulled out and plugged in between the steps before and behind") {
+    std::mutex lock;
+    EventLoop loop(lock);
+    ManualClock clock;
+    const auto link = open_network_link("loopback", {loop, clock, {}}).value();
+    Cables cables;
+    REQUIRE(cables.add(*link, std::nullopt));
+    Rig rig({{until, "out"}, {Step::Kind::link, "nic0=down"}, {until, "in"}, {Step::Kind::link, "up"}}, media, &cables);
+    rig.clock.advance(1s);
+    CHECK(link->up());
+    rig.screen.show("out");
+    rig.clock.advance(1s);
+    CHECK_FALSE(link->up());
+    rig.screen.show("in");
+    rig.clock.advance(1s);
+    CHECK(link->up());
+    CHECK(rig.done == 1);
+}
+
 TEST_CASE("A click waits until the guest uses the tablet, and for the guest to take it") {
     struct Tablet final : TabletPort {
         void move_to(int x, int y) override { log.push_back(fmt::format("to {} {}", x, y)); }
@@ -346,4 +366,9 @@ TEST_CASE("Steps that cannot work are refused before the run") {
     CHECK(Script::create(clock, none, media, {{type, "<nokey>"}}).error().message.starts_with("--type"));
     CHECK(Script::create(clock, none, media, {{insert, "cdrom0=x.iso"}}).error().message.starts_with("--insert"));
     CHECK(Script::create(clock, none, media, {{Step::Kind::eject, "disk0"}}).error().message.starts_with("--eject"));
+    CHECK(Script::create(clock, none, media, {{Step::Kind::link, "up"}}).error().message ==
+          "--link: this machine has no NIC");
+    Cables cables;
+    none.provide(cables);
+    CHECK(Script::create(clock, none, media, {{Step::Kind::link, "up"}}).error().kind == ErrorKind::usage);
 }

@@ -78,6 +78,7 @@ Result<void> Machine::build(MachineConfig config) {
     services_.provide(isa_irqs_);
     services_.provide(drives_);
     services_.provide(links_);
+    services_.provide(cables_);
     if (host_clock_) {
         disk_work_ = std::make_unique<DiskWork>(loop_, memory_);
         services_.provide(*disk_work_);

@@ -14,6 +14,7 @@
 #include "devices/interrupt/interrupt_controller.hpp"
 #include "devices/interrupt/ioapic_control.hpp"
 #include "devices/interrupt/isa_irqs.hpp"
+#include "devices/network/link/cables.hpp"
 #include "devices/network/link/link_activity.hpp"
 #include "devices/storage/drive_registry.hpp"
 #include "devices/storage/image/disk_queue.hpp"
@@ -212,6 +213,7 @@ class Machine final : private SystemControl, private VcpuHost, private IrqSink {
     IsaIrqs isa_irqs_;
     DriveRegistry drives_;
     LinkActivity links_;
+    Cables cables_;
     std::unique_ptr<DiskWork> disk_work_;  // on host time only
     EngineDoorbells doorbells_;            // likewise
     TreeNode board_;

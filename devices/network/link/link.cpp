@@ -4,6 +4,7 @@
 
 #include <charconv>
 
+#include "devices/network/link/cables.hpp"
 #include "devices/network/link/link_activity.hpp"
 #include "devices/network/link/links.hpp"
 #include "devices/network/link/queued_link.hpp"
@@ -39,7 +40,12 @@ Result<std::unique_ptr<QueuedLink>> open_kind(std::string_view spec, const LinkO
 Result<std::unique_ptr<QueuedLink>> open_link(std::string_view spec, const LinkSetup& setup) {
     LinkOptions options = TRY(parse_link_options(spec));
     const Impairment::Choice impairment = TRY(Impairment::extract(options));
+    const std::string state = options.value("link", "up");
+    if (state != "up" && state != "down")
+        return fail_usage(fmt::format("network '{}': link is up or down, not '{}'", spec, state));
+    options.values.erase("link");
     auto link = TRY(open_kind(spec, options, setup));
+    if (state == "down") link->begin_down();
     if (!impairment.nothing()) link->impair(impairment, setup.clock);
     return link;
 }
@@ -89,6 +95,9 @@ Result<NetworkPort> open_network_port(const DeviceContext& context) {
                            context.services.find<LinkActivity>(), context.node.string("viv,pcap").value_or("")});
     if (!link) return add_context(link.error(), context.path);
     port.link = std::move(*link);
+    if (Cables* cables = context.services.find<Cables>();
+        cables && !cables->add(*port.link, context.node.u32("viv,nic")))
+        return context.refuse("`viv,nic` is the number of another NIC, too");
     return port;
 }
 

@@ -85,14 +85,16 @@ struct LinkSetup {
 /// Opens what `spec` names:
 ///     none | user[,restrict=on][,tftp=DIR][,bootfile=NAME][,hostname=NAME] | switch:NAME | tap:NAME[,bridge=NAME] |
 ///     loopback
-/// and behind each of them [,loss=P%][,delay=N(us|ms|s)][,rate=N[KMG]][,seed=N], which are for what the NIC sends.
+/// and behind each of them [,link=up|down], how it begins, and [,loss=P%][,delay=N(us|ms|s)][,rate=N[KMG]][,seed=N],
+/// which are for what the NIC sends.
 /// `user` is libslirp's network, `switch` that of all machines of this user, `tap` an interface of the host, `none` is
 /// a cable that nothing is at the end of (no carrier), `loopback` returns every frame. Errors are of kind usage or
 /// failure and name the spec.
 Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup);
 
 /// What a NIC's maker needs of its node: `local-mac-address` (six bytes) and the link of `viv,link` (without it: none),
-/// whose frames go to the file of `viv,pcap` (without it: to none).
+/// whose frames go to the file of `viv,pcap` (without it: to none), and which Cables know by `viv,nic`, its number
+/// (without it: the first that is free).
 struct NetworkPort {
     MacAddress mac{};
     std::unique_ptr<NetworkLink> link;

@@ -132,6 +132,32 @@ TEST_CASE("A cable that is pulled out loses what is on it") {
     CHECK(board.front() == frame_of(66));
 }
 
+TEST_CASE("A cable that was out holds nothing back afterwards") {
+    struct Held final : QueuedLink {
+        using QueuedLink::deliver;
+        using QueuedLink::QueuedLink;
+        void transmit(std::span<const uint8_t> /*frame*/, const FrameOffload& /*offload*/) override {}
+        void room_again() override { ++told; }
+        [[nodiscard]] std::string description() const override { return {}; }
+        unsigned told = 0;
+    };
+    std::mutex lock;
+    EventLoop loop(lock);
+    ManualClock clock;
+    const LinkSetup setup{loop, clock, {}};
+    Held link(setup);
+    for (unsigned i = 0; i < QueuedLink::queue_limit; ++i) link.deliver(frame_of(64));
+    link.set_up(false);
+    CHECK(link.told == 1);
+    link.set_up(true);
+    CHECK(link.told == 1);
+    for (unsigned i = 0; i < QueuedLink::queue_limit; ++i) link.deliver(frame_of(64));
+    link.pop();
+    CHECK(link.told == 2);
+    link.pop();
+    CHECK(link.told == 2);
+}
+
 TEST_CASE("A link can go while frames are on their way") {
     Linked board("loopback");
     board.link->send(frame_of(64));

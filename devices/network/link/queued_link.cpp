@@ -31,8 +31,10 @@ void QueuedLink::send_undone(std::span<const uint8_t> packet, const FrameOffload
 void QueuedLink::take_undone(const Offloads& offloads) {
     const Offloads wanted = record_ ? Offloads() : offloads;
     if (std::exchange(taken_, wanted) == wanted) return;
+    const bool was_full = full();
     for (Waiting& waiting : std::exchange(queue_, {})) enqueue(std::move(waiting));
     taken_changed();
+    if (was_full && !full()) room_again();
 }
 
 void QueuedLink::impair(const Impairment::Choice& choice, Clock& clock) {
@@ -52,13 +54,15 @@ void QueuedLink::pop() {
     VIV_ASSERT(!queue_.empty());
     const bool was_full = full();
     queue_.pop_front();
-    if (was_full) room_again();
+    if (was_full && !full()) room_again();
 }
 
 void QueuedLink::set_up(bool up) {
     if (std::exchange(up_, up) == up) return;
+    const bool was_full = full();
     queue_.clear();
     if (impairment_) impairment_->clear();
+    if (was_full) room_again();
     post([this] {
         if (on_state_) on_state_();
     });

@@ -33,6 +33,8 @@ class QueuedLink : public NetworkLink {
     void on_receive(std::move_only_function<void()> callback) final { on_receive_ = std::move(callback); }
     [[nodiscard]] bool up() const final { return up_; }
     void set_up(bool up) final;
+    /// The cable is out from power-on on.
+    void begin_down() { up_ = false; }
     void on_state(std::move_only_function<void()> callback) final { on_state_ = std::move(callback); }
     /// Every frame that is taken from the NIC or waits for it goes to this file from now on.
     void record_to(std::unique_ptr<PcapFile> file) { record_ = std::move(file); }

@@ -8,7 +8,7 @@
 namespace viv {
 namespace {
 
-constexpr const char* menu_text = " c Ctrl-Alt-Del r reset b power p pause s save i in o out e engine q quit ] 1..=";
+constexpr const char* menu_text = " c C-A-Del r reset b power p pause s save i in o out l link e move q quit ] 1..=";
 
 constexpr size_t longest_line = 4096;
 
@@ -60,8 +60,9 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
         case Key::p: return sink_.command(MenuCommand::pause);
         case Key::s: return sink_.command(MenuCommand::screenshot);
         case Key::e: return sink_.command(MenuCommand::move);
-        case Key::i: return open_prompt(MediumChange::insert);
-        case Key::o: return open_prompt(MediumChange::eject);
+        case Key::i: return open_prompt(PlugChange::insert);
+        case Key::o: return open_prompt(PlugChange::eject);
+        case Key::l: return open_prompt(PlugChange::cable);
         case Key::q: return sink_.command(MenuCommand::quit);
         case Key::right_bracket: return sink_.stroke(menu_stroke);
         case Key::minus: return sink_.stroke({stroke.modifiers, {Key::f11}});
@@ -74,7 +75,7 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
     }
 }
 
-void DisplayConsole::open_prompt(MediumChange change) {
+void DisplayConsole::open_prompt(PlugChange change) {
     prompt_ = change;
     line_.clear();
 }
@@ -83,8 +84,8 @@ void DisplayConsole::prompt_key(const KeyStroke& stroke) {
     if (stroke == KeyStroke{0, {Key::escape}} || stroke == menu_stroke) {
         prompt_.reset();
     } else if (stroke == KeyStroke{0, {Key::enter}}) {
-        const MediumChange change = *std::exchange(prompt_, std::nullopt);
-        if (!line_.empty()) sink_.change_medium(change, line_);
+        const PlugChange change = *std::exchange(prompt_, std::nullopt);
+        if (!line_.empty()) sink_.change(change, line_);
     } else if (stroke == KeyStroke{0, {Key::backspace}}) {
         if (!line_.empty()) line_.pop_back();
     } else if (const char character = character_of(stroke); character != 0 && line_.size() < longest_line) {
@@ -108,9 +109,10 @@ std::string DisplayConsole::bottom_line(TerminalSize size, Time now) {
     }
     if (menu_open_) return menu_text;
     if (prompt_) {
-        const bool inserts = *prompt_ == MediumChange::insert;
-        std::string line =
-            fmt::format(" {}: {}_", inserts ? "Insert FILE or DRIVE=FILE" : "Eject DRIVE (cdrom0)", line_);
+        const char* asks = *prompt_ == PlugChange::insert  ? "Insert FILE or DRIVE=FILE"
+                           : *prompt_ == PlugChange::eject ? "Eject DRIVE (cdrom0)"
+                                                           : "Cable of a NIC (nic0=down, nic0=up)";
+        std::string line = fmt::format(" {}: {}_", asks, line_);
         // The end of a long line is where it is being typed.
         if (line.size() > size.columns) line.erase(0, line.size() - size.columns);
         return line;

@@ -12,7 +12,7 @@
 namespace viv {
 
 enum class MenuCommand { reset, power_button, pause, screenshot, move, quit };
-enum class MediumChange { insert, eject };
+enum class PlugChange { insert, eject, cable };
 
 /// Where the console's decisions go.
 class DisplaySink {
@@ -22,8 +22,8 @@ class DisplaySink {
     /// Pasted text in the typist's notation.
     virtual void type(const std::string& typing) = 0;
     virtual void command(MenuCommand command) = 0;
-    /// What the person has typed at the prompt: "FILE" or "DRIVE=FILE", or "DRIVE".
-    virtual void change_medium(MediumChange change, const std::string& what) = 0;
+    /// What the person has typed at the prompt: "FILE" or "DRIVE=FILE", "DRIVE", or "NIC=STATE".
+    virtual void change(PlugChange change, const std::string& what) = 0;
 };
 
 /// The terminal display without the terminal: what keys mean, what is on the screen, the menu and the notices.
@@ -59,7 +59,7 @@ class DisplayConsole {
 
   private:
     void menu_key(const KeyStroke& stroke);
-    void open_prompt(MediumChange change);
+    void open_prompt(PlugChange change);
     void prompt_key(const KeyStroke& stroke);
     [[nodiscard]] std::string bottom_line(TerminalSize size, Time now);
     void learn(const TerminalReport& report);
@@ -77,7 +77,7 @@ class DisplayConsole {
     TextView view_;
     TerminalSize size_{0, 0};
     bool menu_open_ = false;
-    std::optional<MediumChange> prompt_;  // what the line that is being typed is for
+    std::optional<PlugChange> prompt_;  // what the line that is being typed is for
     std::string line_;
     bool paused_ = false;
     std::string notice_;

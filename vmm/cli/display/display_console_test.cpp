@@ -11,11 +11,11 @@ struct Sink final : DisplaySink {
     void stroke(const KeyStroke& stroke) override { strokes.push_back(stroke); }
     void type(const std::string& typing) override { typed += typing; }
     void command(MenuCommand command) override { commands.push_back(command); }
-    void change_medium(MediumChange change, const std::string& what) override { changes.emplace_back(change, what); }
+    void change(PlugChange change, const std::string& what) override { changes.emplace_back(change, what); }
     std::vector<KeyStroke> strokes;
     std::string typed;
     std::vector<MenuCommand> commands;
-    std::vector<std::pair<MediumChange, std::string>> changes;
+    std::vector<std::pair<PlugChange, std::string>> changes;
 };
 
 const KeyStroke menu{stroke_ctrl, {Key::right_bracket}};
@@ -98,15 +98,20 @@ TEST_CASE("a medium's name is typed at a prompt, which keeps the keys from the g
     rig.menu_key({0, {Key::o}});
     enter("cdrom0");
     rig.console.input(KeyStroke{0, {Key::enter}}, rig.now);
-    CHECK(rig.sink.changes == std::vector<std::pair<MediumChange, std::string>>{
-                                  {MediumChange::insert, "floppy0=My Disk_2.img"}, {MediumChange::eject, "cdrom0"}});
+    CHECK(rig.sink.changes == std::vector<std::pair<PlugChange, std::string>>{
+                                  {PlugChange::insert, "floppy0=My Disk_2.img"}, {PlugChange::eject, "cdrom0"}});
+    rig.menu_key({0, {Key::l}});
+    CHECK(rig.paint().find("Cable of a NIC") != std::string::npos);
+    enter("nic0=down");
+    rig.console.input(KeyStroke{0, {Key::enter}}, rig.now);
+    CHECK(rig.sink.changes.back() == std::pair{PlugChange::cable, std::string("nic0=down")});
     CHECK(rig.sink.strokes.empty());
     CHECK(rig.sink.typed.empty());
     rig.menu_key({0, {Key::i}});
     enter("x");
     rig.console.input(KeyStroke{0, {Key::escape}}, rig.now);
     enter("y");
-    CHECK(rig.sink.changes.size() == 2);
+    CHECK(rig.sink.changes.size() == 3);
     CHECK(rig.sink.strokes.size() == 1);
 }
 

@@ -83,9 +83,11 @@ class MachineSide {
         if (const auto done = actions_.type(typing); !done) notices_.push_back(" " + done.error().message);
         wake_.set();
     }
-    void change_medium(MediumChange change, const std::string& what) {
+    void change(PlugChange change, const std::string& what) {
         const std::lock_guard hold(lock_);
-        auto& action = change == MediumChange::insert ? actions_.insert : actions_.eject;
+        auto& action = change == PlugChange::insert  ? actions_.insert
+                       : change == PlugChange::eject ? actions_.eject
+                                                     : actions_.change_cable;
         if (!alive_ || !action) return;
         const auto changed = action(what);
         notices_.push_back(" " + (changed ? *changed : changed.error().message));
@@ -191,8 +193,8 @@ class FullDisplay final : public TerminalDisplay, private DisplaySink {
     void type(const std::string& typing) override {
         loop_.post([machine = machine_, typing] { machine->type(typing); });
     }
-    void change_medium(MediumChange change, const std::string& what) override {
-        loop_.post([machine = machine_, change, what] { machine->change_medium(change, what); });
+    void change(PlugChange change, const std::string& what) override {
+        loop_.post([machine = machine_, change, what] { machine->change(change, what); });
     }
     void command(MenuCommand command) override {
         loop_.post([machine = machine_, command] { machine->command(command); });
