@@ -8,7 +8,7 @@
 namespace viv {
 namespace {
 
-constexpr const char* menu_text = " c C-A-Del r reset b power p pause s save i in o out l link e move q quit ] 1..=";
+constexpr const char* menu_text = " c Ctrl-Alt-Del r reset b power p pause s save i in o out l link e move q quit ]";
 
 constexpr size_t longest_line = 4096;
 
