@@ -37,8 +37,8 @@ bool empty(const Queue& queue) {
 }
 
 /// One entry stays free, or a full queue would look empty.
-bool full(const NvmeCompletionQueue& queue) {
-    return (queue.tail + 1u) % queue.size == queue.head;
+uint32_t room(const NvmeCompletionQueue& queue) {
+    return (queue.head + queue.size - queue.tail - 1u) % queue.size;
 }
 
 template <class Queue>
@@ -55,11 +55,16 @@ Nvme::Nvme(std::unique_ptr<DiskDrive> disk, Clock& clock)
     pci_.add_memory_bar(registers_bar, window_size, *this, PciFunction::BarKind::memory_64);
     pci_.add_msix(queue_count, vectors_bar);
     // Commands that waited for the permission to read them go on; INTx# and messages change places.
-    pci_.on_config_write([this](unsigned, unsigned) { run(); });
+    pci_.on_config_write([this](unsigned, unsigned) {
+        if (!pci_.dma()) settle();
+        run();
+    });
+    disk_->queue().on_told([this] { run(); });
     reset(ResetKind::power_on);
 }
 
 void Nvme::reset(ResetKind /*kind*/) {
+    settle();
     state_ = {};
     state_.session.features[std::to_underlying(Feature::volatile_write_cache)] = 1;
     pci_.reset();
@@ -151,6 +156,7 @@ void Nvme::enable() {
 
 /// Controller Reset: the queues go, the admin queue's registers stay.
 void Nvme::disable() {
+    settle();
     state_.session = {};
     state_.session.features[std::to_underlying(Feature::volatile_write_cache)] = 1;
     state_.status = 0;
@@ -182,34 +188,45 @@ void Nvme::ring(uint64_t index, uint32_t value) {
 
 // ---- Queues --------------------------------------------------------------------------------------------------------
 
-bool Nvme::can_step(const NvmeSubmissionQueue& queue) const {
-    return queue.size != 0 && !empty(queue) && !full(state_.session.completions[queue.completions]);
+bool Nvme::can_step(unsigned index) const {
+    const NvmeSubmissionQueue& queue = state_.session.submissions[index];
+    if (queue.size == 0 || empty(queue)) return false;
+    if (index != 0 && disk_->queue().full()) return false;
+    return room(state_.session.completions[queue.completions]) > owed_[queue.completions];
+}
+
+bool Nvme::can_step() const {
+    for (unsigned i = 0; i < queue_count; ++i) {
+        if (can_step(i)) return true;
+    }
+    return false;
 }
 
 /// Carries out what waits; what would hold the machine for too long goes on a moment later.
 void Nvme::run() {
+    // What ends while commands are carried out is told of with them.
+    if (std::exchange(running_now_, true)) return;
     uint64_t budget = bytes_at_once;
     GuestMemory* memory = pci_.dma();
     if (memory && running()) tell_events(*memory);
-    // One command of each queue in turn.
-    bool more = memory && running();
-    while (more && budget > 0) {
-        more = false;
+    const auto goes_on = [&] { return memory && running() && can_step(); };
+    // Who drains wants an end.
+    while (budget > 0 && !disk_->queue().draining() && goes_on()) {
+        // One command of each queue in turn.
         for (unsigned i = 0; i < queue_count && budget > 0 && running(); ++i) {
-            if (!can_step(state_.session.submissions[i])) continue;
-            step(i, *memory, budget);
-            more = true;
+            if (can_step(i)) step(i, *memory, budget);
         }
-        more = more && running();
+        if (!goes_on()) disk_->queue().submit();
     }
-    const auto can = [this](const NvmeSubmissionQueue& queue) { return can_step(queue); };
-    if (more && std::ranges::any_of(state_.session.submissions, can)) {
+    disk_->queue().submit();
+    if (goes_on()) {
         state_.resume = clock_.now() + moment;
         timer_.arm(*state_.resume);
     } else {
         state_.resume.reset();
         timer_.cancel();
     }
+    running_now_ = false;
     update_irq();
 }
 
@@ -223,7 +240,7 @@ void Nvme::step(unsigned index, GuestMemory& memory, uint64_t& budget) {
     constexpr uint32_t fused_or_sgl = 0xC300;
     Completion completion = Status::invalid_field;
     if (!(command.words[0] & fused_or_sgl)) {
-        completion = index == 0 ? execute_admin(command, memory) : execute_io(command, memory, budget);
+        completion = index == 0 ? execute_admin(command, memory) : execute_io(index, command, memory, budget);
     }
     if (!completion.later) complete(index, command.identifier(), completion, memory);
 }
@@ -251,7 +268,7 @@ void Nvme::note_event(Event event) {
 void Nvme::tell_events(GuestMemory& memory) {
     NvmeSession& session = state_.session;
     if (session.events == 0 || session.events_held || session.event_requests.empty()) return;
-    if (full(session.completions[0])) return;
+    if (room(session.completions[0]) == 0) return;
     const auto code = static_cast<uint32_t>(std::countr_zero(session.events));
     const uint16_t identifier = session.event_requests.front();
     session.event_requests.erase(session.event_requests.begin());

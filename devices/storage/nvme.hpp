@@ -158,6 +158,15 @@ class Nvme final : public StatefulDevice<NvmeState>, public BusDevice {
         Gpa base;
         size_t size = 0;
     };
+    /// A command of the namespace from when its transfers begin until its end is told.
+    struct Job {
+        unsigned queue = 0;
+        uint16_t identifier = 0;
+        GuestMemory* memory = nullptr;
+        unsigned parts = 1;  // that are not done
+        Status status = Status::success;
+    };
+    using JobRef = std::shared_ptr<Job>;
     /// Kinds of error events, by their code (figure 148).
     enum class Event : uint8_t { invalid_doorbell = 0, invalid_doorbell_value = 1 };
 
@@ -172,7 +181,10 @@ class Nvme final : public StatefulDevice<NvmeState>, public BusDevice {
 
     // Queues
     void run();
-    [[nodiscard]] bool can_step(const NvmeSubmissionQueue& queue) const;
+    [[nodiscard]] bool can_step(unsigned queue) const;
+    [[nodiscard]] bool can_step() const;
+    /// Returns when no command is under way any more.
+    void settle() { disk_->queue().drain(); }
     void step(unsigned queue, GuestMemory& memory, uint64_t& budget);
     void complete(unsigned queue, uint16_t identifier, const Completion& completion, GuestMemory& memory);
     void note_event(Event event);
@@ -198,13 +210,16 @@ class Nvme final : public StatefulDevice<NvmeState>, public BusDevice {
     [[nodiscard]] uint64_t unique_name() const;
 
     // Commands of the namespace, nvme_io.cpp
-    Completion execute_io(const Command& command, GuestMemory& memory, uint64_t& budget);
-    Completion read_blocks(const Command& command, GuestMemory& memory, uint64_t& budget);
-    Completion write_blocks(const Command& command, GuestMemory& memory, uint64_t& budget);
+    Completion execute_io(unsigned queue, const Command& command, GuestMemory& memory, uint64_t& budget);
+    Completion move_blocks(const JobRef& job, const Command& command, DiskRequest::Kind kind, uint64_t& budget);
     Completion compare(const Command& command, GuestMemory& memory, uint64_t& budget);
-    Completion write_zeroes(const Command& command, uint64_t& budget);
-    Completion dataset_management(const Command& command, GuestMemory& memory);
-    Status flush_if(bool wanted);
+    Completion write_zeroes(const JobRef& job, const Command& command, uint64_t& budget);
+    Completion dataset_management(const JobRef& job, const Command& command);
+    /// Gives the parts of a command to the disk, which may end them within.
+    Completion start(const JobRef& job, std::vector<DiskRequest> requests);
+    void end_part(const JobRef& job, DiskRequest::Kind kind, uint64_t bytes, DiskStatus status);
+    /// Whether a write has to be durable when it ends.
+    [[nodiscard]] bool is_durable(const Command& command) const;
     [[nodiscard]] bool has_blocks(uint64_t first, uint64_t count) const;
     /// Where the data of a command are, in `segments_`.
     Status find_data(const Command& command, size_t bytes, GuestMemory& memory);
@@ -215,7 +230,9 @@ class Nvme final : public StatefulDevice<NvmeState>, public BusDevice {
     PciFunction pci_;
     Clock& clock_;
     Timer timer_;
-    std::array<bool, nvme::queue_count> told_{};  // vectors whose queues got something in this access
+    std::array<bool, nvme::queue_count> told_{};      // vectors whose queues got something in this access
+    std::array<uint32_t, nvme::queue_count> owed_{};  // entries of a completion queue that commands under way will need
+    bool running_now_ = false;
     std::vector<Segment> segments_;
     std::vector<std::byte> scratch_;
 };

@@ -34,7 +34,7 @@ Nvme::Completion Nvme::execute_admin(const Command& command, GuestMemory& memory
         case AdminCommand::delete_completion_queue: return delete_completions(command);
         case AdminCommand::create_completion_queue: return create_completions(command);
         case AdminCommand::identify: return identify(command, memory);
-        case AdminCommand::abort: return {Status::success, 1};  // nothing runs that could be aborted
+        case AdminCommand::abort: return {Status::success, 1};  // what is under way ends by itself
         case AdminCommand::set_features: return set_features(command);
         case AdminCommand::get_features: return get_features(command);
         case AdminCommand::asynchronous_event_request: return request_event(command);
@@ -79,6 +79,7 @@ Nvme::Completion Nvme::create_submissions(const Command& command) {
 Nvme::Completion Nvme::delete_submissions(const Command& command) {
     const uint32_t index = command.words[10] & 0xFFFF;
     if (index == 0 || index >= queue_count || state_.session.submissions[index].size == 0) return Status::invalid_queue;
+    settle();
     state_.session.submissions[index] = {};
     return Status::success;
 }

@@ -16,7 +16,8 @@ constexpr PciAddress at{0, 4, 0};
 
 }  // namespace
 
-// The input is a row of operations: commands into the admin queue and two others, register accesses, bytes of memory,
+// The first byte chooses: commands within the access, or beside the machine, where the input says when they may end.
+// The rest is a row of operations: commands into the admin queue and two others, register accesses, bytes of memory,
 // time, saves and loads.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FuzzBoard board;
@@ -26,7 +27,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
-    Nvme nvme(std::make_unique<DiskDrive>(std::move(image), "FUZZ"), board.clock);
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
+    const bool beside = take() & 1;
+    DiskWork work(board.loop, memory);
+    auto disk = std::make_unique<DiskQueue>(std::move(image), beside ? &work : nullptr);
+    Nvme nvme(std::make_unique<DiskDrive>(std::move(disk), "FUZZ"), board.clock);
     auto context = board.context_at(at.device);
     VIV_ASSERT(nvme.pci().attach(context).has_value());
     PciBus& bus = *board.services.find<PciBus>();
@@ -34,8 +40,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     bus.config_write(at, pci::BAR0 + 16, 4, vectors);
     bus.config_write(at, pci::COMMAND, 2, pci::MEMORY_SPACE | pci::BUS_MASTER);
 
-    FuzzInput input(data, size);
-    const auto take = [&input] { return input.byte(); };
     // Queues of eight entries, one page each.
     const auto commands_of = [](uint64_t queue) { return 0x2000 + queue * 0x2000; };
     std::array<uint32_t, 3> tails{};
@@ -95,7 +99,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 break;
             case 7: {
                 board.clock.advance(std::chrono::microseconds(kind));
+                if (kind & 0x40) board.loop.poll();
                 if (kind >> 3 != 0) break;
+                work.drain();
                 board.save_and_load(nvme);
                 break;
             }

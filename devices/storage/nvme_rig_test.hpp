@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <span>
 #include <utility>
@@ -17,13 +18,13 @@ namespace viv {
 
 /// The medium of the controller that make_nvme_with_medium() makes.
 struct NvmeMedium {
-    std::unique_ptr<MemoryImage> image;
+    std::unique_ptr<DiskQueue> queue;
 };
 
 inline Result<std::unique_ptr<Device>> make_nvme_with_medium(DeviceContext& context) {
     NvmeMedium& medium = *TRY(context.need<NvmeMedium>("a medium for a test"));
     auto controller =
-        std::make_unique<Nvme>(std::make_unique<DiskDrive>(std::move(medium.image), "VIVNVME"), context.clock);
+        std::make_unique<Nvme>(std::make_unique<DiskDrive>(std::move(medium.queue), "VIVNVME"), context.clock);
     TRY(controller->pci().attach(context));
     return controller;
 }
@@ -51,9 +52,15 @@ class NvmeBoard : public PciBoard {
     static constexpr uint32_t entries = 16;
     static constexpr PciAddress at{0, 4, 0};
 
-    explicit NvmeBoard(ImageAccess access = ImageAccess::writable) {
-        medium_.image = std::make_unique<MemoryImage>(numbered_sectors(4000), access);
-        image = medium_.image.get();
+    explicit NvmeBoard(ImageAccess access = ImageAccess::writable)
+        : NvmeBoard([this, access] {
+              auto made = std::make_unique<MemoryImage>(numbered_sectors(4000), access);
+              image = made.get();
+              return std::make_unique<DiskQueue>(std::move(made));
+          }) {}
+    /// `make_queue` is called when the board is there.
+    explicit NvmeBoard(const std::function<std::unique_ptr<DiskQueue>()>& make_queue) {
+        medium_.queue = make_queue();
         services.provide(medium_);
         if (!memory.add(Gpa{0}, 0x400000, GuestMemory::Kind::ram, "RAM")) FAIL("no RAM");
         make_function(make_nvme_with_medium, at.device, at.function);
@@ -191,7 +198,7 @@ class NvmeBoard : public PciBoard {
     std::array<Place, nvme::queue_count> queues{};
     uint16_t next_identifier = 0x100;
     Message last;
-    MemoryImage* image = nullptr;
+    MemoryImage* image = nullptr;  // if the first constructor made it
     Wire& wire = new_wire();
     Messages messages;
 
