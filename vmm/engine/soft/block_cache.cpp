@@ -228,8 +228,11 @@ bool BlockCache::memory_moved() {
 }
 
 void BlockCache::collect() {
+    const bool is_full = jit.is_full();
+    if (is_full) clear();
     for (Block* block : graveyard_) release(block);
     graveyard_.clear();
+    if (is_full) jit.reset();
 }
 
 void BlockCache::clear() {

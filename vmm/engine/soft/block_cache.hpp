@@ -8,6 +8,7 @@
 
 #include "vmm/core/guest_memory.hpp"
 #include "vmm/engine/soft/cpu.hpp"
+#include "vmm/engine/soft/jit.hpp"
 #include "vmm/engine/soft/relaxed.hpp"
 
 namespace viv::soft {
@@ -62,7 +63,7 @@ class BlockCache {
     static uint64_t chunk_mask(uint64_t address, uint64_t size);
     /// True once after something outside the CPUs wrote to memory: links have to be made anew.
     [[nodiscard]] bool memory_moved();
-    /// Frees what was voided. Only while no block runs.
+    /// Frees what was voided, and everything when no memory for host code is left. Only while no block runs.
     void collect();
     /// Voids everything.
     void clear();
@@ -72,6 +73,7 @@ class BlockCache {
 
     Relaxed<uint32_t> epoch = 1;
     Relaxed<uint64_t> decoded, invalidated;
+    Jit jit;
 
   private:
     CodePage& page_of(const std::byte* host_page, Gpa address);

@@ -172,6 +172,7 @@ Block* decode_block(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& ent
     }
     if (insns.empty()) return fetch_single(cpu, rip, linear, entry, flavour);
     Block* block = make_block(insns, flavour, bytes, host);
+    if (!(flavour & Flavour::single)) cpu.blocks->jit.watch(*block);
     cpu.blocks->insert(block, {entry.physical | (linear & 0xFFF)}, nullptr, {});
     return block;
 }

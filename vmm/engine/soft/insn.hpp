@@ -76,6 +76,9 @@ struct Block {
     CodePage* second_page = nullptr;  // when its only instruction crosses a page
     Block* hash_next = nullptr;
     Link links[2];
+    // While it is counted how often it runs (jit.hpp): how often yet, and the handler of its first instruction.
+    uint32_t heat = 0;
+    Handler interpreted = nullptr;
 
     [[nodiscard]] Insn* first() { return reinterpret_cast<Insn*>(this + 1); }
     [[nodiscard]] const Insn* first() const { return reinterpret_cast<const Insn*>(this + 1); }

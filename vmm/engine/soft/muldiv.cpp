@@ -13,6 +13,9 @@ T source(Cpu& cpu, const Insn& i) {
     return i.has(insn_memory) ? load_operand<T>(cpu, &i) : cpu.reg<T>(i.src);
 }
 
+// The manual leaves four flags undefined, and some processors do not change them: then they are to be what they always
+// are, and not what the host did before. Hence the XOR.
+
 /// RDX:RAX (AX for bytes) := RAX * operand, with the host's flags.
 template <class T, bool is_signed>
 void multiply(Cpu& cpu, const Insn& i) {
@@ -22,24 +25,30 @@ void multiply(Cpu& cpu, const Insn& i) {
     if constexpr (sizeof(T) == 1) {
         uint16_t wide = low;
         if constexpr (is_signed) {
-            asm("imulb %2\n\tmovw %%ax, %0\n\tlahf\n\tseto %%al"
+            asm("xorl %%edx, %%edx\n\timulb %2\n\tmovw %%ax, %0\n\tlahf\n\tseto %%al"
                 : "=&r"(wide), "=&a"(flags)
                 : "r"(right), "1"(wide)
-                : "cc");
+                : "cc", "edx");
         } else {
-            asm("mulb %2\n\tmovw %%ax, %0\n\tlahf\n\tseto %%al"
+            asm("xorl %%edx, %%edx\n\tmulb %2\n\tmovw %%ax, %0\n\tlahf\n\tseto %%al"
                 : "=&r"(wide), "=&a"(flags)
                 : "r"(right), "1"(wide)
-                : "cc");
+                : "cc", "edx");
         }
         cpu.set_reg<uint16_t>(ax, wide);
     } else {
         T a = low;
         uint64_t raw_flags = 0;
         if constexpr (is_signed) {
-            asm("imul %3\n\tpushfq\n\tpopq %2" : "+a"(a), "=&d"(high), "=&r"(raw_flags) : "r"(right) : "cc");
+            asm("xorl %k2, %k2\n\timul %3\n\tpushfq\n\tpopq %2"
+                : "+a"(a), "=&d"(high), "=&r"(raw_flags)
+                : "r"(right)
+                : "cc");
         } else {
-            asm("mul %3\n\tpushfq\n\tpopq %2" : "+a"(a), "=&d"(high), "=&r"(raw_flags) : "r"(right) : "cc");
+            asm("xorl %k2, %k2\n\tmul %3\n\tpushfq\n\tpopq %2"
+                : "+a"(a), "=&d"(high), "=&r"(raw_flags)
+                : "r"(right)
+                : "cc");
         }
         low = a;
         cpu.set_arithmetic_flags(static_cast<uint32_t>(raw_flags));
@@ -54,7 +63,7 @@ struct Imul {
     template <class T>
     static T run(T a, T b, uint16_t& flags) {
         uint16_t out;
-        asm("imul %2, %0\n\tlahf\n\tseto %%al" : "+&r"(a), "=&a"(out) : "r"(b) : "cc");
+        asm("xorl %%eax, %%eax\n\timul %2, %0\n\tlahf\n\tseto %%al" : "+&r"(a), "=&a"(out) : "r"(b) : "cc");
         flags = out;
         return a;
     }

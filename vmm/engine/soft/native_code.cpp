@@ -1,12 +1,9 @@
 #include "vmm/engine/soft/native_code.hpp"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstring>
 
-#include "vmm/core/result.hpp"
+#include "vmm/engine/soft/code_memory.hpp"
 #include "vmm/engine/soft/cpu.hpp"
 
 namespace viv::soft {
@@ -157,29 +154,9 @@ bool raises_fp_exceptions(const Decoded& d) {
 
 }  // namespace
 
-/// Memory that is written through one mapping and executed through another, so that neither is both.
 struct NativeCode::Chunk {
-    std::byte* writable = nullptr;
-    std::byte* executable = nullptr;
+    CodeMemory memory{chunk_size};
     size_t used = 0;
-
-    Chunk() {
-        const int fd = memfd_create("viv-code", MFD_CLOEXEC);
-        if (fd < 0) panic("cannot create memory for host code");
-        if (ftruncate(fd, chunk_size) != 0) panic("cannot size memory for host code");
-        void* rw = mmap(nullptr, chunk_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        void* rx = mmap(nullptr, chunk_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-        close(fd);
-        if (rw == MAP_FAILED || rx == MAP_FAILED) panic("cannot map memory for host code");
-        writable = static_cast<std::byte*>(rw);
-        executable = static_cast<std::byte*>(rx);
-    }
-    Chunk(const Chunk&) = delete;
-    Chunk& operator=(const Chunk&) = delete;
-    ~Chunk() {
-        munmap(writable, chunk_size);
-        munmap(executable, chunk_size);
-    }
 };
 
 NativeCode::NativeCode() = default;
@@ -198,8 +175,9 @@ NativeCode::Function NativeCode::function_of(const std::string& code) {
         chunks_.push_back(std::make_unique<Chunk>());
     }
     Chunk& chunk = *chunks_.back();
-    std::memcpy(chunk.writable + chunk.used, code.data(), code.size());
-    const auto function = reinterpret_cast<Function>(reinterpret_cast<uintptr_t>(chunk.executable + chunk.used));
+    std::memcpy(chunk.memory.writable() + chunk.used, code.data(), code.size());
+    const auto function =
+        reinterpret_cast<Function>(reinterpret_cast<uintptr_t>(chunk.memory.executable() + chunk.used));
     chunk.used += (code.size() + 15) & ~size_t{15};
     functions_.emplace(code, function);
     return function;

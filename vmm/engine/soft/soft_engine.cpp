@@ -118,6 +118,7 @@ void SoftEngine::set_ioapic_routes(std::span<const IoApicRoute>) {
 
 EngineCounters SoftEngine::counters() const {
     uint64_t instructions = 0, decoded = blocks.decoded, invalidated = blocks.invalidated, epochs = blocks.epoch;
+    uint64_t compiled = blocks.jit.blocks, code_bytes = blocks.jit.bytes;
     CpuCounters all;
     for (SoftVcpu* vcpu : vcpus) {
         instructions += vcpu->instructions();
@@ -126,11 +127,13 @@ EngineCounters SoftEngine::counters() const {
         decoded += vcpu->cpu().blocks->decoded;
         invalidated += vcpu->cpu().blocks->invalidated;
         epochs += vcpu->cpu().blocks->epoch;
+        compiled += vcpu->cpu().blocks->jit.blocks;
+        code_bytes += vcpu->cpu().blocks->jit.bytes;
     }
-    return {{"instructions", instructions},           {"faults", all.faults},    {"interrupts", all.interrupts},
-            {"tlb.slow-accesses", all.slow_accesses}, {"tlb.walks", all.walks},  {"tlb.flushes", all.flushes},
-            {"blocks.lookups", all.block_lookups},    {"blocks.epochs", epochs}, {"blocks.decoded", decoded},
-            {"blocks.invalidated", invalidated}};
+    return {{"instructions", instructions},           {"faults", all.faults},        {"interrupts", all.interrupts},
+            {"tlb.slow-accesses", all.slow_accesses}, {"tlb.walks", all.walks},      {"tlb.flushes", all.flushes},
+            {"blocks.lookups", all.block_lookups},    {"blocks.epochs", epochs},     {"blocks.decoded", decoded},
+            {"blocks.invalidated", invalidated},      {"blocks.compiled", compiled}, {"blocks.code-bytes", code_bytes}};
 }
 
 void SoftEngine::account_time(Cpu& cpu) {

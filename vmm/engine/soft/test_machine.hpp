@@ -7,6 +7,7 @@
 
 #include "vmm/core/catch.hpp"
 #include "vmm/core/clock.hpp"
+#include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/soft_engine.hpp"
 
 /// A machine of one CPU, memory and a port bus that tests script.
@@ -19,6 +20,9 @@ class TestMachine : public VcpuHost {
         auto made = make_soft_engine(EngineConfig{memory, cpus, model}, clock);
         REQUIRE(made);
         engine = std::move(*made);
+        // What can be host code is it at once; the first access of each page is the interpreter's anyway.
+        jit().threshold = 1;
+        jit().shortest_row = 1;
         auto cpu = engine->create_vcpu(VcpuId{0});
         REQUIRE(cpu);
         vcpu = std::move(*cpu);
@@ -36,6 +40,7 @@ class TestMachine : public VcpuHost {
         s.gpr[RSP] = 0x8000;
         REQUIRE(vcpu->set_state(s));
     }
+    soft::Jit& jit() { return static_cast<soft::SoftEngine*>(engine.get())->blocks.jit; }
     Stop run(uint64_t budget = 1'000'000) { return vcpu->run(*this, budget); }
     CpuState state() { return *vcpu->state(); }
 

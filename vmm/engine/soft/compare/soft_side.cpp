@@ -52,6 +52,7 @@ SoftSide::SoftSide() {
     auto vcpu = engine_->create_vcpu(VcpuId{0});
     VIV_ASSERT(vcpu);
     vcpu_.reset(static_cast<soft::SoftVcpu*>(vcpu->release()));
+    engine_->blocks.jit.shortest_row = 1;
     build_tables();
 }
 SoftSide::~SoftSide() = default;

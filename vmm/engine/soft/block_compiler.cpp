@@ -1,0 +1,118 @@
+#include "vmm/engine/soft/block_compiler.hpp"
+
+#include <vector>
+
+#include "vmm/engine/soft/row_compiler.hpp"
+
+namespace viv::soft {
+namespace {
+
+using Kind = Operation::Kind;
+
+/// Remembers that something could not be encoded.
+class Errors final : public asmjit::ErrorHandler {
+  public:
+    void handleError(asmjit::Error, const char*, asmjit::BaseEmitter*) override { any = true; }
+    bool any = false;
+};
+
+bool is_high_byte(uint8_t slot_number) {
+    return slot_number % 8 != 0;
+}
+
+/// Whether the compiler makes host code of the instruction.
+bool is_compiled(const Insn& i, const Operation& o, bool code64) {
+    switch (o.kind) {
+        case Kind::none: return false;
+        case Kind::push:
+        case Kind::pop:
+        case Kind::call:
+        case Kind::ret: return code64;
+        case Kind::jmp_indirect:
+        case Kind::call_indirect:
+            // CALL RSP pushes below what it goes to.
+            if (!code64 || (o.form == Form::r && i.dst / 8 == RSP)) return false;
+            break;
+        default: break;
+    }
+    if (has_memory_operand(o.form)) {
+        if (i.has(insn_checked)) return false;
+        if ((i.base != slot_zero || i.index != slot_zero) && !fits(i.disp)) return false;
+        if ((o.form == Form::mi && !fits(immediate(i, o.size)))) return false;
+    }
+    const bool dst = o.form == Form::rr || o.form == Form::rm || o.form == Form::ri || o.form == Form::r;
+    const bool src = o.form == Form::rr || o.form == Form::mr;
+    if (o.kind == Kind::jcc || o.kind == Kind::jmp || o.kind == Kind::end_of_block || o.kind == Kind::nop) return true;
+    return !(dst && is_high_byte(i.dst)) && !(src && is_high_byte(i.src));
+}
+
+}  // namespace
+
+struct BlockCompiler::Output {
+    struct Start {
+        uint32_t insn;
+        asmjit::Label label;
+    };
+    Errors errors;
+    asmjit::CodeHolder code;
+    std::unique_ptr<x86::Assembler> assembler;
+    std::vector<Start> starts;
+};
+
+BlockCompiler::BlockCompiler(Block& block, uint32_t shortest_row) : block_(block), shortest_row_(shortest_row) {}
+BlockCompiler::~BlockCompiler() = default;
+
+bool BlockCompiler::run() {
+    const bool code64 = (block_.flavour & Flavour::code_size_mask) == 2;
+    std::vector<Operation> operations(block_.count + 1);
+    for (uint32_t n = 0; n <= block_.count; ++n) {
+        const Insn& insn = block_.first()[n];
+        operations[n] = operation_of(insn.handler);
+        if (!is_compiled(insn, operations[n], code64)) operations[n] = {};
+    }
+    uint32_t n = 0;
+    while (n <= block_.count) {
+        if (operations[n].kind == Kind::none) {
+            ++n;
+            continue;
+        }
+        uint32_t end = n;
+        while (end <= block_.count && operations[end].kind != Kind::none) {
+            if (ends_block(operations[end++].kind)) break;
+        }
+        if (end - n >= shortest_row_) {
+            if (!output_) {
+                output_ = std::make_unique<Output>();
+                output_->code.init(asmjit::Environment::host());
+                output_->code.setErrorHandler(&output_->errors);
+                output_->assembler = std::make_unique<x86::Assembler>(&output_->code);
+            }
+            x86::Assembler& assembler = *output_->assembler;
+            assembler.align(asmjit::AlignMode::kCode, 16);
+            const asmjit::Label label = assembler.newLabel();
+            assembler.bind(label);
+            output_->starts.push_back({n, label});
+            RowCompiler(assembler, block_, operations, n, end).emit();
+        }
+        n = end;
+    }
+    return output_ && !output_->errors.any;
+}
+
+size_t BlockCompiler::install(std::byte* writable, const std::byte* executable, size_t room) {
+    asmjit::CodeHolder& code = output_->code;
+    code.flatten();
+    code.resolveUnresolvedLinks();
+    if (code.codeSize() > room) return 0;
+    code.relocateToBase(reinterpret_cast<uintptr_t>(executable));
+    const size_t size = code.codeSize();
+    code.copyFlattenedData(writable, room);
+    VIV_ASSERT(!output_->errors.any);
+    for (const Output::Start& start : output_->starts) {
+        const uintptr_t entry = reinterpret_cast<uintptr_t>(executable) + code.labelOffsetFromBase(start.label);
+        block_.first()[start.insn].handler = reinterpret_cast<Handler>(entry);
+    }
+    return size;
+}
+
+}  // namespace viv::soft

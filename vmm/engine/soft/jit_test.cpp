@@ -1,0 +1,272 @@
+#include "vmm/engine/soft/jit.hpp"
+
+#include <initializer_list>
+#include <random>
+#include <vector>
+
+#include "vmm/engine/soft/long_machine.hpp"
+
+using namespace viv;
+using namespace viv::soft_test;
+
+namespace {
+
+/// Makes loops of random instructions. RBX points to data, RSP to a stack, R15 counts the rounds.
+class Programs {
+  public:
+    explicit Programs(unsigned seed) : random_(seed) {}
+
+    std::vector<uint8_t> make(unsigned length, uint8_t rounds) {
+        code_ = {0x41, 0xBF, rounds, 0, 0, 0};  // mov r15d, rounds
+        const size_t start = code_.size();
+        for (unsigned n = 0; n < length; ++n) instruction();
+        add({0x41, 0xFF, 0xCF, 0x0F, 0x85});  // dec r15d; jnz start
+        const auto back = static_cast<uint32_t>(start - code_.size() - 4);
+        for (unsigned n = 0; n < 4; ++n) code_.push_back(static_cast<uint8_t>(back >> (8 * n)));
+        code_.push_back(0xF4);
+        return code_;
+    }
+
+  private:
+    unsigned number(unsigned below) { return static_cast<unsigned>(random_() % below); }
+    uint8_t byte() { return static_cast<uint8_t>(random_()); }
+    void add(std::initializer_list<uint8_t> bytes) { code_.insert(code_.end(), bytes); }
+    void add_int32() {
+        for (unsigned n = 0; n < 4; ++n) code_.push_back(byte());
+    }
+    /// Of a register that the program may change.
+    unsigned reg() {
+        constexpr unsigned rbx = 3, rsp = 4, r15 = 15;
+        while (true) {
+            const unsigned n = number(16);
+            if (n != rbx && n != rsp && n != r15) return n;
+        }
+    }
+    /// Prefixes, opcode and operands: `field` is the register or what it extends the opcode by.
+    void with_modrm(std::initializer_list<uint8_t> opcode, unsigned field, bool may_be_memory, bool is_byte) {
+        const bool in_memory = may_be_memory && number(2);
+        const unsigned rm = in_memory ? 3 : reg();
+        const unsigned width = number(4);
+        if (width == 0 && !is_byte) code_.push_back(0x66);
+        const unsigned rex = 0x40 | (width == 1 ? 8 : 0) | (field >= 8 ? 4 : 0) | (rm >= 8 ? 1 : 0);
+        code_.push_back(static_cast<uint8_t>(rex));
+        add(opcode);
+        code_.push_back(static_cast<uint8_t>((in_memory ? 0x40 : 0xC0) | (field % 8) << 3 | rm % 8));
+        // Also over the edge of the page, and so that later ones see what earlier ones wrote.
+        if (in_memory) code_.push_back(static_cast<uint8_t>(number(32) * 4 + number(2)));
+    }
+    void arithmetic() {
+        const auto operation = static_cast<uint8_t>(number(8) * 8);
+        const bool is_byte = number(4) == 0;
+        const auto direction = static_cast<uint8_t>(number(2) * 2);
+        with_modrm({static_cast<uint8_t>(operation | direction | (is_byte ? 0 : 1))}, reg(), true, is_byte);
+    }
+    void with_immediate() {
+        with_modrm({0x83}, number(8), true, false);
+        code_.push_back(byte());
+    }
+    void shift() {
+        const bool is_byte = number(4) == 0;
+        unsigned operation = number(8);
+        if (operation == 6) operation = 4;
+        if (number(2)) return with_modrm({static_cast<uint8_t>(is_byte ? 0xD2 : 0xD3)}, operation, true, is_byte);
+        with_modrm({static_cast<uint8_t>(is_byte ? 0xC0 : 0xC1)}, operation, true, is_byte);
+        code_.push_back(byte());
+    }
+    void one_operand() {
+        const bool is_byte = number(4) == 0;
+        const auto wide = static_cast<uint8_t>(is_byte ? 0 : 1);
+        if (number(2)) return with_modrm({static_cast<uint8_t>(0xFE | wide)}, number(2), true, is_byte);
+        with_modrm({static_cast<uint8_t>(0xF6 | wide)}, 2 + number(2), true, is_byte);
+    }
+    void two_byte_opcode() {
+        const auto condition = static_cast<uint8_t>(number(16));
+        switch (number(6)) {
+            case 0: return with_modrm({0x0F, static_cast<uint8_t>(0x40 | condition)}, reg(), true, false);
+            case 1: return with_modrm({0x0F, static_cast<uint8_t>(0x90 | condition)}, 0, true, true);
+            case 2: return with_modrm({0x0F, static_cast<uint8_t>(0xB6 + number(2))}, reg(), true, false);
+            case 3: return with_modrm({0x0F, static_cast<uint8_t>(0xBE + number(2))}, reg(), true, false);
+            case 4: return with_modrm({0x0F, 0xAF}, reg(), true, false);
+            default: with_modrm({0x0F, 0xBA}, 4 + number(4), true, false); code_.push_back(byte());
+        }
+    }
+    void instruction() {
+        switch (number(14)) {
+            case 0:
+            case 1:
+            case 2: return arithmetic();
+            case 3: return with_immediate();
+            case 4: return shift();
+            case 5: return one_operand();
+            case 6:
+            case 7: return two_byte_opcode();
+            case 8: return with_modrm({static_cast<uint8_t>(0x88 + number(4))}, reg(), true, true);
+            case 9: return with_modrm({static_cast<uint8_t>(0x84 + number(4))}, reg(), number(2) != 0, true);
+            case 10:  // push, pop
+                return add({static_cast<uint8_t>(0x50 + number(3)), static_cast<uint8_t>(0x58 + 5 + number(3))});
+            case 11:  // lea reg, [rbx + rcx * 4 + disp]
+                return add({0x48, 0x8D, static_cast<uint8_t>(0x44 | number(3) << 3), 0x8B, byte()});
+            case 12:  // mov reg, imm
+                add({0x48, 0xC7, static_cast<uint8_t>(0xC0 | (5 + number(3)))});
+                return add_int32();
+            default:  // a jump over two bytes, and a call of the RET behind a jump
+                if (number(2)) return add({static_cast<uint8_t>(0x70 | number(16)), 2, 0x29, 0xC0});
+                add({0xE8, 2, 0, 0, 0, 0xEB, 1, 0xC3});
+        }
+    }
+
+    std::mt19937 random_;
+    std::vector<uint8_t> code_;
+};
+
+void load(PagedLongMachine& m, const std::vector<uint8_t>& code, std::mt19937& random) {
+    uint64_t address = PagedLongMachine::code_at;
+    for (const uint8_t byte : code) m.memory.store(Gpa{address++}, byte);
+    for (uint64_t n = 0; n < 0x200; n += 8)
+        m.memory.store(Gpa{PagedLongMachine::data_at + 0xF80 + n}, uint64_t{random()} << 32 | random());
+}
+
+CpuState random_start(std::mt19937& random) {
+    CpuState s = PagedLongMachine::start(0);
+    for (unsigned n = 0; n < 16; ++n) {
+        if (n == RSP || n == RBX) continue;
+        s.gpr[n] = random() % 3 == 0 ? random() % 4 : uint64_t{random()} << 32 | random();
+    }
+    // Some of the data are on the next page.
+    s.gpr[RBX] = PagedLongMachine::data_at + 0xF80;
+    s.rflags = 2 | (random() & 0x8D5);
+    return s;
+}
+
+}  // namespace
+
+TEST_CASE("host code does what the interpreter does") {
+    uint64_t compiled = 0;
+    for (unsigned seed = 0; seed < 150; ++seed) {
+        INFO("seed " << seed);
+        const std::vector<uint8_t> code = Programs(seed).make(40, 4);
+        PagedLongMachine interpreted, native;
+        interpreted.jit().threshold = 0;
+        native.jit().shortest_row = 1 + seed % 2;
+        for (PagedLongMachine* m : {&interpreted, &native}) {
+            std::mt19937 random(seed);
+            load(*m, code, random);
+            REQUIRE(m->vcpu->set_state(random_start(random)));
+            REQUIRE(m->run() == Stop::halted);
+        }
+        const CpuState expected = interpreted.state(), got = native.state();
+        for (unsigned n = 0; n < 16; ++n) {
+            INFO("register " << n);
+            CHECK(got.gpr[n] == expected.gpr[n]);
+        }
+        CHECK(got.rflags == expected.rflags);
+        CHECK(got.rip == expected.rip);
+        CHECK(native.vcpu->instructions() == interpreted.vcpu->instructions());
+        for (uint64_t n = 0; n < 0x200; ++n) {
+            const Gpa at{PagedLongMachine::data_at + 0xF80 + n};
+            if (native.memory.load<uint8_t>(at) != interpreted.memory.load<uint8_t>(at)) FAIL_CHECK("data at " << n);
+        }
+        CHECK(interpreted.jit().blocks == 0);
+        compiled += native.jit().blocks;
+    }
+    CHECK(compiled > 1000);
+}
+
+TEST_CASE("a run in slices of any length comes to the same as one") {
+    const std::vector<uint8_t> code = Programs(7).make(30, 3);
+    for (const uint64_t slice : {1, 2, 3, 7, 20}) {
+        INFO("slices of " << slice);
+        PagedLongMachine interpreted, native;
+        interpreted.jit().threshold = 0;
+        for (PagedLongMachine* m : {&interpreted, &native}) {
+            std::mt19937 random(7);
+            load(*m, code, random);
+            REQUIRE(m->vcpu->set_state(random_start(random)));
+        }
+        Stop stop = Stop::budget;
+        while (stop == Stop::budget) {
+            stop = interpreted.run(slice);
+            REQUIRE(native.run(slice) == stop);
+            const CpuState expected = interpreted.state(), got = native.state();
+            REQUIRE(got.rip == expected.rip);
+            REQUIRE(got.gpr == expected.gpr);
+            REQUIRE(got.rflags == expected.rflags);
+            REQUIRE(native.vcpu->instructions() == interpreted.vcpu->instructions());
+        }
+    }
+}
+
+TEST_CASE("a page fault amid host code leaves everything as of its instruction") {
+    PagedLongMachine m;
+    m.map(0x60000, 0);
+    CpuState s = PagedLongMachine::start(0);
+    s.gpr[RBX] = 0x60000;
+    s.gpr[RAX] = 0xFFFFFFFFFFFFFFFF;
+    // add rax, 1; mov [rbx], rcx; add rax, 1
+    m.go(s, {0x48, 0x83, 0xC0, 0x01, 0x48, 0x89, 0x0B, 0x48, 0x83, 0xC0, 0x01});
+    CHECK(m.vector_taken() == 14);
+    const CpuState after = m.state();
+    CHECK(after.gpr[RAX] == 0);
+    const uint64_t frame = after.gpr[RSP] + 8;
+    CHECK(m.memory.load<uint64_t>(Gpa{frame}) == PagedLongMachine::code_at + 4);
+    CHECK((m.memory.load<uint64_t>(Gpa{frame + 16}) & 0x8D5) == 0x55);  // CF, PF, AF and ZF of the addition
+    CHECK(m.jit().blocks > 0);
+}
+
+TEST_CASE("the interpreter raises the faults of what host code refuses") {
+    const auto vector_of = [](std::initializer_list<uint8_t> code) {
+        PagedLongMachine m;
+        CpuState s = PagedLongMachine::start(0);
+        s.gpr[RAX] = 0x1234567812345678;  // not canonical
+        m.memory.store(Gpa{PagedLongMachine::data_at}, s.gpr[RAX]);
+        m.go(s, code);
+        CHECK(m.jit().blocks > 0);
+        return m.vector_taken();
+    };
+    CHECK(vector_of({0xFF, 0xE0}) == 13);                          // jmp rax
+    CHECK(vector_of({0xFF, 0xD0}) == 13);                          // call rax
+    CHECK(vector_of({0xFF, 0x23}) == 13);                          // jmp [rbx]
+    CHECK(vector_of({0x50, 0xC3}) == 13);                          // push rax; ret
+    CHECK(vector_of({0x48, 0x8B, 0x00}) == 13);                    // mov rax, [rax]
+    CHECK(vector_of({0x48, 0x89, 0xC5, 0x89, 0x45, 0x00}) == 12);  // mov rbp, rax; mov [rbp], eax
+}
+
+TEST_CASE("host code that writes to its own block leaves it") {
+    PagedLongMachine m;
+    CpuState s = PagedLongMachine::start(0);
+    s.gpr[RBX] = PagedLongMachine::code_at;
+    s.gpr[RAX] = 0x48;
+    // mov [rbx+6], al; inc ecx; mov edx, 1, of which the first instruction changes the immediate
+    m.go(s, {0x88, 0x43, 0x06, 0xFF, 0xC1, 0xBA, 0x01, 0x00, 0x00, 0x00});
+    CHECK(m.stop == Stop::halted);
+    CHECK(m.state().gpr[RDX] == 0x48);
+    CHECK(m.state().gpr[RCX] == 1);
+    CHECK(m.jit().blocks > 0);
+}
+
+TEST_CASE("memory for host code that is used up is used again") {
+    PagedLongMachine m;
+    // Pages of ADD EAX, 1, each with a jump to the next one: more than there is room for.
+    constexpr uint64_t first = PagedLongMachine::code_at, pages = 240;
+    for (uint64_t page = 0; page < pages; ++page) {
+        uint64_t at = first + page * 0x1000;
+        for (unsigned n = 0; n < 0xFF0 / 3; ++n) {
+            m.memory.store(Gpa{at}, uint16_t{0xC083});
+            m.memory.store(Gpa{at + 2}, uint8_t{1});
+            at += 3;
+        }
+        const uint64_t next = first + (page + 1) * 0x1000;
+        m.memory.store(Gpa{at}, uint8_t{0xE9});
+        m.memory.store(Gpa{at + 1}, static_cast<uint32_t>(next - at - 5));
+    }
+    m.memory.store(Gpa{first + pages * 0x1000}, uint8_t{0xF4});
+    CpuState s = PagedLongMachine::start(0);
+    s.gpr[RAX] = 0;
+    for (unsigned round = 0; round < 3; ++round) {
+        REQUIRE(m.vcpu->set_state(s));
+        REQUIRE(m.run(10'000'000) == Stop::halted);
+        CHECK(m.state().gpr[RAX] == pages * (0xFF0 / 3));
+    }
+    // Each round after the first one forgot what was there.
+    CHECK(m.jit().blocks > pages * (0xFF0 / 3) / 64 * 2);
+}
