@@ -24,11 +24,25 @@ Ahci::Ahci(Clock& clock) : pci_(identity, state_.pci), clock_(clock), timer_(clo
     pci_.add_memory_bar(abar, window_size, *this);
     pci_.add_msi(1);
     // Commands that waited for the permission to read them go on.
-    pci_.on_config_write([this](unsigned, unsigned) { run(); });
+    pci_.on_config_write([this](unsigned, unsigned) {
+        if (!pci_.dma()) settle();
+        run();
+    });
     reset(ResetKind::power_on);
 }
 
+void Ahci::attach(unsigned port, std::unique_ptr<AtaDevice> drive) {
+    ports_.at(port).attach(std::move(drive));
+    if (DiskQueue* queue = ports_.at(port).queue()) queue->on_told([this] { run(); });
+}
+
+/// Returns when no command is under way any more.
+void Ahci::settle() {
+    for (AhciPort& port : ports_) port.settle();
+}
+
 void Ahci::reset(ResetKind kind) {
+    settle();
     const AhciState before = std::exchange(state_, {});
     for (unsigned i = 0; i < port_count; ++i) {
         AtaDevice* drive = ports_[i].drive();
@@ -111,6 +125,8 @@ void Ahci::write(Access access, uint64_t value) {
 
 /// Carries out what waits; what would hold the machine for too long goes on a moment later.
 void Ahci::run() {
+    // What ends while commands are carried out is told of with them.
+    if (std::exchange(running_now_, true)) return;
     uint64_t budget = bytes_at_once;
     bool more = false;
     if (GuestMemory* memory = pci_.dma()) {
@@ -124,6 +140,7 @@ void Ahci::run() {
         state_.resume.reset();
         timer_.cancel();
     }
+    running_now_ = false;
     update_irq();
 }
 

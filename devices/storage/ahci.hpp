@@ -43,7 +43,7 @@ class Ahci final : public StatefulDevice<AhciState>, public BusDevice {
     [[nodiscard]] PciFunction& pci() { return pci_; }
     /// Where a drive's changeable part lives, for the drive's maker.
     AtaDeviceState& device_state(unsigned port) { return state_.ports.at(port).drive; }
-    void attach(unsigned port, std::unique_ptr<AtaDevice> drive) { ports_.at(port).attach(std::move(drive)); }
+    void attach(unsigned port, std::unique_ptr<AtaDevice> drive);
 
     void reset(ResetKind kind) override;
 
@@ -63,12 +63,14 @@ class Ahci final : public StatefulDevice<AhciState>, public BusDevice {
     void write_register(uint64_t offset, uint32_t value, uint32_t mask);
     void reset_controller();
     void run();
+    void settle();
     void update_irq();
 
     std::array<AhciPort, ahci::port_count> ports_;
     PciFunction pci_;
     Clock& clock_;
     Timer timer_;
+    bool running_now_ = false;
 };
 
 /// Makes `intel,ich9-ahci`: `reg` = <device function>; children `drive@0` to `drive@5` as IDE channels have them. Needs

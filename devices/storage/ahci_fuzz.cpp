@@ -7,6 +7,7 @@
 #include "devices/storage/ahci.hpp"
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/atapi_cdrom.hpp"
+#include "devices/storage/image/disk_queue.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 
 using namespace viv;
@@ -17,7 +18,8 @@ constexpr uint64_t base = 0xE0000000, list = 0x1000, received = 0x2000, table = 
 
 }  // namespace
 
-// The input is a row of operations: commands with a FIS, a packet and a table from the input, register accesses, bytes
+// The first byte chooses: commands within the access, or beside the machine, where the input says when they may end.
+// The rest is a row of operations: commands with a FIS, a packet and a table from the input, register accesses, bytes
 // of memory, time, saves and loads. Port 0 has a disk with a bad sector, port 1 a CD-ROM drive.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     FuzzBoard board;
@@ -25,11 +27,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Bus& memory_bus = board.memory_bus;
     static_cast<void>(memory.add(Gpa{0}, 0x40000, GuestMemory::Kind::ram, "RAM"));
     const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
+    FuzzInput input(data, size);
+    const auto take = [&input] { return input.byte(); };
+    const bool beside = take() & 1;
+    DiskWork work(board.loop, memory);
     Ahci ahci(board.clock);
     auto image = std::make_unique<MemoryImage>(size_t{300} * 512);
     image->bad_sector = 33;
-    ahci.attach(0,
-                std::make_unique<AtaDisk>(ahci.device_state(0), std::move(image), AtaDisk::Place{}, AtaWire::serial));
+    auto disk = std::make_unique<DiskQueue>(std::move(image), beside ? &work : nullptr);
+    ahci.attach(0, std::make_unique<AtaDisk>(ahci.device_state(0), std::move(disk), AtaDisk::Place{}, AtaWire::serial));
     auto cdrom = std::make_unique<AtapiCdrom>(ahci.device_state(1), CdromDrive::Place{}, AtaWire::serial);
     cdrom->drive().load(std::make_unique<MemoryImage>(size_t{50} * 2048, ImageAccess::read_only));
     ahci.attach(1, std::move(cdrom));
@@ -39,8 +45,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     bus.config_write({0, 3, 0}, pci::BAR0 + 20, 4, base);
     bus.config_write({0, 3, 0}, pci::COMMAND, 2, pci::MEMORY_SPACE | pci::BUS_MASTER);
 
-    FuzzInput input(data, size);
-    const auto take = [&input] { return input.byte(); };
     const auto port_write = [&](unsigned port, uint64_t offset, uint32_t value) {
         memory_bus.write(base + ahci::first_port + port * ahci::port_span + offset, 4, value);
     };
@@ -90,7 +94,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 6: memory.store(Gpa{list + take()}, take()); break;
             case 7: {
                 board.clock.advance(std::chrono::microseconds(kind));
+                if (kind & 0x40) board.loop.poll();
                 if (kind >> 3 != 0) break;
+                work.drain();
                 board.save_and_load(ahci);
                 break;
             }

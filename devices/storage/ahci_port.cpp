@@ -33,6 +33,15 @@ uint64_t with_half(uint64_t old, unsigned shift, uint32_t value, uint32_t mask) 
 
 }  // namespace
 
+void AhciPort::attach(std::unique_ptr<AtaDevice> drive) {
+    drive_ = std::move(drive);
+    queue_ = drive_->queue();
+}
+
+void AhciPort::settle() {
+    if (queue_) queue_->drain();
+}
+
 // ---- Registers -----------------------------------------------------------------------------------------------------
 
 uint32_t AhciPort::interrupts() const {
@@ -92,6 +101,7 @@ void AhciPort::write(uint64_t offset, uint32_t value, uint32_t mask) {
 
 void AhciPort::write_command(uint32_t value) {
     AhciPortState& s = *state_;
+    if ((s.command & ST) && !(value & ST)) settle();
     if (value & CLO) s.task_file &= ~uint32_t{ata::status_busy | ata::status_data_request};
     const uint32_t before = std::exchange(s.command, (value & writable_command) | POD);
     if ((before & ST) && !(value & ST)) stop();
@@ -110,6 +120,7 @@ void AhciPort::update_link() {
     const uint32_t wanted = s.control & DET;
     const bool up = drive_ && (s.command & SUD) && wanted != DET_reset && wanted != DET_offline;
     if (up == (s.speed != 0)) return;
+    settle();
     if (up) return connect();
     s.speed = 0;
     s.task_file = no_task_file;
@@ -120,6 +131,7 @@ void AhciPort::update_link() {
 /// COMRESET, and the drive's answer.
 void AhciPort::connect() {
     AhciPortState& s = *state_;
+    settle();
     constexpr uint8_t fastest = 2;
     const auto limit = static_cast<uint8_t>((s.control & SPD_limit) >> 4);
     s.speed = limit == 0 ? fastest : std::min(limit, fastest);
@@ -142,6 +154,7 @@ void AhciPort::stop() {
 }
 
 void AhciPort::reset() {
+    settle();
     AhciPortState fresh;
     fresh.command_list = state_->command_list;
     fresh.received = state_->received;
@@ -173,6 +186,7 @@ Result<void> AhciPort::validate(const AhciPortState& staged) {
 bool AhciPort::has_work() const {
     const AhciPortState& s = *state_;
     if (s.greeting && (s.command & FRE)) return true;
+    if (queue_ && queue_->full()) return false;
     constexpr uint32_t not_now = ata::status_busy | ata::status_data_request;
     return (s.command & ST) && s.issued != 0 && !s.halted && s.speed != 0 && !(s.task_file & not_now);
 }
@@ -180,7 +194,8 @@ bool AhciPort::has_work() const {
 void AhciPort::run(GuestMemory& memory, uint64_t& budget) {
     AhciPortState& s = *state_;
     if (s.greeting && (s.command & FRE)) greet(memory);
-    while (budget > 0 && has_work()) {
+    // Who drains wants an end.
+    while (budget > 0 && has_work() && !(queue_ && queue_->draining())) {
         // Slots take turns.
         unsigned slot = s.slot;
         do {
@@ -189,6 +204,7 @@ void AhciPort::run(GuestMemory& memory, uint64_t& budget) {
         s.slot = static_cast<uint8_t>(slot);
         execute(slot, memory, budget);
     }
+    if (queue_) queue_->submit();
 }
 
 void AhciPort::execute(unsigned slot, GuestMemory& memory, uint64_t& budget) {
@@ -212,6 +228,7 @@ void AhciPort::execute(unsigned slot, GuestMemory& memory, uint64_t& budget) {
 /// A FIS that carries the device control register. Only SRST of it matters.
 void AhciPort::execute_control(unsigned slot, uint8_t control, GuestMemory& memory) {
     AhciPortState& s = *state_;
+    settle();
     s.issued &= ~(uint32_t{1} << slot);
     if (control & control_reset) {
         drive_->hold_in_reset();
@@ -223,15 +240,102 @@ void AhciPort::execute_control(unsigned slot, uint8_t control, GuestMemory& memo
     }
 }
 
-void AhciPort::execute_command(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
-                               uint64_t& budget) {
-    AhciPortState& s = *state_;
-    const uint32_t bit = uint32_t{1} << slot;
+void AhciPort::load_registers(const RegisterFis& fis) {
     const AtaTaskFile now{
         .features = fis[3], .count = fis[12], .lba_low = fis[4], .lba_mid = fis[5], .lba_high = fis[6]};
     const AtaTaskFile before{
         .features = fis[11], .count = fis[13], .lba_low = fis[8], .lba_mid = fis[9], .lba_high = fis[10]};
     drive_->load_registers(now, before, fis[7]);
+}
+
+void AhciPort::execute_command(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
+                               uint64_t& budget) {
+    if (queue_) {
+        load_registers(fis);
+        if (!state_->held && begin(slot, fis, header, memory, budget)) return;
+        // All others find the drive at rest. One that has failed meanwhile comes first.
+        settle();
+        if (state_->halted) return;
+    }
+    run_command(slot, fis, header, memory, budget);
+}
+
+// ---- Commands beside the machine -----------------------------------------------------------------------------------
+
+bool AhciPort::begin(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
+                     uint64_t& budget) {
+    AhciPortState& s = *state_;
+    const auto wanted = drive_->transfer_of(fis[2]);
+    if (!wanted) return false;
+    DiskRequest request{
+        .durable = wanted->durable, .offset = wanted->offset, .length = wanted->length, .memory = &memory};
+    if (wanted->kind == AtaTransfer::Kind::flush) {
+        settle();
+        if (s.halted) return true;
+        request.kind = DiskRequest::Kind::flush;
+        load_registers(fis);
+        drive_->begin_transfer(fis[2]);
+        s.task_file |= ata::status_busy;
+    } else {
+        const bool reads = wanted->kind == AtaTransfer::Kind::read;
+        request.kind = reads ? DiskRequest::Kind::read : DiskRequest::Kind::write;
+        if (!find_pieces(header, reads, request, wanted->length)) return false;
+        s.issued &= ~(uint32_t{1} << slot);
+        drive_->begin_transfer(fis[2]);
+        send_dma_setup(memory, wanted->tag, reads, wanted->length);
+    }
+    budget -= std::min(budget, wanted->length);
+    queue_->start(std::move(request), [this, slot, fis, header, &memory, transfer = *wanted](DiskStatus status) {
+        end(slot, fis, header, memory, transfer, status);
+    });
+    return true;
+}
+
+/// The guest memory of a queued command's data. False when that is too little, too scattered, or not to be had.
+bool AhciPort::find_pieces(const Header& header, bool reads, DiskRequest& request, uint64_t bytes) {
+    constexpr uint32_t most_pieces = 512;
+    const auto intent = reads ? GuestMemory::Intent::write : GuestMemory::Intent::read;
+    uint64_t table = header.table + prdt_at;
+    for (uint32_t i = 0; bytes > 0; ++i, table += prd_size) {
+        std::array<uint32_t, prd_size / 4> entry{};
+        if (i == header.entries || i == most_pieces) return false;
+        if (!request.memory->read(Gpa{table}, std::as_writable_bytes(std::span(entry)))) return false;
+        const Gpa base{(uint64_t{entry[1]} << 32 | entry[0]) & ~uint64_t{1}};
+        const uint64_t size = std::min<uint64_t>(((entry[3] & 0x3FFFFF) | 1) + 1, bytes);
+        if ((entry[3] & prd_interrupt) || request.memory->window(base, size, intent).empty()) return false;
+        request.pieces.push_back({base, size});
+        bytes -= size;
+    }
+    return true;
+}
+
+void AhciPort::end(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
+                   const AtaTransfer& transfer, DiskStatus status) {
+    AhciPortState& s = *state_;
+    const bool flushes = transfer.kind == AtaTransfer::Kind::flush;
+    if (flushes) s.task_file &= ~uint32_t{ata::status_busy};
+    // After an error the drive is silent until the driver has asked for the reason.
+    if (s.halted) return;
+    if (status != DiskStatus::ok && transfer.kind == AtaTransfer::Kind::read) {
+        uint64_t budget = 0;
+        return run_command(slot, fis, header, memory, budget);
+    }
+    if (flushes || status != DiskStatus::ok) {
+        load_registers(fis);
+        drive_->end_transfer(fis[2], status);
+    }
+    if (!flushes) return send_device_bits(memory, transfer.tag);
+    send_register(memory, drive_->take_interrupt());
+    if (!(s.task_file & ata::status_error)) s.issued &= ~(uint32_t{1} << slot);
+}
+
+// ---- Commands within the access ------------------------------------------------------------------------------------
+
+void AhciPort::run_command(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
+                           uint64_t& budget) {
+    AhciPortState& s = *state_;
+    const uint32_t bit = uint32_t{1} << slot;
+    load_registers(fis);
     if (s.held || !drive_->write_command(fis[2])) {
         // Nobody answers before a reset.
         s.task_file |= ata::status_busy;

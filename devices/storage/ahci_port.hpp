@@ -10,6 +10,7 @@
 
 #include "devices/storage/ahci_registers.hpp"
 #include "devices/storage/ata_device.hpp"
+#include "devices/storage/image/disk_queue.hpp"
 #include "vmm/core/guest_memory.hpp"
 
 namespace viv {
@@ -59,8 +60,12 @@ class AhciPort {
   public:
     /// The state is part of the controller's. It has to be set before anything else.
     void place(AhciPortState& state) { state_ = &state; }
-    void attach(std::unique_ptr<AtaDevice> drive) { drive_ = std::move(drive); }
+    void attach(std::unique_ptr<AtaDevice> drive);
     [[nodiscard]] AtaDevice* drive() const { return drive_.get(); }
+    /// Of a drive whose commands may be under way beside the machine, or nullptr.
+    [[nodiscard]] DiskQueue* queue() const { return queue_; }
+    /// Returns when no command is under way any more.
+    void settle();
 
     /// `offset` is one of the port's registers, on a multiple of 4; bits outside of `mask` are not written.
     [[nodiscard]] uint32_t read(uint64_t offset) const;
@@ -107,6 +112,14 @@ class AhciPort {
     void execute_command(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
                          uint64_t& budget);
     void execute_control(unsigned slot, uint8_t control, GuestMemory& memory);
+    void run_command(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
+                     uint64_t& budget);
+    void load_registers(const RegisterFis& fis);
+    /// Begins a command that can be under way beside the machine; false: it is not one, or wants a closer look.
+    bool begin(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory, uint64_t& budget);
+    bool find_pieces(const Header& header, bool reads, DiskRequest& request, uint64_t bytes);
+    void end(unsigned slot, const RegisterFis& fis, const Header& header, GuestMemory& memory,
+             const AtaTransfer& transfer, DiskStatus status);
     Moved move_data(const Header& header, Cursor& cursor, GuestMemory& memory, bool& ended_by_pio);
     bool move_block(Cursor& cursor, GuestMemory& memory, size_t bytes, bool to_memory);
     bool give_packet(const Header& header, GuestMemory& memory);
@@ -121,6 +134,7 @@ class AhciPort {
 
     AhciPortState* state_ = nullptr;
     std::unique_ptr<AtaDevice> drive_;
+    DiskQueue* queue_ = nullptr;
     std::vector<std::byte> scratch_;
 };
 

@@ -1,4 +1,9 @@
 // Queued commands, and what else a disk has on a serial wire only.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "devices/storage/ahci_rig_test.hpp"
 
 using namespace viv;
@@ -106,6 +111,119 @@ TEST_CASE("A queued command behind the end fails, and a reset clears its log") {
     board.set_port(0, PxSERR, 0xFFFFFFFF);
     board.restart();
     CHECK(board.run({.opcode = 0xE7}) == DHRS);
+}
+
+TEST_CASE("Queued commands beside the machine are under way together, and each ends by Set Device Bits") {
+    AhciBoard board(1, 0, AhciBoard::Way::beside);
+    board.start();
+    std::vector<std::byte> data(512, std::byte{0x3C});
+    board.memory.write(Gpa{buffer + 31 * 1024}, data);
+    for (unsigned tag = 0; tag < 31; ++tag) {
+        board.prepare(tag, queued(0x60, 1000 + tag * 5, 2, tag),
+                      {{buffer + tag * 1024, 512}, {buffer + tag * 1024 + 512, 512}});
+    }
+    board.prepare(31, queued(0x61, 60, 1, 31, 0xC0), {{buffer + 31 * 1024, 512}});
+    issue(board, 0xFFFFFFFF);
+    CHECK(board.port_reg(0, PxCI) == 0);
+    while (board.port_reg(0, PxSACT) != 0) board.loop.wait();
+    CHECK(board.acknowledge() == SDBS);
+    CHECK((board.status() & 0x89) == 0);
+    bool all = true;
+    for (unsigned tag = 0; tag < 31; ++tag) all = all && board.has_sectors(buffer + tag * 1024, 1000 + tag * 5, 2);
+    CHECK(all);
+    CHECK(board.has_sectors(buffer + 31 * 1024, 60, 1));
+    CHECK(board.images[0]->flushes == 1);
+    CHECK(board.work->under_way() == 0);
+}
+
+TEST_CASE("A queued command that fails beside the machine stays active, and those behind it are silent") {
+    AhciBoard board(1, 0, AhciBoard::Way::beside);
+    board.start();
+    board.images[0]->bad_sector = 523;
+    for (const uint8_t opcode : {uint8_t{0x60}, uint8_t{0x61}}) {
+        CAPTURE(opcode);
+        for (unsigned tag = 1; tag < 5; ++tag) {
+            board.prepare(tag, queued(opcode, 510 + tag * 4, 4, tag), {{buffer + tag * 2048, 2048}});
+        }
+        issue(board, 0x1E);
+        board.work->drain();
+        CHECK(board.acknowledge() == (SDBS | TFES));
+        CHECK(board.port_reg(0, PxSACT) == 0x18);
+        CHECK(board.has_sectors(buffer + 2 * 2048, 518, 4));
+        CHECK((board.status() & 1) == 1);
+        board.restart();
+        CHECK(board.port_reg(0, PxSACT) == 0);
+        CHECK(board.run({.opcode = 0x2F, .lba = 0x10, .count = 1}, {{buffer, 512}}) == PSS);
+        const auto log = board.bytes_at(buffer, 512);
+        CHECK(log[0] == 3);
+        CHECK((log[2] & 1) == 1);
+        // Of a write the place is that of its first sector: it is not tried again.
+        CHECK((log[4] | log[5] << 8) == (opcode == 0x60 ? 523 : 522));
+    }
+    // What the drive would not take runs within the access.
+    board.prepare(7, queued(0x61, 1999, 2, 7), {{buffer, 1024}});
+    issue(board, 0x80);
+    CHECK((board.acknowledge() & TFES) != 0);
+}
+
+TEST_CASE("A flush beside the machine keeps the drive busy, and its failure is told once") {
+    AhciBoard board(1, 0, AhciBoard::Way::beside);
+    board.start();
+    const int gate = eventfd(0, 0);
+    board.images[0]->before_flush = [gate] {
+        eventfd_t count = 0;
+        static_cast<void>(eventfd_read(gate, &count));
+    };
+    board.prepare(0, {.opcode = 0xE7});
+    board.prepare(1, {.opcode = 0xE5});
+    board.issue(3);
+    // Of the two slots the second has its turn first.
+    CHECK((board.status() & 0x80) == 0x80);
+    CHECK(board.port_reg(0, PxCI) == 1);
+    // The next one waits for it.
+    board.issue(2);
+    CHECK(board.port_reg(0, PxCI) == 3);
+    eventfd_write(gate, 1);
+    board.work->drain();
+    board.clock.advance(std::chrono::milliseconds(1));
+    CHECK((board.status() & 0x81) == 0);
+    CHECK(board.port_reg(0, PxCI) == 0);
+    CHECK(board.images[0]->flushes == 1);
+    CHECK((board.acknowledge() & DHRS) != 0);
+    board.images[0]->before_flush = {};
+    close(gate);
+    board.images[0]->flush_fault = DiskStatus::io_error;
+    board.issue(1);
+    board.work->drain();
+    CHECK((board.acknowledge() & TFES) != 0);
+    CHECK((board.status() & 0x21) == 0x21);
+    CHECK(board.port_reg(0, PxCI) == 1);
+}
+
+TEST_CASE("What stops an AHCI port waits for what is under way, and nothing is written into memory after it") {
+    for (const unsigned kind : {0u, 1u, 2u, 3u, 4u}) {
+        CAPTURE(kind);
+        AhciBoard board(1, 0, AhciBoard::Way::beside);
+        board.start();
+        for (unsigned tag = 0; tag < 32; ++tag)
+            board.prepare(tag, queued(0x60, tag, 2, tag), {{buffer + tag * 1024, 1024}});
+        issue(board, 0xFFFFFFFF);
+        switch (kind) {
+            case 0: board.set_port(0, PxCMD, SUD | FRE); break;
+            case 1: board.set(GHC, GHC_HR); break;
+            case 2: board.device->reset(ResetKind::hard); break;
+            case 3: board.set_port(0, PxSCTL, 1); break;
+            default: board.set_config(AhciBoard::at, pci::COMMAND, 2, pci::MEMORY_SPACE); break;
+        }
+        CHECK(board.work->under_way() == 0);
+        const std::vector<std::byte> text(32 * 1024, std::byte{0x77});
+        board.memory.write(Gpa{buffer}, text);
+        const auto frames = board.bytes_at(AhciBoard::received, 0x100);
+        for (int i = 0; i < 200; ++i) board.loop.poll();
+        const auto now = board.bytes_at(buffer, text.size());
+        CHECK(std::ranges::all_of(now, [](uint8_t byte) { return byte == 0x77; }));
+        CHECK(board.bytes_at(AhciBoard::received, 0x100) == frames);
+    }
 }
 
 TEST_CASE("Logs that do not exist are aborted, and the directory says which do") {

@@ -15,6 +15,7 @@
 #include "devices/storage/ahci.hpp"
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/atapi_cdrom.hpp"
+#include "devices/storage/image/disk_queue.hpp"
 #include "devices/storage/image/memory_image_test.hpp"
 
 namespace viv {
@@ -23,6 +24,7 @@ namespace viv {
 struct AhciDrives {
     std::vector<std::unique_ptr<MemoryImage>> disks;
     std::unique_ptr<MemoryImage> disc;
+    DiskWork* work = nullptr;
 };
 
 inline Result<std::unique_ptr<Device>> make_ahci_with_drives(DeviceContext& context) {
@@ -30,7 +32,8 @@ inline Result<std::unique_ptr<Device>> make_ahci_with_drives(DeviceContext& cont
     auto controller = std::make_unique<Ahci>(context.clock);
     uint8_t port = 0;
     for (auto& image : drives.disks) {
-        controller->attach(port, std::make_unique<AtaDisk>(controller->device_state(port), std::move(image),
+        auto queue = std::make_unique<DiskQueue>(std::move(image), drives.work);
+        controller->attach(port, std::make_unique<AtaDisk>(controller->device_state(port), std::move(queue),
                                                            AtaDisk::Place{0, port, "VIVSATA" + std::to_string(port)},
                                                            AtaWire::serial));
         ++port;
@@ -45,10 +48,16 @@ inline Result<std::unique_ptr<Device>> make_ahci_with_drives(DeviceContext& cont
     return controller;
 }
 
+struct AhciWork {
+    std::unique_ptr<DiskWork> work;
+};
+
 /// A controller with a disk of 2000 sectors on port 0, an empty place on port 1 and, when asked for, a disc of 100
 /// blocks after the disks; 1 MiB of RAM; and a driver.
-class AhciBoard : public PciBoard {
+class AhciBoard : public AhciWork, public PciBoard {
   public:
+    /// Whether commands end within an access, or are under way beside the machine.
+    enum class Way { within, beside };
     struct Prd {
         uint64_t base;
         uint32_t bytes;
@@ -67,7 +76,9 @@ class AhciBoard : public PciBoard {
     static constexpr uint64_t lists = 0x1000, received = 0x4000, tables = 0x8000, buffer = 0x20000;
     static constexpr PciAddress at{0, 3, 0};
 
-    explicit AhciBoard(size_t disks = 1, size_t disc_blocks = 0) {
+    explicit AhciBoard(size_t disks = 1, size_t disc_blocks = 0, Way way = Way::within) {
+        if (way == Way::beside) work = std::make_unique<DiskWork>(loop, memory);
+        drives_.work = work.get();
         for (size_t i = 0; i < disks; ++i) {
             auto image = std::make_unique<MemoryImage>(numbered_sectors(2000));
             images.push_back(image.get());

@@ -165,8 +165,22 @@ struct AtaDeviceState {
     bool operator==(const AtaDeviceState&) const = default;
 };
 
+class DiskQueue;
+enum class DiskStatus;
+
+/// What a command would move that may be under way beside the machine.
+struct AtaTransfer {
+    enum class Kind : uint8_t { read, write, flush };
+    Kind kind = Kind::flush;
+    bool durable = false;
+    uint8_t tag = 0;      // of reads and writes, which are queued commands
+    uint64_t offset = 0;  // bytes
+    uint64_t length = 0;
+};
+
 /// A drive on the cable, seen from the channel: registers, data port, INTRQ. What its commands do is the derived
-/// class's; each is carried out within the write that starts it, so that BSY is never seen outside of resets.
+/// class's; each is carried out within the write that starts it, so that BSY is never seen outside of resets (but see
+/// queue()).
 class AtaDevice {
   public:
     /// `state` is the part of the channel's state that belongs to this drive.
@@ -211,6 +225,17 @@ class AtaDevice {
     bool take_interrupt() { return std::exchange(state_.interrupt, false); }
     /// Whether the command that ran was a queued one, and its tag: its end is told by Set Device Bits.
     [[nodiscard]] virtual std::optional<uint8_t> queued_tag() const { return std::nullopt; }
+
+    /// For requests beside the machine; nullptr: each command ends in the write that starts it.
+    [[nodiscard]] virtual DiskQueue* queue() const { return nullptr; }
+    /// What the command in the registers would move, if it may be under way beside the machine, and the drive would
+    /// take it.
+    [[nodiscard]] virtual std::optional<AtaTransfer> transfer_of(uint8_t /*command*/) const { return std::nullopt; }
+    /// Such a command has begun, and its data are not the drive's business.
+    virtual void begin_transfer(uint8_t /*command*/) {}
+    /// What the command in the registers moved beside the machine has ended so. A read that failed is to be run again:
+    /// the drive finds the sector.
+    virtual void end_transfer(uint8_t /*command*/, DiskStatus /*status*/) {}
 
     [[nodiscard]] bool interrupt() const { return state_.interrupt; }
     /// SRST while it is set.

@@ -6,6 +6,7 @@
 
 #include "devices/storage/ata_disk_command.hpp"
 #include "devices/storage/ata_identity.hpp"
+#include "devices/storage/image/disk_queue.hpp"
 
 namespace viv {
 namespace {
@@ -30,11 +31,20 @@ constexpr uint32_t verify_sectors = 128;
 }  // namespace
 
 AtaDisk::AtaDisk(AtaDeviceState& state, std::unique_ptr<DiskImage> image, Place place, AtaWire wire)
+    : AtaDisk(state, std::make_unique<DiskQueue>(std::move(image)), std::move(place), wire) {}
+
+AtaDisk::AtaDisk(AtaDeviceState& state, std::unique_ptr<DiskQueue> image, Place place, AtaWire wire)
     : AtaDevice(state, wire),
       image_(std::move(image)),
       place_(std::move(place)),
       sectors_(image_->sectors()),
       geometry_(geometry_of_disk(*image_)) {}
+
+AtaDisk::~AtaDisk() = default;
+
+DiskImage* AtaDisk::medium() {
+    return image_.get();
+}
 
 void AtaDisk::execute(uint8_t command) {
     if (execute_serial(command)) return;

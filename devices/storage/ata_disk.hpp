@@ -27,9 +27,11 @@ class AtaDisk final : public AtaDevice, public Drive {
         std::string serial;
     };
     AtaDisk(AtaDeviceState& state, std::unique_ptr<DiskImage> image, Place place, AtaWire wire = AtaWire::parallel);
+    AtaDisk(AtaDeviceState& state, std::unique_ptr<DiskQueue> image, Place place, AtaWire wire = AtaWire::parallel);
+    ~AtaDisk() override;
 
     [[nodiscard]] DriveKind drive_kind() const override { return DriveKind::disk; }
-    [[nodiscard]] DiskImage* medium() override { return image_.get(); }
+    [[nodiscard]] DiskImage* medium() override;
     [[nodiscard]] DriveGeometry geometry() const override { return geometry_.native; }
     [[nodiscard]] DriveGeometry bios_geometry() const override { return geometry_.bios; }
     [[nodiscard]] uint16_t io_base() const override { return place_.io_base; }
@@ -40,6 +42,10 @@ class AtaDisk final : public AtaDevice, public Drive {
     /// The most blocks of 64 ranges that DATA SET MANAGEMENT takes.
     static constexpr uint32_t max_trim_blocks = 8;
     [[nodiscard]] std::optional<uint8_t> queued_tag() const override;
+    [[nodiscard]] DiskQueue* queue() const override;
+    [[nodiscard]] std::optional<AtaTransfer> transfer_of(uint8_t command) const override;
+    void begin_transfer(uint8_t command) override;
+    void end_transfer(uint8_t command, DiskStatus status) override;
 
   protected:
     void execute(uint8_t command) override;
@@ -82,7 +88,7 @@ class AtaDisk final : public AtaDevice, public Drive {
     void fail_at(uint64_t lba, DiskStatus status);
     [[nodiscard]] DriveGeometry translation() const;
 
-    std::unique_ptr<DiskImage> image_;
+    std::unique_ptr<DiskQueue> image_;
     Place place_;
     uint64_t sectors_;
     DiskGeometry geometry_;

@@ -5,6 +5,7 @@
 
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/ata_disk_command.hpp"
+#include "devices/storage/image/disk_queue.hpp"
 
 namespace viv {
 namespace {
@@ -61,6 +62,57 @@ void AtaDisk::start_queued(uint8_t command) {
     } else {
         start_write(Addressing::queued, ata_dma_sectors, Transfer::dma);
     }
+}
+
+DiskQueue* AtaDisk::queue() const {
+    return serial() && image_->beside() ? image_.get() : nullptr;
+}
+
+std::optional<AtaTransfer> AtaDisk::transfer_of(uint8_t command) const {
+    if (!queue() || state_.power == AtaDeviceState::Power::sleep || state_.queue_error.held) return std::nullopt;
+    const auto wanted = static_cast<Command>(command);
+    if (wanted == Command::flush_cache || wanted == Command::flush_cache_ext) return AtaTransfer{};
+    const bool writes = wanted == Command::write_queued;
+    if (!writes && wanted != Command::read_queued) return std::nullopt;
+    if (writes && image_->read_only()) return std::nullopt;
+    const AtaTaskFile& now = state_.task;
+    const AtaTaskFile& before = state_.previous;
+    uint64_t lba = 0;
+    for (const uint8_t byte :
+         {before.lba_high, before.lba_mid, before.lba_low, now.lba_high, now.lba_mid, now.lba_low}) {
+        lba = lba << 8 | byte;
+    }
+    uint32_t count = static_cast<uint32_t>(before.features << 8 | now.features);
+    if (count == 0) count = 65536;
+    if (lba >= sectors_ || count > sectors_ - lba) return std::nullopt;
+    return AtaTransfer{.kind = writes ? AtaTransfer::Kind::write : AtaTransfer::Kind::read,
+                       .durable = writes && (!state_.write_cache || (state_.device & queued_fua) != 0),
+                       .tag = static_cast<uint8_t>(now.count >> 3),
+                       .offset = lba * DiskImage::sector_size,
+                       .length = uint64_t{count} * DiskImage::sector_size};
+}
+
+void AtaDisk::begin_transfer(uint8_t command) {
+    ++state_.commands;
+    state_.command = command;
+    state_.power = AtaDeviceState::Power::active;
+    state_.error = 0;
+    finish();
+    state_.interrupt = false;
+}
+
+void AtaDisk::end_transfer(uint8_t command, DiskStatus status) {
+    const auto wanted = transfer_of(command);
+    state_.command = command;
+    state_.error = 0;
+    if (status == DiskStatus::ok) return finish();
+    if (!wanted) return abort();
+    // Not tried again: a host tells of what it could not make durable only once.
+    if (wanted->kind == AtaTransfer::Kind::flush) return fail_command(ata::error_abort, ata::status_fault);
+    state_.tag = wanted->tag;
+    state_.phase = AtaDeviceState::Phase::data_out;
+    state_.remaining = static_cast<uint32_t>(wanted->length / DiskImage::sector_size);
+    fail_at(wanted->offset / DiskImage::sector_size, status);
 }
 
 void AtaDisk::command_failed() {

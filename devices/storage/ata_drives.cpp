@@ -6,6 +6,7 @@
 
 #include "devices/storage/ata_disk.hpp"
 #include "devices/storage/atapi_cdrom.hpp"
+#include "devices/storage/disk_drive.hpp"
 
 namespace viv {
 
@@ -31,7 +32,11 @@ Result<std::unique_ptr<AtaDevice>> make_ata_drive(const DeviceContext& context, 
     const DiskCache cache = TRY(disk_cache(*node));
     const auto format = TRY(image_format(*node));
     auto image = TRY(open_disk_image(*path, image_access(*node), cache, format));
-    auto disk = std::make_unique<AtaDisk>(state, std::move(image),
+    const DiskWay way = TRY(disk_way(context, *node));
+    // On a parallel wire there is one command at a time, and the host waits for it.
+    DiskWork* work = place.wire == AtaWire::serial ? context.services.find<DiskWork>() : nullptr;
+    auto queue = std::make_unique<DiskQueue>(std::move(image), work, way);
+    auto disk = std::make_unique<AtaDisk>(state, std::move(queue),
                                           AtaDisk::Place{place.io_base, place.unit, std::move(serial)}, place.wire);
     registered.add(*disk);
     return disk;

@@ -2,17 +2,20 @@
 
 namespace viv {
 
+Result<DiskWay> disk_way(const DeviceContext& context, const TreeNode& node) {
+    const std::string aio = node.string("viv,aio").value_or("io_uring");
+    if (aio == "threads") return DiskWay::threads;
+    if (aio == "io_uring") return DiskWay::automatic;
+    return context.refuse("`viv,aio` is io_uring or threads, not '" + aio + "'");
+}
+
 Result<std::unique_ptr<DiskQueue>> open_disk_queue(DeviceContext& context) {
     const std::string path = TRY(context.need_string("viv,image"));
     const DiskCache cache = TRY(disk_cache(context.node));
-    const std::string aio = context.node.string("viv,aio").value_or("io_uring");
-    if (aio != "io_uring" && aio != "threads") {
-        return context.refuse("`viv,aio` is io_uring or threads, not '" + aio + "'");
-    }
+    const DiskWay way = TRY(disk_way(context, context.node));
     const auto format = TRY(image_format(context.node));
     auto image = TRY(open_disk_image(path, image_access(context.node), cache, format));
-    return std::make_unique<DiskQueue>(std::move(image), context.services.find<DiskWork>(),
-                                       aio == "threads" ? DiskWay::threads : DiskWay::automatic);
+    return std::make_unique<DiskQueue>(std::move(image), context.services.find<DiskWork>(), way);
 }
 
 }  // namespace viv

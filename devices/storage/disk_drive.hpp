@@ -37,6 +37,9 @@ class DiskDrive final : public Drive {
     DiskGeometry geometry_;
 };
 
+/// viv,aio of a drive's node.
+Result<DiskWay> disk_way(const DeviceContext& context, const TreeNode& node);
+
 /// The disk of a node: viv,image, viv,read-only, viv,snapshot, viv,format, viv,cache and viv,aio ("threads": no
 /// io_uring).
 Result<std::unique_ptr<DiskQueue>> open_disk_queue(DeviceContext& context);

@@ -85,6 +85,8 @@ class DiskQueue final : public DiskImage {
     [[nodiscard]] size_t under_way() const { return under_way_; }
     /// Returns when nothing is under way and all `done`s have been called.
     void drain();
+    /// Whether transfers are made beside the machine at all.
+    [[nodiscard]] bool beside() const { return work_ != nullptr; }
     /// Within drain(): a device should not start more.
     [[nodiscard]] bool draining() const { return draining_; }
     /// Requests that the host failed.

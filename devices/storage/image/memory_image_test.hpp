@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +42,7 @@ class MemoryImage final : public DiskImage {
     }
     DiskStatus flush() override {
         ++flushes;
+        if (before_flush) before_flush();
         return flush_fault;
     }
 
@@ -50,6 +52,7 @@ class MemoryImage final : public DiskImage {
     DiskStatus fault = DiskStatus::io_error;
     DiskStatus flush_fault = DiskStatus::ok;
     unsigned flushes = 0;
+    std::function<void()> before_flush;
 
   private:
     [[nodiscard]] bool fails(uint64_t offset, uint64_t length) const {
