@@ -440,6 +440,33 @@ TEST_CASE("A state that the AHCI controller never has is refused") {
     CHECK(refused("ports/0/drive", "phase", 9));
 }
 
+TEST_CASE("A SATA disk's transfers go beside the machine where the machine lets them, a parallel one's do not") {
+    const TemporaryFile file(numbered_sectors(200));
+    for (const bool gives : {false, true}) {
+        std::unique_ptr<DiskWork> work;
+        PciBoard board;
+        DriveRegistry drives;
+        work = std::make_unique<DiskWork>(board.loop, board.memory);
+        board.services.provide<DriveRegistry>(drives);
+        if (gives) board.services.provide<DiskWork>(*work);
+        TreeNode& node = board.node.ensure_child("drive@0");
+        node.set_string("viv,image", file.path());
+        node.set_flag("viv,snapshot");
+        node.set_string("viv,aio", "threads");
+        board.make_function(make_ahci, 6);
+        REQUIRE(drives.entries().size() == 1);
+        const auto* disk = dynamic_cast<DiskQueue*>(drives.entries()[0].drive->medium());
+        REQUIRE(disk);
+        CHECK(disk->beside() == gives);
+        AtaDeviceState state;
+        auto queue = std::make_unique<DiskQueue>(std::make_unique<MemoryImage>(size_t{512}), work.get());
+        CHECK(AtaDisk(state, std::move(queue), {}, AtaWire::parallel).queue() == nullptr);
+        node.set_string("viv,aio", "sometimes");
+        board.node.set_cells("reg", std::array<uint32_t, 2>{8, 0});
+        CHECK_FALSE(board.try_make(make_ahci, {}));
+    }
+}
+
 TEST_CASE("A SATA controller's node makes the drives that have images and registers them") {
     const TemporaryFile file(numbered_sectors(200));
     PciBoard board;
