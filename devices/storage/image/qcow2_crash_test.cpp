@@ -338,8 +338,8 @@ TEST_CASE("A host that stops at any moment leaves a sound QCOW2 image with all t
     for (const Form& form : forms) {
         CAPTURE(form.name);
         Qcow2Rig rig = rig_of(form, form.extended ? 512 << 10 : 128 << 10);
-        const Workload done = work(rig, 240, 5, 24);
-        require_no_fault(rig, done);
+        const Workload done = work(rig, 160, 5, 24);
+        require_no_fault(rig, done, 200);
     }
 }
 
@@ -355,10 +355,10 @@ TEST_CASE("A host that stops while clusters of a snapshot are copied leaves a so
     }
     const auto before = read_all(*rig.open(ImageAccess::read_only));
     make_internal_snapshot(*rig.content);
-    const Workload done = work(rig, 240, 7, 24);
+    const Workload done = work(rig, 160, 7, 24);
     CHECK(read_all(*rig.open(ImageAccess::read_only, "first")) == before);
     CHECK(rig.check().clean());
-    require_no_fault(rig, done);
+    require_no_fault(rig, done, 200);
 }
 
 TEST_CASE("A host that stops while an image is emptied into the one below leaves both showing the same") {
@@ -413,8 +413,8 @@ TEST_CASE("A host that stops while the name of the backing file changes leaves t
 
 TEST_CASE("A host that stops while the refcount table moves leaves a sound QCOW2 image") {
     for (const bool lazy : {false, true}) {
-        Qcow2Rig rig = rig_with_full_table(lazy, 256 << 10, 150);
-        const Workload done = work(rig, lazy ? 60 : 120, 6, 60);
+        Qcow2Rig rig = rig_with_full_table(lazy, 256 << 10, 60);
+        const Workload done = work(rig, 40, 6, 60);
         const auto table = load<uint64_t>(rig.content->bytes, at_refcount_table);
         CHECK(load<uint32_t>(rig.content->bytes, at_refcount_table + 8) > 1);
         const auto log = rig.content->log;
