@@ -1,6 +1,7 @@
 #include "vmm/engine/soft/block_cache.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <new>
 
@@ -12,7 +13,7 @@
 
 namespace viv::soft {
 namespace {
-constexpr size_t table_size = size_t{1} << 16;
+constexpr unsigned table_bits = 18;
 constexpr size_t max_blocks = 400'000;
 
 const std::byte* page_start(const std::byte* host) {
@@ -31,29 +32,24 @@ BlockCache::BlockCache(SoftEngine& engine, CodeWatch* watch)
     : memory_(engine.memory),
       engine_(engine),
       watch_(watch),
-      table_(table_size),
-      seen_writes_(memory_.noted_writes()) {}
+      table_(static_cast<Block**>(std::calloc(size_t{1} << table_bits, sizeof(Block*)))),
+      seen_writes_(memory_.noted_writes()) {
+    VIV_ASSERT(table_);
+}
 
 BlockCache::~BlockCache() {
     clear();
     collect();
 }
 
-Block* BlockCache::allocate(uint32_t count) {
-    void* memory = ::operator new (sizeof(Block) + count * sizeof(Insn), std::align_val_t{64});
-    auto* block = new (memory) Block;
-    for (uint32_t i = 0; i < count; ++i) new (block->first() + i) Insn;
-    block->count = count;
-    return block;
-}
-
-void BlockCache::release(Block* block) {
-    ::operator delete (block, std::align_val_t{64});
+void BlockCache::Free::operator()(Block** table) const {
+    std::free(table);
 }
 
 size_t BlockCache::slot_of(const std::byte* host, uint8_t flavour) const {
-    const auto key = reinterpret_cast<uintptr_t>(host);
-    return (key ^ (key >> 12) ^ (uintptr_t{flavour} << 9)) % table_size;
+    // By the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
+    const uint64_t key = reinterpret_cast<uintptr_t>(host) ^ uint64_t { flavour } << 56;
+    return (key * 0x9E3779B97F4A7C15) >> (64 - table_bits);
 }
 
 Block* BlockCache::find(const std::byte* host, uint8_t flavour, const std::byte* second_host) {
@@ -65,6 +61,11 @@ Block* BlockCache::find(const std::byte* host, uint8_t flavour, const std::byte*
         return block;
     }
     return nullptr;
+}
+
+bool BlockCache::is_still(Block& known, const std::byte* host, uint8_t flavour) {
+    return known.host == reinterpret_cast<const uint8_t*>(host) && known.flavour == flavour && !known.stale &&
+           known.page && !known.second_page && fresh(*known.page);
 }
 
 bool BlockCache::fresh(CodePage& page) {
@@ -228,18 +229,21 @@ bool BlockCache::memory_moved() {
 }
 
 void BlockCache::collect() {
-    const bool is_full = jit.is_full();
+    const bool is_full = jit.is_full() || pool_.is_full();
     if (is_full) clear();
-    for (Block* block : graveyard_) release(block);
+    for (Block* block : graveyard_) pool_.release(block);
     graveyard_.clear();
-    if (is_full) jit.reset();
+    if (!is_full) return;
+    jit.reset();
+    pool_.reset();
+    for (Cpu* cpu : users_) cpu->jump_cache = {};
 }
 
 void BlockCache::clear() {
-    for (auto& head : table_) {
-        while (head) void_block(head);
+    while (!pages_.empty()) {
+        for (Block* block : pages_.begin()->second->blocks) void_block(block);
+        drop_page(pages_.begin()->first);
     }
-    while (!pages_.empty()) drop_page(pages_.begin()->first);
     new_epochs();
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vmm/core/guest_memory.hpp"
+#include "vmm/engine/soft/block_pool.hpp"
 #include "vmm/engine/soft/cpu.hpp"
 #include "vmm/engine/soft/jit.hpp"
 #include "vmm/engine/soft/relaxed.hpp"
@@ -43,9 +44,10 @@ class BlockCache {
 
     /// The block of this flavour that starts at `host`, if there is one and its page has not changed.
     Block* find(const std::byte* host, uint8_t flavour, const std::byte* second_host);
+    /// Whether `known`, once a block of this cache and perhaps gone since, is the one that find() would give.
+    bool is_still(Block& known, const std::byte* host, uint8_t flavour);
     /// Memory for a block of `count` instructions, in nobody's list yet.
-    static Block* allocate(uint32_t count);
-    static void release(Block* block);
+    Block* allocate(uint32_t count) { return pool_.allocate(count); }
     /// Takes a block in. `second` is the page its last bytes are on, when that is another one.
     void insert(Block* block, Gpa address, const std::byte* second, Gpa second_address);
 
@@ -63,7 +65,7 @@ class BlockCache {
     static uint64_t chunk_mask(uint64_t address, uint64_t size);
     /// True once after something outside the CPUs wrote to memory: links have to be made anew.
     [[nodiscard]] bool memory_moved();
-    /// Frees what was voided, and everything when no memory for host code is left. Only while no block runs.
+    /// Frees what was voided, and everything when no memory for blocks or host code is left. Only while no block runs.
     void collect();
     /// Voids everything.
     void clear();
@@ -88,9 +90,14 @@ class BlockCache {
     SoftEngine& engine_;
     CodeWatch* watch_;
     std::vector<Cpu*> users_;
-    std::vector<Block*> table_;
+    // Untouched memory is zero and costs nothing, which most of it stays in a small guest.
+    struct Free {
+        void operator()(Block** table) const;
+    };
+    std::unique_ptr<Block*[], Free> table_;
     std::unordered_map<const std::byte*, std::unique_ptr<CodePage>> pages_;
     std::vector<Block*> graveyard_;
+    BlockPool pool_;
     uint64_t seen_writes_ = 0;
     size_t live_ = 0;
 };

@@ -140,7 +140,8 @@ const Insn* follow_slow(Cpu& cpu, Link& link, uint64_t rip) {
     if (cpu.remaining <= 0 || cpu.attention.load(std::memory_order_relaxed)) return leave(cpu, rip);
     Block* const from = cpu.block;
     if (from->flavour & Flavour::single) return leave(cpu, rip);
-    Block* const block = find_block(cpu, rip);
+    Block* block = link.rip == rip ? find_again(cpu, link.block, rip) : nullptr;
+    if (!block) block = find_block(cpu, rip);
     if (!block) return leave(cpu, rip);
     // Code that crosses pages depends on two translations, and a stale block must not be written to.
     if (!block->second_page && block->page && !from->stale) link = {cpu.code_tag, rip, block};
@@ -150,11 +151,11 @@ const Insn* follow_slow(Cpu& cpu, Link& link, uint64_t rip) {
 const Insn* jump_slow(Cpu& cpu, uint64_t rip) {
     if (cpu.remaining <= 0 || cpu.attention.load(std::memory_order_relaxed)) return leave(cpu, rip);
     if (cpu.block->flavour & Flavour::single) return leave(cpu, rip);
-    Block* const block = find_block(cpu, rip);
+    JumpCacheEntry& entry = cpu.jump_cache[(rip ^ (rip >> 12)) % 4096];
+    Block* block = entry.rip == rip ? find_again(cpu, entry.block, rip) : nullptr;
+    if (!block) block = find_block(cpu, rip);
     if (!block) return leave(cpu, rip);
-    if (!block->second_page && block->page) {
-        cpu.jump_cache[(rip ^ (rip >> 12)) % 4096] = {rip, cpu.code_tag, block, cpu.flavour};
-    }
+    if (!block->second_page && block->page) entry = {rip, cpu.code_tag, block, cpu.flavour};
     return enter(cpu, block, rip);
 }
 

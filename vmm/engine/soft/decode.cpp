@@ -37,11 +37,15 @@ Gpa physical_of(const TlbEntry& entry) {
     return {entry.physical};
 }
 
+/// SMAP does not concern fetches: they use the table without it.
+Tlb& fetch_tlb(Cpu& cpu) {
+    return cpu.tlb == &cpu.tlbs[tlb_supervisor_smap] ? cpu.tlbs[tlb_supervisor] : *cpu.tlb;
+}
+
 /// The translation for fetching at `linear`; throws the fault of the fetch.
 const TlbEntry& fetch_entry(Cpu& cpu, uint64_t linear) {
     if (cpu.code64 && static_cast<int64_t>(linear << 16) >> 16 != static_cast<int64_t>(linear)) raise_gp();
-    // SMAP does not concern fetches: they use the table without it.
-    Tlb& tlb = cpu.tlb == &cpu.tlbs[tlb_supervisor_smap] ? cpu.tlbs[tlb_supervisor] : *cpu.tlb;
+    Tlb& tlb = fetch_tlb(cpu);
     TlbEntry& entry = tlb.at(linear);
     if (entry.page == (linear & page_mask) && entry.may_execute) return entry;
     return translate(cpu, tlb, linear, Access::execute, cpu.cpl == 3);
@@ -83,8 +87,9 @@ void fill_undefined(ZyanStatus status, uint16_t offset, Insn& out) {
         status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? ending<too_long_instruction> : ending<undefined_instruction>;
 }
 
-Block* make_block(const std::vector<Insn>& insns, uint8_t flavour, uint32_t bytes, const std::byte* host) {
-    Block* block = BlockCache::allocate(static_cast<uint32_t>(insns.size()) + 1);
+/// Fills `block`, which has room for one instruction more.
+Block* fill_block(Block* block, const std::vector<Insn>& insns, uint8_t flavour, uint32_t bytes,
+                  const std::byte* host) {
     block->count = static_cast<uint32_t>(insns.size());
     block->bytes = bytes;
     block->host = reinterpret_cast<const uint8_t*>(host);
@@ -134,7 +139,8 @@ Block* fetch_single(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& fir
     }
     const uint32_t bytes = insns[0].length;
     const bool cacheable = copy.host && (!second_address.value || second);
-    Block* block = make_block(insns, flavour, bytes, copy.host ? copy.host + (linear & 0xFFF) : nullptr);
+    Block* block =
+        fill_block(cpu.blocks->allocate(2), insns, flavour, bytes, copy.host ? copy.host + (linear & 0xFFF) : nullptr);
     if (cacheable) {
         cpu.blocks->insert(block, {copy.physical | (linear & 0xFFF)}, second, second_address);
     } else {
@@ -171,7 +177,8 @@ Block* decode_block(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& ent
         if (flow == Flow::ends) break;
     }
     if (insns.empty()) return fetch_single(cpu, rip, linear, entry, flavour);
-    Block* block = make_block(insns, flavour, bytes, host);
+    const auto count = static_cast<uint32_t>(insns.size());
+    Block* block = fill_block(cpu.blocks->allocate(count + 1), insns, flavour, bytes, host);
     if (!(flavour & Flavour::single)) cpu.blocks->jit.watch(*block);
     cpu.blocks->insert(block, {entry.physical | (linear & 0xFFF)}, nullptr, {});
     return block;
@@ -199,8 +206,7 @@ Block* block_at(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& entry, 
     if (!block && (linear & 0xFFF) > 0x1000 - max_length) {
         // Perhaps one that crosses into the page that follows here; the fetch of that one may fault.
         const uint64_t next_page = ((linear | 0xFFF) + 1) & cpu.linear_mask;
-        TlbEntry& next_entry =
-            (cpu.tlb == &cpu.tlbs[tlb_supervisor_smap] ? cpu.tlbs[tlb_supervisor] : *cpu.tlb).at(next_page);
+        TlbEntry& next_entry = fetch_tlb(cpu).at(next_page);
         if (next_entry.page == next_page && next_entry.may_execute && next_entry.host) {
             block = cpu.blocks->find(host, flavour, next_entry.host);
         }
@@ -220,16 +226,34 @@ ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& ou
     return status;
 }
 
+namespace {
+/// Comes after looking for a block, since that may void others and begin a new epoch.
+void note_code(Cpu& cpu, uint64_t linear, const TlbEntry& entry) {
+    (cpu.cpl == 3 ? cpu.tlbs.user_code() : cpu.supervisor_code).note(linear);
+    if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
+}
+}  // namespace
+
 Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
     ++cpu.counters.block_lookups;
     if (!cpu.code64 && rip > cpu.seg[CS].limit) raise_gp();
     const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
     const TlbEntry entry = fetch_entry(cpu, linear);
     Block* const block = block_at(cpu, rip, linear, entry, flavour);
-    // Afterwards, since looking for a block may void others and begin a new epoch.
-    (cpu.cpl == 3 ? cpu.tlbs.user_code() : cpu.supervisor_code).note(linear);
-    if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
+    note_code(cpu, linear, entry);
     return block;
+}
+
+Block* find_again(Cpu& cpu, Block* known, uint64_t rip) {
+    if (!known) return nullptr;
+    const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
+    const TlbEntry entry = fetch_tlb(cpu).at(linear);
+    if (entry.page != (linear & page_mask) || !entry.may_execute || !entry.host) return nullptr;
+    if (!cpu.blocks->is_still(*known, entry.host + (linear & 0xFFF), cpu.flavour)) return nullptr;
+    if (!cpu.code64 && rip + known->bytes - 1 > cpu.seg[CS].limit) return nullptr;
+    ++cpu.counters.block_lookups;
+    note_code(cpu, linear, entry);
+    return known;
 }
 
 Block* make_single_block(SoftEngine& engine, std::span<const uint8_t> bytes, uint8_t flavour, Decoded& decoded) {
@@ -242,7 +266,7 @@ Block* make_single_block(SoftEngine& engine, std::span<const uint8_t> bytes, uin
         decoded.z.length = 0;
         fill_undefined(status == ZYDIS_STATUS_NO_MORE_DATA ? ZYDIS_STATUS_INSTRUCTION_TOO_LONG : status, 0, insns[0]);
     }
-    return make_block(insns, flavour, insns[0].length, nullptr);
+    return fill_block(BlockPool::make(2), insns, flavour, insns[0].length, nullptr);
 }
 
 size_t fetch_code(Cpu& cpu, uint64_t rip, std::span<uint8_t> out) {

@@ -75,6 +75,7 @@ struct Block {
     CodePage* page = nullptr;
     CodePage* second_page = nullptr;  // when its only instruction crosses a page
     Block* hash_next = nullptr;
+    uint32_t room = 0;  // for so many instructions
     Link links[2];
     // While it is counted how often it runs (jit.hpp): how often yet, and the handler of its first instruction.
     uint32_t heat = 0;

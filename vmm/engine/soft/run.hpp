@@ -7,6 +7,9 @@ namespace viv::soft {
 /// The block at `rip` in the CPU's present flavour, decoded when need be; null when the run loop has to look itself
 /// (the fetch faults, or the code is not in memory of ours). Never throws.
 Block* find_block(Cpu& cpu, uint64_t rip);
+/// `known`, which was the block at `rip` once and may be gone, if it is that still as far as the TLB tells; null when
+/// find_block() has to look. Never throws.
+Block* find_again(Cpu& cpu, Block* known, uint64_t rip);
 /// The block at cpu.rip of flavour `flavour`; throws what fetching the instruction throws.
 Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour);
 

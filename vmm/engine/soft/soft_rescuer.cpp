@@ -226,7 +226,7 @@ class SoftRescuer final : public Rescuer {
     }
     ~SoftRescuer() override {
         for (const Prepared& entry : prepared_) {
-            if (entry.block) BlockCache::release(entry.block);
+            if (entry.block) BlockPool::destroy(entry.block);
         }
     }
 
@@ -266,7 +266,7 @@ const Prepared* SoftRescuer::prepare(std::span<const uint8_t> code) {
     Decoded decoded;
     Block* block = make_single_block(engine_, code, flavour, decoded);
     if (!block) return nullptr;
-    if (entry.block) BlockCache::release(entry.block);
+    if (entry.block) BlockPool::destroy(entry.block);
     entry.block = block;
     entry.flavour = flavour;
     entry.length = static_cast<uint8_t>(block->bytes);
