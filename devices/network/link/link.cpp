@@ -31,10 +31,12 @@ Result<std::unique_ptr<QueuedLink>> open_kind(std::string_view spec, const LinkO
     }
     if (options.kind == "switch") return open_switch_link(options, setup);
     if (options.kind == "tap") return open_tap_link(options, setup);
+    if (options.kind == "passt") return open_passt_link(options, setup);
     TRY(options.only({}));
     if (options.kind == "none") return std::make_unique<NoLink>(setup);
     if (options.kind == "loopback") return make_loopback_link(setup);
-    return fail_usage(fmt::format("there is no network '{}': use none, user, switch:NAME, tap:NAME or loopback", spec));
+    return fail_usage(
+        fmt::format("there is no network '{}': use none, user, switch:NAME, tap:NAME, passt or loopback", spec));
 }
 
 Result<std::unique_ptr<QueuedLink>> open_link(std::string_view spec, const LinkSetup& setup) {

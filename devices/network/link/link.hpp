@@ -84,10 +84,11 @@ struct LinkSetup {
 
 /// Opens what `spec` names:
 ///     none | user[,restrict=on][,tftp=DIR][,bootfile=NAME][,hostname=NAME] | switch:NAME | tap:NAME[,bridge=NAME] |
-///     loopback
+///     passt[,socket=PATH | [,tcp=PORTS][,udp=PORTS]] | loopback
 /// and behind each of them [,link=up|down], how it begins, and [,loss=P%][,delay=N(us|ms|s)][,rate=N[KMG]][,seed=N],
 /// which are for what the NIC sends.
-/// `user` is libslirp's network, `switch` that of all machines of this user, `tap` an interface of the host, `none` is
+/// `user` is libslirp's network, `switch` that of all machines of this user, `tap` an interface of the host,
+/// `passt` that program's network, `none` is
 /// a cable that nothing is at the end of (no carrier), `loopback` returns every frame. Errors are of kind usage or
 /// failure and name the spec.
 Result<std::unique_ptr<NetworkLink>> open_network_link(std::string_view spec, LinkSetup setup);

@@ -17,6 +17,8 @@ Result<std::unique_ptr<QueuedLink>> open_user_link(const LinkOptions& options, c
 
 /// The network NAME of all machines of this user.
 Result<std::unique_ptr<QueuedLink>> open_switch_link(const LinkOptions& options, const LinkSetup& setup);
+/// passt, which is started with the ports tcp= and udp= of the host, or one that listens at socket=PATH.
+Result<std::unique_ptr<QueuedLink>> open_passt_link(const LinkOptions& options, const LinkSetup& setup);
 /// The host's interface NAME, a port of bridge=NAME if that is given.
 Result<std::unique_ptr<QueuedLink>> open_tap_link(const LinkOptions& options, const LinkSetup& setup);
 
