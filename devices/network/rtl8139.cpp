@@ -122,6 +122,17 @@ void Rtl8139::go_on() {
     update_irq();
 }
 
+/// Drivers clear ROK behind each frame, stop after some (Linux after 64), and read on when ROK is set. On a card the
+/// next frame sees to that, which may not come when its sender waits for an answer to what lies here. So while the
+/// buffer has frames ROK does not stay clear.
+void Rtl8139::clear_causes(uint16_t causes) {
+    state_.causes &= static_cast<uint16_t>(~causes);
+    if (receives() && !plus_receives() && !buffer_is_empty()) cause(ISR_ROK);
+}
+
+bool Rtl8139::buffer_is_empty() const {
+    return (state_.receive_read + 16u) % buffer_size() == state_.receive_write;
+}
 bool Rtl8139::unlocked() const {
     return (state_.eeprom_control & CR9346_EEM) == EEM_write_enable;
 }
@@ -183,8 +194,7 @@ uint32_t Rtl8139::read_register(uint8_t at) const {
         case MAR4: return load_bytes(state_.multicast, 4);
         case RBSTART: return state_.receive_start;
         case CR: {
-            const uint32_t read = (state_.receive_read + 16u) % buffer_size();
-            return state_.command | (read == state_.receive_write ? CR_BUFE : 0u);
+            return state_.command | (buffer_is_empty() ? CR_BUFE : 0u);
         }
         case CAPR: return state_.receive_read;
         case CBR: return state_.receive_write;
@@ -245,7 +255,7 @@ void Rtl8139::write_register(uint8_t at, uint32_t value, uint32_t mask) {
         case CR: return write_command(static_cast<uint8_t>(value));
         case CAPR: return merge(state_.receive_read, 0xFFFF);
         case IMR: return merge(state_.mask, ISR_all);
-        case ISR: state_.causes &= static_cast<uint16_t>(~value); return;
+        case ISR: return clear_causes(static_cast<uint16_t>(value));
         case TCR: return merge(state_.transmit_control, TCR_writable);
         case RCR: return merge(state_.receive_control, RCR_writable);
         case TCTR: state_.timer_start = clock_.now(); return set_timer();

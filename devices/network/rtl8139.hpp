@@ -152,6 +152,8 @@ class Rtl8139 final : public StatefulDevice<Rtl8139State>, public BusDevice {
     void write_transmit_status(unsigned index, uint32_t value);
     void load_address();
     void reset_chip();
+    void clear_causes(uint16_t causes);
+    [[nodiscard]] bool buffer_is_empty() const;
     [[nodiscard]] bool unlocked() const;
     [[nodiscard]] bool transmits() const;
     [[nodiscard]] bool receives() const;

@@ -104,12 +104,8 @@ bool Rtl8139::receive_into_buffer(std::span<const uint8_t> frame, GuestMemory& m
     const uint32_t read = (state_.receive_read + 16u) % size;
     const auto needed = static_cast<uint32_t>(header_size + bytes.size() + 3) & ~3u;
     const uint32_t room = read == at ? size : (read + size - at) % size;
-    // A ring that is full to the last byte would look empty. Drivers clear ROK behind each frame, stop after some, and
-    // count on the next frame to interrupt, which comes only when there is room.
-    if (needed >= room) {
-        cause(ISR_ROK);
-        return false;
-    }
+    // A ring that is full to the last byte would look empty.
+    if (needed >= room) return false;
     const bool physical = !(frame[0] & 1);
     const uint32_t status = RX_ROK | (physical ? RX_PAM : is_broadcast(frame) ? RX_BAR : RX_MAR);
     const Gpa start{state_.receive_start};

@@ -277,6 +277,19 @@ TEST_CASE("While frames wait for room in the RTL8139's ring, ROK does not stay c
     CHECK_FALSE(board.interrupt());
 }
 
+TEST_CASE("While the RTL8139's ring has frames, ROK does not stay clear") {
+    Classic board;
+    board.wire.deliver(test_frame(100));
+    board.wire.deliver(test_frame(200));
+    CHECK(board.take() == test_frame(100));
+    board.set(ISR, 2, ISR_ROK);
+    CHECK(board.interrupt());
+    CHECK(board.take() == test_frame(200));
+    CHECK(board.interrupt());
+    board.set(ISR, 2, ISR_ROK);
+    CHECK_FALSE(board.interrupt());
+}
+
 TEST_CASE("Without WRAP a frame goes on at the start of the RTL8139's ring") {
     Classic board;
     board.set(RCR, 4, RCR_APM);
