@@ -133,6 +133,7 @@ void Rtl8139::clear_causes(uint16_t causes) {
 bool Rtl8139::buffer_is_empty() const {
     return (state_.receive_read + 16u) % buffer_size() == state_.receive_write;
 }
+
 bool Rtl8139::unlocked() const {
     return (state_.eeprom_control & CR9346_EEM) == EEM_write_enable;
 }
@@ -193,9 +194,7 @@ uint32_t Rtl8139::read_register(uint8_t at) const {
         case MAR0: return load_bytes(state_.multicast, 0);
         case MAR4: return load_bytes(state_.multicast, 4);
         case RBSTART: return state_.receive_start;
-        case CR: {
-            return state_.command | (buffer_is_empty() ? CR_BUFE : 0u);
-        }
+        case CR: return state_.command | (buffer_is_empty() ? CR_BUFE : 0u);
         case CAPR: return state_.receive_read;
         case CBR: return state_.receive_write;
         case IMR: return state_.mask;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
-#include <new>
 
 #include "vmm/engine/soft/code_watch.hpp"
 #include "vmm/engine/soft/engine_impl.hpp"
@@ -48,7 +47,7 @@ void BlockCache::Free::operator()(Block** table) const {
 
 size_t BlockCache::slot_of(const std::byte* host, uint8_t flavour) const {
     // By the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
-    const uint64_t key = reinterpret_cast<uintptr_t>(host) ^ uint64_t { flavour } << 56;
+    const uint64_t key = reinterpret_cast<uintptr_t>(host) ^ static_cast<uint64_t>(flavour) << 56;
     return (key * 0x9E3779B97F4A7C15) >> (64 - table_bits);
 }
 

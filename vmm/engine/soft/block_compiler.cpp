@@ -40,10 +40,9 @@ bool is_compiled(const Insn& i, const Operation& o, bool code64) {
         if ((i.base != slot_zero || i.index != slot_zero) && !fits(i.disp)) return false;
         if ((o.form == Form::mi && !fits(immediate(i, o.size)))) return false;
     }
-    const bool dst = o.form == Form::rr || o.form == Form::rm || o.form == Form::ri || o.form == Form::r;
-    const bool src = o.form == Form::rr || o.form == Form::mr;
     if (o.kind == Kind::jcc || o.kind == Kind::jmp || o.kind == Kind::end_of_block || o.kind == Kind::nop) return true;
-    return !(dst && is_high_byte(i.dst)) && !(src && is_high_byte(i.src));
+    return !(has_register_destination(o.form) && is_high_byte(i.dst)) &&
+           !(has_register_source(o.form) && is_high_byte(i.src));
 }
 
 }  // namespace

@@ -98,6 +98,9 @@ int main(int argc, char** argv) {
         if (options.bits32) covered = print_coverage(comparison, CodeSize::bits32, options.coverage) && covered;
         if (options.bits64) covered = print_coverage(comparison, CodeSize::bits64, options.coverage) && covered;
     }
-    fmt::print("{} cases, {} differences in {} mnemonics\n", comparison.compared(), different, found.size());
-    return found.empty() && covered ? 0 : 1;
+    const bool compiled = comparison.compiled() > 0 || !options.only.empty();
+    if (!compiled) fmt::print("nothing was host code\n");
+    fmt::print("{} cases, {} of them as host code, {} differences in {} mnemonics\n", comparison.compared(),
+               comparison.compiled(), different, found.size());
+    return found.empty() && covered && compiled ? 0 : 1;
 }

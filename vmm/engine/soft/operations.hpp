@@ -48,6 +48,13 @@ Operation operation_of(Handler handler);
 inline bool has_memory_operand(Form form) {
     return form == Form::rm || form == Form::mr || form == Form::mi || form == Form::m;
 }
+/// Whether Insn::dst is a register that it reads or writes; and Insn::src.
+inline bool has_register_destination(Form form) {
+    return form == Form::rr || form == Form::rm || form == Form::ri || form == Form::r;
+}
+inline bool has_register_source(Form form) {
+    return form == Form::rr || form == Form::mr;
+}
 inline bool rotates_through_carry(const Operation& o) {
     const auto which = static_cast<Shift>(o.which);
     return o.kind == Operation::Kind::shift && (which == Shift::rcl || which == Shift::rcr);

@@ -60,7 +60,6 @@ class RowCompiler {
     /// Both operands of a two-operand instruction: a register of the guest or memory at [RDX], a register or an
     /// immediate.
     void emit_two(Id id, const Insn& i, Form form, unsigned size);
-    static bool to_register(Form form);
     /// Host registers for all that the instruction names, before anything is computed in RAX, RCX or RDX.
     void read_registers(const Insn& i, const Operation& o);
     void address(const Insn& i, const Operation& o, Access access);

@@ -21,13 +21,9 @@ void RowCompiler::emit_two(x86::Inst::Id id, const Insn& i, Form form, unsigned 
     }
 }
 
-bool RowCompiler::to_register(Form form) {
-    return form == Form::rr || form == Form::rm || form == Form::ri || form == Form::r;
-}
-
 void RowCompiler::read_registers(const Insn& i, const Operation& o) {
-    if (to_register(o.form)) registers_.read(i.dst / 8);
-    if (o.form == Form::rr || o.form == Form::mr) registers_.read(i.src / 8);
+    if (has_register_destination(o.form)) registers_.read(i.dst / 8);
+    if (has_register_source(o.form)) registers_.read(i.src / 8);
 }
 
 void RowCompiler::address(const Insn& i, const Operation& o, Access access) {
@@ -41,7 +37,7 @@ void RowCompiler::binary(const Insn& i, const Operation& o) {
     const auto which = static_cast<Binary>(o.which);
     const bool writes = which != Binary::cmp && which != Binary::test;
     read_registers(i, o);
-    address(i, o, writes && !to_register(o.form) ? Access::write : Access::read);
+    address(i, o, writes && !has_register_destination(o.form) ? Access::write : Access::read);
     if (which == Binary::adc || which == Binary::sbb) load_carry();
     if (which == Binary::test && o.form == Form::rm) {
         // Which has no such form: the operands are all the same to it.
@@ -49,7 +45,7 @@ void RowCompiler::binary(const Insn& i, const Operation& o) {
     } else {
         emit_two(ids[o.which], i, o.form, o.size);
     }
-    if (writes && to_register(o.form)) registers_.store(i.dst / 8);
+    if (writes && has_register_destination(o.form)) registers_.store(i.dst / 8);
     save_flags();
 }
 
@@ -156,15 +152,11 @@ void RowCompiler::extend(const Insn& i, const Operation& o) {
 }
 
 void RowCompiler::lea(const Insn& i, const Operation& o) {
-    if (o.size < 4) {
-        effective_address(i, x86::rdx);
-        a_.mov(registers_.read(i.dst / 8).r16(), x86::dx);
-    } else {
-        // The registers of the address first: the destination may be one of them.
-        effective_address(i, x86::rdx);
-        a_.mov(sized(registers_.write(i.dst / 8), o.size), sized(x86::rdx, o.size));
-    }
-    registers_.store(i.dst / 8);
+    effective_address(i, x86::rdx);
+    const unsigned to = i.dst / 8;
+    const Gp target = o.size >= 4 ? registers_.write(to) : registers_.read(to);
+    a_.mov(sized(target, o.size), sized(x86::rdx, o.size));
+    registers_.store(to);
 }
 
 void RowCompiler::xchg(const Insn& i, const Operation& o) {
@@ -256,7 +248,7 @@ void RowCompiler::bit(const Insn& i, const Operation& o) {
         a_.or_(x86::al, x86::cl);
         a_.mov(field(offsetof(Cpu, arith) + 1, 1), x86::al);
     }
-    if (writes && to_register(o.form)) {
+    if (writes && has_register_destination(o.form)) {
         const Gp to = registers_.read(i.dst / 8);
         if (o.size == 4) a_.mov(to.r32(), to.r32());
         registers_.store(i.dst / 8);

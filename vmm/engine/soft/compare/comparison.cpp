@@ -157,7 +157,7 @@ std::optional<Difference> Comparison::compare(const Case& c, unsigned slot) {
         return Difference{c.code, c.size, c.known ? ZydisMnemonicGetString(c.decoded.z.mnemonic) : "(undecodable)",
                           text_of(c, in.rip), what};
     };
-    // Every other one as host code, alone and where the TLB has what it accesses.
+    // Every other one as host code, where the compiler knows the instruction and the TLB has what it accesses.
     soft_->engine().blocks.jit.threshold = slot % 2;
     if (!soft_->execute(in, soft)) {
         what = " does not end;";

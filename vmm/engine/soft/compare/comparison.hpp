@@ -47,6 +47,8 @@ class Comparison {
     /// though it may at ring 3.
     [[nodiscard]] std::vector<std::string> uncovered(CodeSize size) const;
     [[nodiscard]] uint64_t compared() const { return compared_; }
+    /// How many of them ran as host code, in whole or in part.
+    [[nodiscard]] uint64_t compiled() const { return soft_->engine().blocks.jit.blocks; }
 
   private:
     void make_case(Case& c, CodeSize size, unsigned slot);
