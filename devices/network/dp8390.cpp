@@ -29,8 +29,14 @@ uint8_t byte_of(uint16_t value, unsigned index) {
 
 }  // namespace
 
-Dp8390::Dp8390(NetworkPort port, Dp8390State& state, Identity identity, std::function<void(bool)> interrupt)
-    : port_(std::move(port)), state_(state), identity_(identity), interrupt_(std::move(interrupt)) {
+Dp8390::Dp8390(NetworkPort port, Dp8390State& state, Identity identity, Clock& clock,
+               std::function<void(bool)> interrupt)
+    : port_(std::move(port)),
+      state_(state),
+      identity_(identity),
+      clock_(clock),
+      reminder_(clock, [this](VirtualTime) { remind(); }),
+      interrupt_(std::move(interrupt)) {
     // Each byte is there twice, for cards on 16 bits; a W in the last two says that this is one.
     for (size_t i = 0; i < prom_.size(); ++i) prom_[i] = i / 2 < port_.mac.size() ? port_.mac[i / 2] : uint8_t{0};
     std::fill(prom_.end() - 4, prom_.end(), uint8_t{'W'});
@@ -42,6 +48,7 @@ Dp8390::Dp8390(NetworkPort port, Dp8390State& state, Identity identity, std::fun
 
 void Dp8390::reset() {
     state_ = {};
+    reminder_.cancel();
     update_irq();
 }
 
@@ -144,13 +151,7 @@ void Dp8390::write_register(unsigned number, uint8_t value) {
         case 4: state_.transmit = value; return;
         case 5:
         case 6: state_.transmit_count = with_byte(state_.transmit_count, number - 5, value); return;
-        case 7:
-            state_.interrupts = static_cast<uint8_t>(state_.interrupts & (~value | ISR_RST));
-            receive();
-            // A driver that stops with frames in the ring counts on more to come and tell it. What waits for room
-            // tells.
-            if (!port_.link->front().empty()) state_.interrupts |= ISR_PRX;
-            return;
+        case 7: return clear_interrupts(value);
         case 8:
         case 9:
             state_.remote_start = with_byte(state_.remote_start, number - 8, value);
@@ -164,6 +165,23 @@ void Dp8390::write_register(unsigned number, uint8_t value) {
         case 15: state_.mask = value & 0x7F; return;
         default: return;
     }
+}
+
+/// Drivers clear PRX and stop with frames in the ring (Linux after nine): on a wire of 10 Mb/s the next frame soon sets
+/// it again. Here frames come many at once, and the next may wait for an answer to one of these. So PRX tells again,
+/// about when that frame would have: not at once, or a driver that leaves reading to a process would never get there.
+void Dp8390::clear_interrupts(uint8_t causes) {
+    constexpr Duration time_of_a_frame = std::chrono::milliseconds(1);
+    state_.interrupts = static_cast<uint8_t>(state_.interrupts & (~causes | ISR_RST));
+    if (state_.reminder || !(causes & ISR_PRX) || !has_frames()) return;
+    state_.reminder = clock_.now() + time_of_a_frame;
+    reminder_.arm(*state_.reminder);
+}
+
+void Dp8390::remind() {
+    state_.reminder.reset();
+    if (has_frames()) state_.interrupts |= ISR_PRX;
+    update_irq();
 }
 
 /// Drivers that only change the page write neither STP nor STA: the chip goes on as it was (10.3, CR).
@@ -269,17 +287,12 @@ bool Dp8390::receive_frame(std::span<const uint8_t> frame) {
     for (unsigned i = 0; i < crc_size; ++i) bytes.push_back(static_cast<uint8_t>(crc >> (8 * i)));
     const unsigned pages = static_cast<unsigned>((header + bytes.size() + page - 1) / page);
     const unsigned start = state_.start, stop = state_.stop, current = state_.current;
-    // Drivers set BNRY to one page before that they read next. Where that is the first of the ring, many (Linux's 8390)
-    // do not go round: the page before the ring means its last.
-    const unsigned boundary = state_.boundary + 1u == start ? stop - 1 : state_.boundary;
+    const std::optional<unsigned> free = free_pages();
     // A ring that cannot hold the frame, or pointers that are not in it, lose the frame.
-    if (start >= stop || pages >= stop - start || current < start || current >= stop) return true;
-    const unsigned ring = stop - start;
-    const unsigned free =
-        boundary < start || boundary >= stop || boundary == current ? ring : (boundary + ring - current) % ring;
-    if (pages >= free) return false;
+    if (!free || pages >= stop - start) return true;
+    if (pages >= *free) return false;
     unsigned next = current + pages;
-    if (next >= stop) next -= ring;
+    if (next >= stop) next -= stop - start;
     state_.receive_status = static_cast<uint8_t>(RSR_PRX | (frame[0] & 1 ? RSR_PHY : 0));
     const size_t count = bytes.size();
     const std::array<uint8_t, header> head{state_.receive_status, static_cast<uint8_t>(next),
@@ -295,11 +308,36 @@ bool Dp8390::receive_frame(std::span<const uint8_t> frame) {
     return true;
 }
 
+/// Pages from CURR to BNRY, all of the ring where that holds nothing; none when the pointers are not in it.
+std::optional<unsigned> Dp8390::free_pages() const {
+    const unsigned start = state_.start, stop = state_.stop, current = state_.current;
+    if (start >= stop || current < start || current >= stop) return std::nullopt;
+    // Drivers set BNRY to one page before that they read next. Where that is the first of the ring, many (Linux's 8390)
+    // do not go round: the page before the ring means its last.
+    const unsigned boundary = state_.boundary + 1u == start ? stop - 1 : state_.boundary;
+    const unsigned ring = stop - start;
+    return boundary < start || boundary >= stop || boundary == current ? ring : (boundary + ring - current) % ring;
+}
+
+bool Dp8390::has_frames() const {
+    const std::optional<unsigned> free = free_pages();
+    return free && *free + 1 < unsigned{state_.stop} - state_.start;
+}
+
 Result<void> Dp8390::validate(const Dp8390State& staged) {
     const bool good = !(staged.command & CR_TXP) && !(staged.mask & 0x80) && !(staged.receive_control & 0xC0) &&
                       !(staged.transmit_control & 0xE0) && !(staged.data_control & 0x80);
     if (!good) return fail("the saved state of the DP8390 cannot be");
     return {};
+}
+
+void Dp8390::after_load() {
+    if (state_.reminder) {
+        reminder_.arm(*state_.reminder);
+    } else {
+        reminder_.cancel();
+    }
+    update_irq();
 }
 
 }  // namespace viv

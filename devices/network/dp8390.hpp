@@ -9,10 +9,12 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "devices/network/link/link.hpp"
 #include "vmm/core/bus.hpp"
+#include "vmm/core/clock.hpp"
 #include "vmm/core/result.hpp"
 
 namespace viv {
@@ -35,7 +37,8 @@ struct Dp8390State {
     uint16_t remote_start = 0;
     uint16_t remote_address = 0;
     uint16_t remote_count = 0;
-    uint8_t missed = 0;  // CNTR2
+    uint8_t missed = 0;                   // CNTR2
+    std::optional<VirtualTime> reminder;  // when PRX tells again of what is in the ring
     std::array<uint8_t, 6> physical{};
     std::array<uint8_t, 8> multicast{};
     std::array<uint8_t, 0x4000> memory{};
@@ -58,6 +61,7 @@ struct Dp8390State {
         visit("remote-address", self.remote_address);
         visit("remote-count", self.remote_count);
         visit("missed", self.missed);
+        visit("reminder", self.reminder);
         visit("physical", self.physical);
         visit("multicast", self.multicast);
         visit("memory", self.memory);
@@ -71,7 +75,7 @@ class Dp8390 final : public BusDevice {
   public:
     /// What registers 0Ah and 0Bh of page 0 read as.
     enum class Identity : uint16_t { none = 0xFFFF, rtl8029 = 0x4350 };
-    Dp8390(NetworkPort port, Dp8390State& state, Identity identity, std::function<void(bool)> interrupt);
+    Dp8390(NetworkPort port, Dp8390State& state, Identity identity, Clock& clock, std::function<void(bool)> interrupt);
 
     void reset();
     uint64_t read(Access access) override;
@@ -79,12 +83,15 @@ class Dp8390 final : public BusDevice {
     [[nodiscard]] bool interrupt_level() const { return (state_.interrupts & state_.mask & 0x7F) != 0; }
     void update_irq() { interrupt_(interrupt_level()); }
     [[nodiscard]] static Result<void> validate(const Dp8390State& staged);
+    void after_load();
 
   private:
     uint8_t read_register(unsigned number) const;
     void write_register(unsigned number, uint8_t value);
     void write_command(uint8_t value);
     void reset_chip();
+    void clear_interrupts(uint8_t causes);
+    void remind();
     /// One element of remote DMA: a byte, or a word with DCR.WTS.
     [[nodiscard]] unsigned element() const { return state_.data_control & 1 ? 2 : 1; }
     uint16_t read_data();
@@ -96,10 +103,14 @@ class Dp8390 final : public BusDevice {
     void receive();
     [[nodiscard]] bool accepts(std::span<const uint8_t> frame) const;
     bool receive_frame(std::span<const uint8_t> frame);
+    [[nodiscard]] std::optional<unsigned> free_pages() const;
+    [[nodiscard]] bool has_frames() const;
 
     NetworkPort port_;
     Dp8390State& state_;
     Identity identity_;
+    Clock& clock_;
+    Timer reminder_;
     std::function<void(bool)> interrupt_;
     std::array<uint8_t, 32> prom_{};
 };

@@ -16,13 +16,13 @@ namespace viv {
 
 class Ne2000 final : public StatefulDevice<Dp8390State> {
   public:
-    Ne2000(NetworkPort port, IrqLine line);
+    Ne2000(NetworkPort port, IrqLine line, Clock& clock);
     void reset(ResetKind kind) override;
     [[nodiscard]] BusDevice& ports() { return chip_; }
 
   protected:
     Result<void> validate(const Dp8390State& staged) const override { return Dp8390::validate(staged); }
-    void after_load() override { chip_.update_irq(); }
+    void after_load() override { chip_.after_load(); }
 
   private:
     IrqLine line_;
@@ -41,13 +41,16 @@ struct Rtl8029State {
 
 class Rtl8029 final : public StatefulDevice<Rtl8029State> {
   public:
-    explicit Rtl8029(NetworkPort port);
+    Rtl8029(NetworkPort port, Clock& clock);
     void reset(ResetKind kind) override;
     [[nodiscard]] PciFunction& pci() { return pci_; }
 
   protected:
     Result<void> validate(const Rtl8029State& staged) const override;
-    void after_load() override { pci_.after_load(); }
+    void after_load() override {
+        pci_.after_load();
+        chip_.after_load();
+    }
 
   private:
     PciFunction pci_;

@@ -123,11 +123,23 @@ void Rtl8139::go_on() {
 }
 
 /// Drivers clear ROK behind each frame, stop after some (Linux after 64), and read on when ROK is set. On a card the
-/// next frame sees to that, which may not come when its sender waits for an answer to what lies here. So while the
-/// buffer has frames ROK does not stay clear.
+/// next frame sees to that, which here may wait for an answer to what lies in the buffer. So ROK tells again.
 void Rtl8139::clear_causes(uint16_t causes) {
     state_.causes &= static_cast<uint16_t>(~causes);
-    if (receives() && !plus_receives() && !buffer_is_empty()) cause(ISR_ROK);
+    if ((causes & ISR_ROK) && holds_frames()) look_again();
+}
+
+/// A moment later the rings are looked at again.
+void Rtl8139::look_again() {
+    constexpr Duration moment = std::chrono::milliseconds(1);
+    if (state_.retry) return;
+    state_.retry = clock_.now() + moment;
+    arm_timer();
+}
+
+/// The buffer, not the rings of C+ mode, has what the driver did not read.
+bool Rtl8139::holds_frames() const {
+    return receives() && !plus_receives() && !buffer_is_empty();
 }
 
 bool Rtl8139::buffer_is_empty() const {
@@ -366,7 +378,10 @@ void Rtl8139::timer_ran() {
         state_.timer_due.reset();
         cause(ISR_TimeOut);
     }
-    if (state_.retry && *state_.retry <= now) state_.retry.reset();
+    if (state_.retry && *state_.retry <= now) {
+        state_.retry.reset();
+        if (holds_frames()) cause(ISR_ROK);
+    }
     go_on();
     arm_timer();
 }

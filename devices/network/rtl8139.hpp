@@ -78,7 +78,7 @@ struct Rtl8139State {
     uint64_t received_broadcasts = 0;
     uint64_t received_groups = 0;
     Rtl8139Packet packet;
-    std::optional<VirtualTime> retry;  // when a ring of C+ mode is looked at again
+    std::optional<VirtualTime> retry;  // when what was received is looked at again
     PciFunctionState pci;
     static void fields(auto& self, auto&& visit) {
         visit("id", self.id);
@@ -153,6 +153,8 @@ class Rtl8139 final : public StatefulDevice<Rtl8139State>, public BusDevice {
     void load_address();
     void reset_chip();
     void clear_causes(uint16_t causes);
+    void look_again();
+    [[nodiscard]] bool holds_frames() const;
     [[nodiscard]] bool buffer_is_empty() const;
     [[nodiscard]] bool unlocked() const;
     [[nodiscard]] bool transmits() const;

@@ -125,7 +125,6 @@ bool Rtl8139::receive_into_buffer(std::span<const uint8_t> frame, GuestMemory& m
 /// tells that it has more.
 bool Rtl8139::receive_into_ring(std::span<const uint8_t> frame, GuestMemory& memory) {
     constexpr size_t descriptor_size = 16;
-    constexpr Duration moment = std::chrono::milliseconds(1);
     std::vector<uint8_t> plain(frame.begin(), frame.end());
     uint32_t tag = 0;
     if ((state_.plus_command & CPCR_RxVLAN) && plain.size() >= 18 && load_big16(plain, 12) == 0x8100) {
@@ -146,10 +145,7 @@ bool Rtl8139::receive_into_ring(std::span<const uint8_t> frame, GuestMemory& mem
         const auto words = memory.load<std::array<uint32_t, 4>>(at);
         if (!(words[0] & D_OWN) || pieces.size() == ring_entries) {
             cause(ISR_RDU);
-            if (!state_.retry) {
-                state_.retry = clock_.now() + moment;
-                arm_timer();
-            }
+            look_again();
             return false;
         }
         const size_t size = std::min<size_t>(words[0] & RD_SIZE, bytes.size() - have);
