@@ -103,20 +103,25 @@ std::vector<std::string> split_at_commas(const std::string& text) {
     }
 }
 
-/// What was given of a balloon as text, as numbers of its node.
-Result<void> set_balloon(TreeNode& balloon) {
-    if (const auto text = balloon.string("viv,size")) {
-        const uint64_t bytes = TRY(parse_size(*text));
-        if (bytes >> 12 > UINT32_MAX) return fail_usage(fmt::format("--virtio balloon: size={} is too much", *text));
-        balloon.erase("viv,size");
-        balloon.set_u32("viv,pages", static_cast<uint32_t>(bytes >> 12));
-    }
-    if (const auto text = balloon.string("viv,statistics")) {
-        const bool good =
-            !text->empty() && text->size() <= 5 && text->find_first_not_of("0123456789") == std::string::npos;
-        if (!good) return fail_usage(fmt::format("--virtio balloon: statistics={} is not a number of seconds", *text));
-        balloon.set_u32("viv,statistics", static_cast<uint32_t>(std::stoul(*text)));
-    }
+/// What was given of a balloon's size as text, as a number of its node.
+Result<void> set_balloon_size(TreeNode& balloon) {
+    const auto text = balloon.string("viv,size");
+    if (!text) return {};
+    const uint64_t bytes = TRY(parse_size(*text));
+    if (bytes >> 12 > UINT32_MAX) return fail_usage(fmt::format("--virtio balloon: size={} is too much", *text));
+    balloon.erase("viv,size");
+    balloon.set_u32("viv,pages", static_cast<uint32_t>(bytes >> 12));
+    return {};
+}
+
+/// What was given as text, as a number.
+Result<void> set_number(TreeNode& properties, std::string_view device, std::string_view key, std::string_view unit) {
+    const std::string name = fmt::format("viv,{}", key);
+    const auto text = properties.string(name);
+    if (!text) return {};
+    const bool good = !text->empty() && text->size() <= 5 && text->find_first_not_of("0123456789") == std::string::npos;
+    if (!good) return fail_usage(fmt::format("--virtio {}: {}={} is not a number of {}", device, key, *text, unit));
+    properties.set_u32(name, static_cast<uint32_t>(std::stoul(*text)));
     return {};
 }
 
@@ -125,10 +130,11 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
     struct Kind {
         std::string_view name;
         std::vector<std::string_view> keys;
+        std::vector<std::string_view> flags{};
     };
     const std::vector<Kind> kinds{{"balloon", {"size", "statistics"}},
-                                  {"block", {"image", "serial"}},
-                                  {"console", {"chardev", "name"}},
+                                  {"block", {"image", "serial"}, {"read-only"}},
+                                  {"console", {"chardev", "name", "columns", "rows"}},
                                   {"entropy", {}},
                                   {"keyboard", {}},
                                   {"mouse", {}},
@@ -147,8 +153,8 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
         const size_t equals = word.find('=');
         const std::string key = word.substr(0, equals);
         const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
-        if (word == "split") {
-            properties.set_flag("viv,split");
+        if (word == "split" || std::ranges::count(kind->flags, word)) {
+            properties.set_flag("viv," + word);
         } else if (word == "bus=mmio" || word == "bus=pci") {
             bus = value == "mmio" ? VirtioBus::mmio : VirtioBus::pci;
         } else if (equals != std::string::npos && std::ranges::count(kind->keys, key)) {
@@ -160,7 +166,10 @@ Result<void> attach_virtio(TreeNode& board, const std::string& text) {
             return fail_usage(fmt::format("--virtio {}: '{}' is not a choice of it; see docs/cli.md", words[0], word));
         }
     }
-    if (words[0] == "balloon") TRY(set_balloon(properties));
+    if (words[0] == "balloon") TRY(set_balloon_size(properties));
+    TRY(set_number(properties, words[0], "statistics", "seconds"));
+    TRY(set_number(properties, words[0], "columns", "letters"));
+    TRY(set_number(properties, words[0], "rows", "lines"));
     TreeNode* node = TRY(add_virtio(board, words[0], bus));
     for (const auto& [key, value] : properties.properties) node->set(key, value);
     return {};

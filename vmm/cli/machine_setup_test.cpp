@@ -68,6 +68,18 @@ TEST_CASE("What is behind a disk's file says how it is used") {
     CHECK(is_refused(disk("a.img,format=vmdk,bus=virtio"), "raw or qcow2, not 'vmdk'"));
 }
 
+TEST_CASE("A virtio disk may be for reading only, and a virtio console has a size") {
+    const TreeNode disk = first_device({}, {"block,read-only,image=a,b.img"});
+    CHECK(disk.has("viv,read-only"));
+    CHECK(disk.string("viv,image") == "a,b.img");
+    CHECK_FALSE(first_device({}, {"block,image=a.img"}).has("viv,read-only"));
+    CHECK(is_refused(first_device({}, {"entropy,read-only"}), "not a choice"));
+    const TreeNode console = first_device({}, {"console,chardev=null,columns=100,rows=40"});
+    CHECK(console.u32("viv,columns") == 100u);
+    CHECK(console.u32("viv,rows") == 40u);
+    CHECK(is_refused(first_device({}, {"console,rows=many"}), "not a number of lines"));
+}
+
 TEST_CASE("A balloon's size and interval are numbers") {
     const TreeNode balloon = first_device({}, {"balloon,size=64M,statistics=10"});
     CHECK(balloon.u32("viv,pages") == 16'384u);
