@@ -47,6 +47,7 @@ std::vector<uint8_t> VirtioBalloon::configuration() const {
 
 void VirtioBalloon::write_configuration(uint64_t offset, uint8_t value) {
     if (offset >= actual_at && offset < actual_at + 4) put_byte(state_.actual, offset - actual_at, value);
+    if (!transport().has(PAGE_POISON)) return;
     if (offset >= poison_at && offset < poison_at + 4) put_byte(state_.poison, offset - poison_at, value);
 }
 

@@ -134,6 +134,10 @@ TEST_CASE("Free pages that are reported go back, unless they hold a poison") {
         CHECK(board.run(queue, {{0x300000, 0x1000, true}}));
         CHECK(board.at(0x300000) == ~uint64_t{0});
         CHECK(board.statistic("reported") == 2 * page);
+        // Who does not take it has no such field.
+        board.start(REPORTING);
+        board.set(VirtioPci::configuration + 12, 4, 0xAAAAAAAA);
+        CHECK(board.configuration(12, 4) == 0);
     }
 }
 

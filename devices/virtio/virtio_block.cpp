@@ -58,7 +58,7 @@ std::vector<uint8_t> VirtioBlock::configuration() const {
     put(20, sector_size, 4);
     put(24, 3, 1);  // the host's pages are blocks of 4096 bytes: 2^3 sectors
     put(26, 1, 2);
-    put(writeback_at, state_.write_back, 1);
+    put(writeback_at, writeback_field(), 1);
     put(34, identity_.queue_sizes.size(), 2);
     if (!disk_->read_only()) {
         put(36, most_discard_sectors, 4);
@@ -75,13 +75,25 @@ void VirtioBlock::write_configuration(uint64_t offset, uint8_t value) {
     if (offset != writeback_at || !transport().has(CONFIG_WCE)) return;
     const bool write_back = value & 1;
     // What was written while it was on is durable once it is off (5.2.5.2).
-    if (state_.write_back && !write_back && disk_->image().flush() != DiskStatus::ok) ++state_.failures;
+    if (writeback_field() && !write_back && disk_->image().flush() != DiskStatus::ok) ++state_.failures;
     state_.write_back = write_back;
+    state_.chosen = true;
+}
+
+void VirtioBlock::driver_reset() {
+    state_.write_back = true;
+    state_.chosen = false;
+}
+
+/// A driver that could switch the cache off, but knows no flush, begins without one (5.2.5.2).
+bool VirtioBlock::writeback_field() const {
+    const bool begins_without = transport().has(CONFIG_WCE) && !transport().has(FLUSH);
+    return state_.chosen ? state_.write_back : !begins_without;
 }
 
 /// Without FLUSH a driver counts on every write (5.2.5.2).
 bool VirtioBlock::writes_back() const {
-    return transport().has(CONFIG_WCE) ? state_.write_back : transport().has(FLUSH);
+    return transport().has(CONFIG_WCE) ? writeback_field() : transport().has(FLUSH);
 }
 
 void VirtioBlock::resize(uint64_t sectors) {

@@ -21,10 +21,12 @@ namespace viv {
 
 struct VirtioBlockState {
     bool write_back = true;  // the field that the driver may write
+    bool chosen = false;     // it has
     uint64_t requests = 0;
     uint64_t failures = 0;
     static void fields(auto& self, auto&& visit) {
         visit("write-back", self.write_back);
+        visit("chosen", self.chosen);
         visit("requests", self.requests);
         visit("failures", self.failures);
     }
@@ -54,7 +56,7 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
     void write_configuration(uint64_t offset, uint8_t value) override;
     void notified(unsigned queue) override;
     void settle() override { disk_->queue().drain(); }
-    void driver_reset() override { state_.write_back = true; }
+    void driver_reset() override;
     /// The image has grown, or shrunk: the driver is told.
     void resize(uint64_t sectors);
     [[nodiscard]] Device& device() override { return *this; }
@@ -103,6 +105,7 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
     void give_back();
     [[nodiscard]] bool has_sectors(uint64_t first, uint64_t count) const;
     [[nodiscard]] bool writes_back() const;
+    [[nodiscard]] bool writeback_field() const;
 
     std::unique_ptr<DiskDrive> disk_;
     VirtioIdentity identity_;

@@ -185,6 +185,17 @@ TEST_CASE("Write-through makes every write durable, write-back waits for a flush
     CHECK(board.configuration(32, 1) == 1);
     CHECK(board.request(out, 1, {{buffer, 512, false}}) == ok);
     CHECK(board.image->flushes == 4);
+    // Nor does who cannot flush, until it says that it wants a cache all the same.
+    board.start(CONFIG_WCE);
+    CHECK(board.configuration(32, 1) == 0);
+    CHECK(board.request(out, 1, {{buffer, 512, false}}) == ok);
+    CHECK(board.image->flushes == 5);
+    board.set(VirtioPci::configuration + 32, 1, 1);
+    CHECK(board.configuration(32, 1) == 1);
+    CHECK(board.request(out, 1, {{buffer, 512, false}}) == ok);
+    CHECK(board.image->flushes == 5);
+    board.save_and_load();
+    CHECK(board.configuration(32, 1) == 1);
 }
 
 TEST_CASE("Ranges are discarded and zeroed, all or none of a request") {

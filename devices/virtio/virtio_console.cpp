@@ -83,6 +83,8 @@ void VirtioConsole::resize(Size size) {
 }
 
 void VirtioConsole::notified(unsigned queue) {
+    // A driver that knows one port has no other queues.
+    if (queue >= control_receive && !transport().has(MULTIPORT)) return;
     if (queue == control_receive) return tell_owed();
     if (queue == control_send) {
         transport().serve(queue,

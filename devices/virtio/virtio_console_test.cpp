@@ -133,6 +133,10 @@ TEST_CASE("A driver that knows one port has it open at once") {
         board.rings.at(0).add({{buffer + 0x2000, 100, true}});
         board.tell(0);
         CHECK(board.read(0) == "!");
+        // Nobody listens where it has no queues.
+        CHECK_FALSE(board.run(3, {{buffer, 8, false}}));
+        CHECK_FALSE(board.run(5, {{buffer, 8, false}}));
+        CHECK(board.second->written.empty());
     }
 }
 

@@ -39,7 +39,16 @@ constexpr uint8_t ACK_OK = 0, ACK_ERR = 1;
 constexpr size_t most_control_data = 16 * 1024;
 
 constexpr size_t mac_size = 6;
+/// The specification's words have it the other way round (5.1.4), all drivers and devices so.
 constexpr uint8_t full_duplex = 1;
+
+/// Where a frame's type is, and that of one with a VLAN's tag.
+constexpr size_t type_at = 12, tag_at = 14, tag_size = 4;
+
+bool is_tagged(std::span<const uint8_t> frame) {
+    constexpr uint16_t type_vlan = 0x8100;
+    return frame.size() > tag_at + 1 && load_big16(frame, type_at) == type_vlan;
+}
 
 uint16_t number_at(std::span<const uint8_t> bytes, size_t at) {
     return static_cast<uint16_t>(bytes[at] | bytes[at + 1] << 8);
@@ -80,16 +89,18 @@ bool VirtioNetwork::accepts(uint64_t features) const {
     if (!(features & (HOST_TSO4 | HOST_TSO6)) && (features & HOST_ECN)) return false;
     if (!(features & GUEST_CSUM) && (features & (GUEST_TSO4 | GUEST_TSO6))) return false;
     if (!(features & (GUEST_TSO4 | GUEST_TSO6)) && (features & GUEST_ECN)) return false;
-    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_RX_EXTRA | CTRL_MAC_ADDR | MQ |
-                                                 GUEST_ANNOUNCE | CTRL_GUEST_OFFLOADS));
+    // The other features of control are allowed without it (5.1.3.1), and then of no use.
+    return (features & CTRL_VQ) || !(features & (CTRL_RX | CTRL_VLAN | CTRL_MAC_ADDR | MQ | GUEST_ANNOUNCE));
 }
 
 std::vector<uint8_t> VirtioNetwork::configuration() const {
     const uint16_t mtu = mtu_.value_or(0);
+    // Where the driver cannot choose, there is no such field.
+    const unsigned pairs = pairs_ > 1 ? pairs_ : 0;
     std::vector<uint8_t> bytes(state_.mac.begin(), state_.mac.end());
     const uint8_t status = port_.link->up() ? LINK_UP | (state_.announces ? ANNOUNCE : 0) : 0;
     bytes.insert(bytes.end(),
-                 {status, 0, static_cast<uint8_t>(pairs_), 0, static_cast<uint8_t>(mtu), static_cast<uint8_t>(mtu >> 8),
+                 {status, 0, static_cast<uint8_t>(pairs), 0, static_cast<uint8_t>(mtu), static_cast<uint8_t>(mtu >> 8),
                   static_cast<uint8_t>(speed), static_cast<uint8_t>(speed >> 8), static_cast<uint8_t>(speed >> 16),
                   static_cast<uint8_t>(speed >> 24), full_duplex});
     return bytes;
@@ -110,7 +121,7 @@ unsigned VirtioNetwork::control_queue() const {
 
 void VirtioNetwork::notified(unsigned queue) {
     const unsigned control_at = control_queue();
-    if (queue > control_at) return;
+    if (queue > control_at || (queue == control_at && !transport().has(CTRL_VQ))) return;
     if (queue != control_at && queue % 2 == 0) return receive();
     transport().serve(queue, [&](VirtqueueChain& chain, GuestMemory& memory) {
         return queue == control_at ? control(chain, memory) : send(queue / 2, chain, memory);
@@ -137,18 +148,27 @@ bool VirtioNetwork::may_announce() const {
 
 bool VirtioNetwork::wants(std::span<const uint8_t> frame) const {
     const auto address = frame.first(mac_size);
-    constexpr size_t type_at = 12, tag_at = 14;
-    constexpr uint16_t type_vlan = 0x8100;
-    if (transport().has(CTRL_VLAN) && frame.size() > tag_at + 1 && load_big16(frame, type_at) == type_vlan) {
+    if (transport().has(CTRL_VLAN) && is_tagged(frame)) {
         const unsigned vlan = load_big16(frame, tag_at) & 0xFFFu;
         // Number 0 is a priority only.
         if (vlan != 0 && !(state_.vlans[vlan / 32] >> (vlan % 32) & 1)) return false;
     }
-    if (state_.promiscuous) return true;
+    return state_.promiscuous || wants_address(address);
+}
+
+/// What is suppressed stays so, whatever else is wanted (5.1.6.5.1).
+bool VirtioNetwork::wants_address(std::span<const uint8_t> address) const {
     if (std::ranges::all_of(address, [](uint8_t byte) { return byte == 0xFF; })) return !state_.no_broadcasts;
     if (address[0] & 1) return !state_.no_groups && (state_.every_group || has_address(state_.groups, address));
     if (state_.no_addresses) return false;
-    return std::ranges::equal(address, state_.mac) || has_address(state_.addresses, address);
+    return state_.every_address || std::ranges::equal(address, state_.mac) || has_address(state_.addresses, address);
+}
+
+/// A packet that is not whole has its own limit.
+bool VirtioNetwork::is_too_long(std::span<const uint8_t> frame) const {
+    if (!transport().has(MTU) || port_.link->front_offload().packet != FrameOffload::Packet::whole) return false;
+    const size_t header = is_tagged(frame) ? tag_at + tag_size : tag_at;
+    return frame.size() > header + mtu_.value_or(0);
 }
 
 /// Where the driver sends a flow from, it wants its answers (5.1.6.5.6).
@@ -174,6 +194,11 @@ void VirtioNetwork::receive() {
     if (!transport().running()) return;
     take_offloads();
     for (auto frame = port_.link->front(); !frame.empty(); frame = port_.link->front()) {
+        if (is_too_long(frame)) {
+            ++state_.dropped;
+            port_.link->pop();
+            continue;
+        }
         if (!wants(frame)) {
             ++state_.filtered;
             port_.link->pop();
@@ -251,9 +276,8 @@ bool VirtioNetwork::obey(uint8_t kind, uint8_t command, std::span<const uint8_t>
         if (command > NOBCAST || data.size() != 1 || !transport().has(extra ? CTRL_RX_EXTRA : CTRL_RX)) return false;
         const bool on = data[0] != 0;
         switch (static_cast<Mode>(command)) {
-            // Every address of one is what there is anyway: nobody else's frames come on this cable.
-            case PROMISC:
-            case ALLUNI: state_.promiscuous = on; break;
+            case PROMISC: state_.promiscuous = on; break;
+            case ALLUNI: state_.every_address = on; break;
             case ALLMULTI: state_.every_group = on; break;
             case NOMULTI: state_.no_groups = on; break;
             case NOUNI: state_.no_addresses = on; break;
@@ -311,7 +335,7 @@ bool VirtioNetwork::set_tables(std::span<const uint8_t> data) {
         data = data.subspan(table.size());
     }
     const size_t limit = most_addresses * mac_size;
-    if (tables[0].size() > limit) state_.promiscuous = true;
+    if (tables[0].size() > limit) state_.every_address = true;
     if (tables[1].size() > limit) state_.every_group = true;
     const auto keep = [limit](std::span<const uint8_t> table) {
         const auto kept = table.first(std::min(table.size(), limit));

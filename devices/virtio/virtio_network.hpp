@@ -21,6 +21,7 @@ namespace viv {
 struct VirtioNetworkState {
     MacAddress mac{};
     bool promiscuous = true;  // until the driver says what it wants
+    bool every_address = false;
     bool every_group = false;
     bool no_groups = false;
     bool no_addresses = false;
@@ -41,6 +42,7 @@ struct VirtioNetworkState {
     static void fields(auto& self, auto&& visit) {
         visit("mac", self.mac);
         visit("promiscuous", self.promiscuous);
+        visit("every-address", self.every_address);
         visit("every-group", self.every_group);
         visit("no-groups", self.no_groups);
         visit("no-addresses", self.no_addresses);
@@ -91,7 +93,7 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
   private:
     [[nodiscard]] size_t header_size() const;
     /// Each pair's queue for receiving is in front of its queue for sending; the last queue, or the third for a driver
-    /// that knows one pair, is for control.
+    /// that knows one pair, is for control, if the driver knows of that.
     [[nodiscard]] unsigned control_queue() const;
     void link_changed();
     /// Asks the driver to say where it is now, if it knows that it may be asked.
@@ -103,6 +105,9 @@ class VirtioNetwork final : public StatefulDevice<VirtioNetworkState>, public Vi
     void receive();
     [[nodiscard]] unsigned pair_for(std::span<const uint8_t> frame) const;
     [[nodiscard]] bool wants(std::span<const uint8_t> frame) const;
+    [[nodiscard]] bool wants_address(std::span<const uint8_t> address) const;
+    /// Longer than the MTU that the driver knows.
+    [[nodiscard]] bool is_too_long(std::span<const uint8_t> frame) const;
     std::optional<uint32_t> send(unsigned pair, VirtqueueChain& chain, GuestMemory& memory);
     bool send_frame(std::span<const uint8_t, 12> header);
     std::optional<uint32_t> control(VirtqueueChain& chain, GuestMemory& memory);

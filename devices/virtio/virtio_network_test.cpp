@@ -82,7 +82,7 @@ TEST_CASE("The configuration of the network card has its address, link and MTU")
     CHECK(board.configuration(0, 4) == 0x12005452);
     CHECK(board.configuration(6, 2) == 1);
     CHECK(board.configuration(10, 2) == 1400);
-    CHECK(board.configuration(8, 2) == 1);
+    CHECK(board.configuration(8, 2) == 0);
     CHECK(board.configuration(12, 4) == 10'000);
     CHECK(board.configuration(16, 1) == 1);
     CHECK((board.offered() & (MTU | MQ | SPEED_DUPLEX)) == (MTU | SPEED_DUPLEX));
@@ -241,6 +241,32 @@ TEST_CASE("A frame waits for a buffer, and comes behind a header") {
     CHECK(board.rings.at(0).take()->written == 72);
 }
 
+TEST_CASE("No frame is longer than the MTU that the driver knows") {
+    Board board;
+    const auto comes = [&board](const Frame& frame, const FrameOffload& undone = {}) {
+        board.rings.at(0).add({{buffer, 4000, true}});
+        board.tell(0);
+        board.link->left = undone;
+        board.link->arrive(frame);
+        CHECK(board.link->waiting.empty());
+        return board.rings.at(0).take().has_value();
+    };
+    Frame tagged = Board::frame(own, 18 + 1400);
+    tagged[12] = 0x81;
+    tagged[13] = 0;
+    board.start(MTU | GUEST_CSUM | GUEST_TSO4);
+    CHECK(comes(Board::frame(own, 14 + 1400)));
+    CHECK(comes(tagged));
+    const auto packet = TcpPacketRig{.size = 3000}.packet();
+    CHECK(comes(packet, {.packet = FrameOffload::Packet::tcp4, .checksum_open = true, .segment = 1000}));
+    CHECK_FALSE(comes(Board::frame(own, 14 + 1401)));
+    tagged.push_back(0);
+    board.start(MTU);
+    CHECK_FALSE(comes(tagged));
+    board.start(0);
+    CHECK(comes(Board::frame(own, 14 + 1401)));
+}
+
 TEST_CASE("With merged buffers a frame is spread over as many as it needs, all at once") {
     for (const uint64_t layout : {uint64_t{0}, RING_PACKED, RING_PACKED | EVENT_IDX}) {
         Board board;
@@ -320,8 +346,16 @@ TEST_CASE("The driver says which addresses it wants") {
     CHECK(board.passes({2, 0, 0, 0, 0, 9}));
     CHECK_FALSE(board.passes(own));
     CHECK(board.configuration(5, 1) == 9);
+    // Without any, whatever else is wanted of them.
     CHECK(board.control(0, 4, {1}));
     CHECK_FALSE(board.passes({2, 0, 0, 0, 0, 9}));
+    CHECK(board.control(0, 2, {1}));
+    CHECK_FALSE(board.passes({2, 0, 0, 0, 0, 9}));
+    CHECK(board.control(0, 4, {0}));
+    CHECK(board.passes({2, 0, 0, 0, 0, 8}));
+    CHECK_FALSE(board.passes(group));
+    CHECK(board.control(0, 2, {0}));
+    CHECK_FALSE(board.passes({2, 0, 0, 0, 0, 8}));
     // Too many: all come.
     std::vector<uint8_t> many{65, 0, 0, 0};
     many.resize(4 + 65 * 6);
@@ -330,6 +364,10 @@ TEST_CASE("The driver says which addresses it wants") {
     CHECK(board.passes(own));
     board.save_and_load();
     CHECK(board.passes(own));
+    // Everything, whatever else was said.
+    CHECK(board.control(0, 0, {1}));
+    CHECK(board.passes(all));
+    CHECK(board.passes(group));
 }
 
 TEST_CASE("Control commands that are not are refused") {
@@ -426,8 +464,11 @@ TEST_CASE("Features for receiving need each other, and can be switched off") {
     constexpr uint64_t all = GUEST_CSUM | GUEST_TSO4 | GUEST_TSO6 | GUEST_ECN;
     CHECK((board.offered() & (all | CTRL_GUEST_OFFLOADS | GUEST_ANNOUNCE)) ==
           (all | CTRL_GUEST_OFFLOADS | GUEST_ANNOUNCE));
-    for (const uint64_t wrong : {GUEST_TSO4, GUEST_TSO6, GUEST_CSUM | GUEST_ECN, CTRL_GUEST_OFFLOADS, GUEST_ANNOUNCE})
+    for (const uint64_t wrong : {GUEST_TSO4, GUEST_TSO6, GUEST_CSUM | GUEST_ECN, GUEST_ANNOUNCE})
         CHECK_FALSE(board.takes(wrong));
+    // Allowed, and nobody is there to be told.
+    board.start(CTRL_GUEST_OFFLOADS | CTRL_RX_EXTRA);
+    CHECK_FALSE(board.run(2, {{buffer, 3, false}, {answer, 1, true}}));
     board.start(CTRL_VQ | CTRL_GUEST_OFFLOADS | all);
     board.tell(0);
     CHECK(board.link->taken == Offloads{true, true, true, true});

@@ -88,7 +88,8 @@ std::optional<uint32_t> VirtioSocket::take_packet(VirtqueueChain& chain, GuestMe
     }
     const Ports ports{header.from_port, header.to_port};
     if (header.to_cid != host_cid || header.type != TYPE_STREAM) {
-        if (header.operation != RST) refusals_.push_back({header.to_cid, header.to_port, header.from_port});
+        if (header.operation != RST)
+            refusals_.push_back({header.to_cid, header.to_port, header.from_port, header.type});
     } else if (Connection* connection = find(ports)) {
         handle(ports, *connection, header, chain, memory);
     } else if (header.operation == REQUEST) {
@@ -195,6 +196,7 @@ void VirtioSocket::tell() {
             header.from_cid = refusal.from_cid;
             header.from_port = refusal.from_port;
             header.to_port = refusal.to_port;
+            header.type = refusal.type;
             header.operation = RST;
             refusals_.pop_front();
             found = true;
@@ -369,7 +371,7 @@ void VirtioSocket::drop(Ports ports) {
 }
 
 void VirtioSocket::refuse(Ports ports) {
-    refusals_.push_back({host_cid, ports.host, ports.guest});
+    refusals_.push_back({host_cid, ports.host, ports.guest, TYPE_STREAM});
 }
 
 /// Connections that the guest has not answered to.

@@ -116,6 +116,7 @@ class VirtioSocket final : public StatefulDevice<VirtioSocketState>, public Virt
         uint64_t from_cid = 0;
         uint32_t from_port = 0;
         uint32_t to_port = 0;
+        uint16_t type = 0;
     };
     struct Leaving {
         std::unique_ptr<HostSocket> socket;

@@ -76,7 +76,7 @@ struct Board : Ends, VirtioBoard {
         VirtioSocketHeader header;
         memory.read(Gpa{place}, std::as_writable_bytes(std::span(&header, 1)).first(header_size));
         CHECK(header.to_cid == cid);
-        CHECK(header.type == 1);
+        CHECK(header.type == type);
         CHECK((header.buffer_size == VirtioSocket::buffer_size || header.operation == RST));
         CHECK(used->written == header_size + header.size);
         const auto bytes = bytes_at(place + header_size, header.size);
