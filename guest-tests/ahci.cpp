@@ -98,7 +98,7 @@ void test_controller() {
     base = read_config32(card, 0x24) & ~uint32_t{0xF};
     check(base >= 0xC0000000, "the BIOS has given it a place");
     write_config32(card, 4, 6);
-    make_gs_flat();
+    make_segments_flat();
     write32(base + GHC, 0x80000001);
     check(wait_for([] { return !(read32(base + GHC) & 1); }), "its reset ends");
     write32(base + GHC, 0x80000000);

@@ -11,7 +11,7 @@ sources = [s for s in sources if not s.endswith(".ld")]
 FLAGS = [
     "-m16", "-march=i386", "-mno-sse", "-mno-mmx", "-Os", "-std=c++20", "-ffreestanding", "-fno-pic", "-fno-exceptions",
     "-fno-rtti", "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-threadsafe-statics", "-fcf-protection=none",
-    "-mpreferred-stack-boundary=2", "-fno-strict-aliasing", "-fno-jump-tables", "-ffunction-sections",
+    "-mpreferred-stack-boundary=2", "-fno-strict-aliasing", "-fno-jump-tables", "-ffunction-sections", "-fno-gnu-unique",
     "-Wall", "-Wextra", "-Werror", "-I", root,
 ]
 FLOPPY_SIZE = 80 * 2 * 18 * 512

@@ -534,7 +534,7 @@ void test_without_cable() {
 }  // namespace
 
 extern "C" void guest_main() {
-    make_gs_flat();
+    make_segments_flat();
     uint32_t number = 0;
     for (const Kind& one : kinds) {
         kind = &one;

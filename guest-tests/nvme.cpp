@@ -82,7 +82,7 @@ void test_controller() {
     base = read_config32(card, 0x10) & ~uint32_t{0xF};
     check(base >= 0xC0000000 && read_config32(card, 0x14) == 0, "the BIOS has given it a place below 4 GiB");
     write_config32(card, 4, 6);
-    make_gs_flat();
+    make_segments_flat();
     check_between(read32(base + CAP) & 0xFFFF, 63, 0xFFFF, "its queues are long enough");
     check_equal(read32(base + VS), 0x00010400, "it is of version 1.4");
     write32(base + CC, 0);

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Runs a test guest and passes its TAP on: run_guest.py VIV IMAGE [--engine NAME] [--scratch-disk MIB]
-[--scratch-floppy] [--scratch-disc BLOCKS] [--scratch-socket] [--next DRIVE TEXT BLOCKS] [--as-disc EMULATION] [viv options...]
+[--scratch-floppy] [--scratch-disc BLOCKS] [--scratch-socket] [--scratch-echo] [--next DRIVE TEXT BLOCKS] [--as-disc EMULATION] [viv options...]
 
 --scratch-disk MIB adds a hard disk whose sector n begins with the number n, for tests that read and write one, and
 --scratch-floppy such a floppy; --scratch-disc BLOCKS puts in a CD-ROM whose block n begins with n; --scratch-socket gives it sockets
-of the host that nobody is behind. --next waits
-for TEXT and puts such a medium of BLOCKS blocks into DRIVE (0: takes out what is there). --as-disc boots the guest from a
+of the host that nobody is behind, --scratch-echo a virtio console that sends back what is above 100, and --scratch-read-only MIB a
+virtio disk as above that refuses writes. --next waits for TEXT and puts such a medium of BLOCKS blocks into DRIVE (0: takes out what is there). --as-disc boots the guest from a
 CD-ROM with that emulation of make_iso.py, or "section". An engine that viv or this host does not have skips the test by
 name."""
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 
 import make_iso
 
@@ -27,6 +29,12 @@ def write_numbered(path, blocks, block_size):
     return path
 
 
+def echo(listener):
+    with listener.accept()[0] as peer:
+        while bytes_in := peer.recv(4096):
+            peer.sendall(bytes(number for number in bytes_in if number > 100))
+
+
 parser = argparse.ArgumentParser()
 parser.add_argument("viv")
 parser.add_argument("image")
@@ -35,6 +43,8 @@ parser.add_argument("--scratch-disk", action="append", default=[], metavar="MIB[
 parser.add_argument("--scratch-floppy", action="store_true")
 parser.add_argument("--scratch-disc", metavar="BLOCKS[,bus=NAME]")
 parser.add_argument("--scratch-socket", action="store_true")
+parser.add_argument("--scratch-echo", action="store_true")
+parser.add_argument("--scratch-read-only", metavar="MIB")
 parser.add_argument("--next", nargs=3, action="append", default=[], metavar=("DRIVE", "TEXT", "BLOCKS"))
 parser.add_argument("--as-disc")
 parser.add_argument("--timeout", default="120")
@@ -57,6 +67,15 @@ with tempfile.TemporaryDirectory() as folder:
         options += ["--cdrom", write_numbered(os.path.join(folder, "disc.iso"), int(blocks), 2048) + comma + bus]
     if arguments.scratch_socket:
         options += ["--vsock", f"cid=7,socket={folder}/socket"]
+    if arguments.scratch_echo:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(folder, "echo"))
+        listener.listen(1)
+        threading.Thread(target=echo, args=(listener,), daemon=True).start()
+        options += ["--virtio", f"console,chardev=unix:{folder}/echo"]
+    if arguments.scratch_read_only:
+        path = write_numbered(os.path.join(folder, "read-only.img"), int(arguments.scratch_read_only) << 11, 512)
+        options += ["--virtio", f"block,read-only,image={path}"]
     for number, (drive, text, blocks) in enumerate(arguments.next):
         path = os.path.join(folder, f"next{number}.img")
         block_size = 2048 if drive.startswith("cdrom") else 512

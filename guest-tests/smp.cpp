@@ -137,7 +137,7 @@ void count_together() {
 }
 
 void test_local_apic() {
-    make_gs_flat();
+    make_segments_flat();
     check_equal(read32(apic + apic_id) >> 24, 0, "the first CPU has local APIC 0");
     const uint32_t version = read32(apic + apic_version);
     check_between(version & 0xFF, 0x10, 0x1F, "which is an integrated one");
@@ -278,7 +278,7 @@ void test_after_reset() {
     const uint32_t before = run_on_count();
     delay_milliseconds(20);
     check_equal(run_on_count(), before, "a reset of the machine stops it");
-    make_gs_flat();
+    make_segments_flat();
     check_equal(read32(apic + spurious) & 0x1FF, 0xFF, "and resets the local APIC");
     write32(apic + spurious, 0x17F);
     set_vector(ipi_vector, ipi_entry);
@@ -289,7 +289,7 @@ void test_after_reset() {
 }  // namespace
 
 extern "C" void ap_main() {
-    make_gs_flat();
+    make_segments_flat();
     ap_id = read32(apic + apic_id) >> 24;
     write32(apic + task_priority, 0);
     write32(apic + spurious, 0x17F);

@@ -205,7 +205,7 @@ void run_all() {
 }  // namespace
 
 extern "C" void ap_main() {
-    make_gs_flat();
+    make_segments_flat();
     const uint32_t number = read32(apic + apic_id) >> 24;
     write32(apic + task_priority, 0);
     write32(apic + spurious, 0x17F);
@@ -219,7 +219,7 @@ extern "C" void ap_main() {
 }
 
 extern "C" void guest_main() {
-    make_gs_flat();
+    make_segments_flat();
     write32(apic + task_priority, 0);
     write32(apic + spurious, 0x17F);
     poke16(0, ipi_vector * 4, static_cast<uint16_t>(reinterpret_cast<uint32_t>(ipi_entry)));

@@ -192,7 +192,7 @@ void test_bios() {
 }  // namespace
 
 extern "C" void guest_main() {
-    make_gs_flat();
+    make_segments_flat();
     note("the disk over PCI");
     check(find(0x1001), "there is a virtio disk with every structure");
     test_disk(false, false);

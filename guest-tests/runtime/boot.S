@@ -147,9 +147,9 @@ irq_common:
     addl $4, %esp
     iretw
 
-# void make_gs_flat(): GS reaches 4 GiB from now on, on this CPU.
-    .globl make_gs_flat
-make_gs_flat:
+# void make_segments_flat(): GS, and what pointers go by, reach 4 GiB from now on, on this CPU.
+    .globl make_segments_flat
+make_segments_flat:
     pushfl
     cli
     lgdtl flat_gdt
@@ -158,11 +158,17 @@ make_gs_flat:
     movl %eax, %cr0
     jmp 1f
 1:  movw $8, %cx
+    movw %cx, %ds
+    movw %cx, %es
+    movw %cx, %ss
     movw %cx, %gs
     andb $0xFE, %al
     movl %eax, %cr0
     jmp 2f
 2:  xorw %cx, %cx
+    movw %cx, %ds
+    movw %cx, %es
+    movw %cx, %ss
     movw %cx, %gs
     popfl
     retl

@@ -1,15 +1,15 @@
 #pragma once
 
-// For tests of PCI cards: configuration space, and registers anywhere below 4 GiB. GS gets a limit of 4 GiB in
-// protected mode and keeps it in real mode.
+// For tests of PCI cards: configuration space, and registers anywhere below 4 GiB. Segments get a limit of 4 GiB in
+// protected mode and keep it in real mode, so pointers reach all memory, too.
 
 #include "guest-tests/runtime/guest.hpp"
 
-extern "C" void make_gs_flat();
+extern "C" void make_segments_flat();
 
 namespace guest {
 
-// After make_gs_flat().
+// After make_segments_flat().
 inline uint32_t read32(uint32_t address) {
     uint32_t value;
     asm volatile("movw %2, %%gs; movl %%gs:(%1), %0" : "=r"(value) : "r"(address), "r"(uint16_t{0}) : "memory");

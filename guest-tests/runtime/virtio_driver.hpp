@@ -1,6 +1,6 @@
 #pragma once
 
-// The driver's side of a virtio device, with one queue at a time: over PCI (modern and legacy) and MMIO.
+// The driver's side of a virtio device: over PCI (modern and legacy) and MMIO.
 
 #include "guest-tests/runtime/cards.hpp"
 
@@ -13,14 +13,19 @@ constexpr uint32_t F_INDIRECT = 1u << 28, F_EVENT_IDX = 1u << 29;  // bits 0 to 
 constexpr uint32_t F_VERSION_1 = 1u << 0, F_PACKED = 1u << 2;      // bits 32 to 63
 constexpr uint32_t NEXT = 1, WRITE = 2, INDIRECT = 4, AVAIL = 1u << 7, USED = 1u << 15;
 
+// Memory anywhere, after make_segments_flat(). Constants go through a register: instructions have 16 bits for them.
+inline uint32_t in_register(uint32_t address) {
+    asm("" : "+r"(address));
+    return address;
+}
 inline uint32_t* words(uint32_t address) {
-    return reinterpret_cast<uint32_t*>(address);
+    return reinterpret_cast<uint32_t*>(in_register(address));
 }
 inline volatile uint16_t& half(uint32_t address) {
-    return *reinterpret_cast<volatile uint16_t*>(address);
+    return *reinterpret_cast<volatile uint16_t*>(in_register(address));
 }
 inline volatile uint8_t& byte(uint32_t address) {
-    return *reinterpret_cast<volatile uint8_t*>(address);
+    return *reinterpret_cast<volatile uint8_t*>(in_register(address));
 }
 
 inline uint8_t read_flat8(uint32_t address) {
@@ -40,7 +45,7 @@ struct Transport {
     uint16_t ports = 0;                                                           // legacy
     uint32_t base = 0;                                                            // mmio
     uint16_t card = 0xFFFF;
-    uint16_t queue = 0;  // that is driven
+    uint16_t queue = 0;  // that run() drives
 
     void set_status(uint8_t status) const {
         if (kind == Kind::pci) write_flat8(common + 20, status);
@@ -66,12 +71,12 @@ struct Transport {
         write32(select, 1);
         write32(bits, high);
     }
-    void start_queue(uint32_t descriptors, uint32_t driver, uint32_t device) const {
+    void start_queue(uint16_t number, uint32_t descriptors, uint32_t driver, uint32_t device) const {
         if (kind == Kind::legacy) {
-            outw(ports + 14, queue);
+            outw(ports + 14, number);
             outl(ports + 8, descriptors >> 12);
         } else if (kind == Kind::pci) {
-            write_flat16(common + 22, queue);
+            write_flat16(common + 22, number);
             write_flat16(common + 24, entries);
             const uint32_t areas[] = {descriptors, driver, device};
             for (uint32_t i = 0; i < 3; ++i) {
@@ -80,7 +85,7 @@ struct Transport {
             }
             write_flat16(common + 28, 1);
         } else {
-            write32(base + 0x30, queue);
+            write32(base + 0x30, number);
             write32(base + 0x38, entries);
             write32(base + 0x80, descriptors);
             write32(base + 0x90, driver);
@@ -88,11 +93,12 @@ struct Transport {
             write32(base + 0x44, 1);
         }
     }
-    void tell() const {
-        if (kind == Kind::pci) write_flat16(notify + multiplier * queue, queue);
-        if (kind == Kind::legacy) outw(ports + 16, queue);
-        if (kind == Kind::mmio) write32(base + 0x50, queue);
+    void tell(uint16_t number) const {
+        if (kind == Kind::pci) write_flat16(notify + multiplier * number, number);
+        if (kind == Kind::legacy) outw(ports + 16, number);
+        if (kind == Kind::mmio) write32(base + 0x50, number);
     }
+    void tell() const { tell(queue); }
     // Why it interrupts; it does no longer.
     uint8_t take_isr() const {
         if (kind == Kind::pci) return read_flat8(isr);
@@ -105,6 +111,16 @@ struct Transport {
         if (kind == Kind::legacy) return inl(static_cast<uint16_t>(ports + 20 + offset));
         return read32((kind == Kind::pci ? configuration : base + 0x100) + offset);
     }
+    uint16_t configuration16(uint32_t offset) const {
+        return static_cast<uint16_t>(configuration32(offset & ~3u) >> (8 * (offset & 2)));
+    }
+    uint8_t configuration8(uint32_t offset) const {
+        return static_cast<uint8_t>(configuration32(offset & ~3u) >> (8 * (offset & 3)));
+    }
+    void write_configuration8(uint32_t offset, uint8_t value) const {
+        if (kind == Kind::legacy) return outb(static_cast<uint16_t>(ports + 20 + offset), value);
+        write_flat8((kind == Kind::pci ? configuration : base + 0x100) + offset, value);
+    }
 };
 
 struct Piece {
@@ -112,11 +128,12 @@ struct Piece {
     bool writes;
 };
 
-// The driver's side of the queue.
+// The driver's side of a queue, which has room for two buffers of up to four pieces.
 struct Queue {
+    uint16_t number = 0;
     uint32_t size = entries;
     bool packed = false;
-    uint32_t driver = 0, device = 0;
+    uint32_t ring = 0, driver = 0, device = 0;
     uint16_t available = 0, used = 0;
     bool wrap = true, used_wrap = true;
     uint32_t length = 0;  // entries of the last buffer
@@ -150,17 +167,16 @@ struct Queue {
             const uint32_t bytes = indirect ? 16 * count : pieces[i].size;
             uint32_t flags = indirect ? INDIRECT : (i + 1 < count ? NEXT : 0) | (pieces[i].writes ? WRITE : 0);
             if (!packed) {
-                put(ring_page + 16u * (first + i), address, bytes, flags, first + i + 1);
+                put(ring + 16u * (first + i), address, bytes, flags, first + i + 1);
                 continue;
             }
             flags |= wrap ? AVAIL : USED;
             if (i == 0) first_flags = flags;
-            put(ring_page + 16u * available, address, bytes, 1,
-                i == 0 ? half(ring_page + 16u * available + 14) : flags);
+            put(ring + 16u * available, address, bytes, 1, i == 0 ? half(ring + 16u * available + 14) : flags);
             step(available, wrap);
         }
         if (packed) {
-            half(ring_page + 16u * first + 14) = static_cast<uint16_t>(first_flags);
+            half(ring + 16u * first + 14) = static_cast<uint16_t>(first_flags);
         } else {
             half(driver + 4 + 2 * (available % size)) = first;
             half(driver + 2) = ++available;
@@ -169,7 +185,7 @@ struct Queue {
     // Takes the next buffer that was given back; how much was written into it, or FFFFFFFFh.
     uint32_t take() {
         if (packed) {
-            const uint32_t at = ring_page + 16u * used;
+            const uint32_t at = ring + 16u * used;
             const bool is_available = (half(at + 14) & AVAIL) != 0, is_used = (half(at + 14) & USED) != 0;
             if (is_available != used_wrap || is_used != used_wrap) return 0xFFFFFFFF;
             const uint32_t written = words(at)[2];
@@ -184,26 +200,32 @@ struct Queue {
 inline Transport device;
 inline Queue queue;
 
-// Gives the device its queue, which is empty.
-inline void start_queue(bool packed) {
+// Gives the device a queue, which is empty; its rings are on the page `ring`, and as before version 1.0 on two more.
+[[gnu::noinline]] inline Queue open_queue(uint16_t number, bool packed, uint32_t ring) {
     const bool legacy = device.kind == Transport::Kind::legacy;
-    for (uint32_t at = ring_page; at < ring_page + 0x3000; at += 4) words(at)[0] = 0;
-    queue = Queue();
-    queue.packed = packed;
-    queue.driver = ring_page + 0x200;
-    queue.device = ring_page + 0x400;
+    for (uint32_t at = ring; at < ring + (legacy ? 0x3000 : 0x600); at += 4) words(at)[0] = 0;
+    Queue opened;
+    opened.number = number;
+    opened.packed = packed;
+    opened.ring = ring;
+    opened.driver = ring + 0x200;
+    opened.device = ring + 0x400;
     if (legacy) {
         // The device says how long the queue is: 16 bytes each, then the available ring; the used one on the next page.
-        outw(device.ports + 14, device.queue);
-        queue.size = inw(device.ports + 12);
-        queue.driver = ring_page + 16 * queue.size;
-        queue.device = (queue.driver + 6 + 2 * queue.size + 4095) & ~4095u;
+        outw(device.ports + 14, number);
+        opened.size = inw(device.ports + 12);
+        opened.driver = ring + 16 * opened.size;
+        opened.device = (opened.driver + 6 + 2 * opened.size + 4095) & ~4095u;
     }
-    device.start_queue(ring_page, queue.driver, queue.device);
+    device.start_queue(number, ring, opened.driver, opened.device);
+    return opened;
+}
+[[gnu::noinline]] inline void start_queue(bool packed) {
+    queue = open_queue(device.queue, packed, ring_page);
 }
 
-// Resets the device and starts it with one queue and these features; `more` are bits 32 to 63 besides version and form.
-inline bool start(uint32_t low, bool packed, uint32_t more = 0) {
+// Resets the device and agrees on features; `more` are bits 32 to 63 besides version and form.
+[[gnu::noinline]] inline bool negotiate(uint32_t low, bool packed, uint32_t more) {
     const bool legacy = device.kind == Transport::Kind::legacy;
     device.set_status(0);
     device.set_status(1);
@@ -211,24 +233,36 @@ inline bool start(uint32_t low, bool packed, uint32_t more = 0) {
     const uint32_t high = F_VERSION_1 | (packed ? F_PACKED : 0) | more;
     if ((device.offered(0) & low) != low || (!legacy && (device.offered(1) & high) != high)) return false;
     device.accept(low, high);
-    if (!legacy) {
-        device.set_status(3 | 8);
-        if (!(device.status() & 8)) return false;
-    }
+    if (legacy) return true;
+    device.set_status(3 | 8);
+    return (device.status() & 8) != 0;
+}
+
+// The device works from now on.
+inline void go() {
+    device.set_status(device.kind == Transport::Kind::legacy ? 7 : 15);
+}
+
+// Resets the device and starts it with one queue and these features.
+inline bool start(uint32_t low, bool packed, uint32_t more = 0) {
+    if (!negotiate(low, packed, more)) return false;
     start_queue(packed);
-    device.set_status(legacy ? 7 : 15);
+    go();
     return true;
 }
 
-// Waits for the next buffer; as Queue::take().
-inline uint32_t wait_for_buffer(uint32_t milliseconds) {
-    uint32_t written = queue.take();
-    for (uint32_t tries = 0; tries < 10000 && written == 0xFFFFFFFF; ++tries) written = queue.take();
+// Waits for the next buffer of a queue; as Queue::take().
+inline uint32_t wait_for_buffer(Queue& of, uint32_t milliseconds) {
+    uint32_t written = of.take();
+    for (uint32_t tries = 0; tries < 10000 && written == 0xFFFFFFFF; ++tries) written = of.take();
     for (; milliseconds > 0 && written == 0xFFFFFFFF; --milliseconds) {
         delay_milliseconds(1);
-        written = queue.take();
+        written = of.take();
     }
     return written;
+}
+inline uint32_t wait_for_buffer(uint32_t milliseconds) {
+    return wait_for_buffer(queue, milliseconds);
 }
 
 inline uint32_t run(const Piece* pieces, uint32_t count, bool indirect) {
