@@ -21,7 +21,7 @@ struct HostTransfer {
     };
     Kind kind = Kind::read;
     bool durable = false;  // of a write: not finished before it is on the medium
-    /// Of a read: what the host has in its cache may be copied within start().
+    /// What the host has in its cache, or takes into it without waiting, may be copied within start().
     bool at_once = false;
     int fd = -1;
     uint64_t offset = 0;

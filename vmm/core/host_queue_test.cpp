@@ -192,13 +192,35 @@ TEST_CASE("What the host's cache has is read at once if it may be, and wakes nob
     CHECK(queue->reap() == nullptr);
     // The end of the file comes in between.
     CHECK(run(*queue, beyond) == EIO);
-    // Only reads are.
-    std::string text = "xy";
-    auto write = transfer(HostTransfer::Kind::write, file.fd, 0, {{text.data(), text.size()}});
-    write.at_once = true;
-    CHECK(run(*queue, write) == 0);
-    CHECK(text == "xy");
-    CHECK(file.content(4) == "xycd");
+}
+
+TEST_CASE("A short write of whole pages ends at once if it may, and wakes nobody") {
+    if (!make_uring_queue(8)) return;
+    const File file;  // in memory
+    std::string pages(8192, 'p');
+    const auto ends_at_once = [&](uint64_t offset, size_t size, bool durable) {
+        auto queue = make_uring_queue(8);  // a fresh one: no slow write before
+        auto write = transfer(HostTransfer::Kind::write, file.fd, offset, {{pages.data(), size}});
+        write.length = size;
+        write.at_once = true;
+        write.durable = durable;
+        queue->start(write);
+        const bool early = file.content(3 * 8192).size() >= offset + size;
+        pollfd watched{queue->descriptor(), POLLIN, 0};
+        if (early) CHECK(poll(&watched, 1, 0) == 0);
+        queue->submit();
+        CHECK(next(*queue) == &write);
+        CHECK(write.error == 0);
+        REQUIRE(file.content(3 * 8192) == std::string(offset + size, 'p'));
+        return early;
+    };
+    CHECK(ends_at_once(0, 4096, false));
+    CHECK(ends_at_once(4096, 8192, false));
+    CHECK_FALSE(ends_at_once(12288, 4096, true));
+    // What cannot be is told as by any other way.
+    auto closed = transfer(HostTransfer::Kind::write, -1, 0, {{pages.data(), 4096}});
+    closed.at_once = true;
+    CHECK(run(*make_uring_queue(8), closed) == EBADF);
 }
 
 TEST_CASE("A queue that goes waits for what it was given") {

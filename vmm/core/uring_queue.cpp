@@ -1,5 +1,5 @@
-// A HostQueue on io_uring: the host's kernel does the work. What its cache has is copied within start(), which wakes
-// nobody.
+// A HostQueue on io_uring: the host's kernel does the work. What its cache has or takes at once is copied within
+// start(), which wakes nobody.
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <deque>
 
 #include "vmm/core/host_queue.hpp"
@@ -37,9 +38,7 @@ class UringQueue final : public HostQueue {
     [[nodiscard]] bool usable() const { return usable_; }
 
     void start(HostTransfer& transfer) override {
-        const bool at_once =
-            transfer.at_once && transfer.kind == HostTransfer::Kind::read && transfer.length < long_transfer;
-        if (at_once && copy_now(transfer)) {
+        if (transfer.at_once && transfer.length < long_transfer && copy_now(transfer)) {
             ended_at_once_.push_back(&transfer);
         } else {
             start_beside(transfer);
@@ -84,16 +83,41 @@ class UringQueue final : public HostQueue {
     [[nodiscard]] int descriptor() const override { return event_; }
 
   private:
-    /// A long copy out of the host's cache is for another thread than the caller's.
+    using Time = std::chrono::steady_clock;
+    /// A long copy is for another thread than the caller's.
     static constexpr uint64_t long_transfer = 64 << 10;
 
-    /// Copies what the host has at hand. Whether that was all.
+    /// Copies what the host has at hand, or takes at once. Whether that was all.
     bool copy_now(HostTransfer& transfer) {
-        if (!copies_now_) return false;
+        switch (transfer.kind) {
+            case HostTransfer::Kind::read: return reads_now_ && move(transfer, preadv2, RWF_NOWAIT, reads_now_);
+            case HostTransfer::Kind::write: return !transfer.durable && write_now(transfer);
+            default: return false;
+        }
+    }
+
+    /// Some file systems (ext4) cannot say whether a write would wait: then one of whole pages is tried, which needs
+    /// nothing from the medium as a rule. When one was slow all the same (the host has too much that is not written
+    /// yet), those of the next second go beside the caller.
+    bool write_now(HostTransfer& transfer) {
+        constexpr Time::duration slow = std::chrono::milliseconds(5), pause = std::chrono::seconds(1);
+        if (writes_now_ && move(transfer, pwritev2, RWF_NOWAIT, writes_now_)) return true;
+        constexpr uint64_t page = 4096;
+        const Time::time_point start = Time::now();
+        if (writes_now_ || (transfer.offset | transfer.length) % page != 0 || start < writes_beside_until_)
+            return false;
+        const bool all = move(transfer, pwritev2, 0, writes_now_);
+        const Time::time_point end = Time::now();
+        if (end - start > slow) writes_beside_until_ = end + pause;
+        return all;
+    }
+
+    template <class Call>
+    static bool move(HostTransfer& transfer, Call call, int flags, bool& knows_flags) {
         const iovec* pieces = transfer.pieces.data() + transfer.first_piece;
         const auto count = static_cast<int>(transfer.pieces.size() - transfer.first_piece);
-        const ssize_t moved = preadv2(transfer.fd, pieces, count, static_cast<off_t>(transfer.offset), RWF_NOWAIT);
-        if (moved < 0 && errno == EOPNOTSUPP) copies_now_ = false;
+        const ssize_t moved = call(transfer.fd, pieces, count, static_cast<off_t>(transfer.offset), flags);
+        if (moved < 0 && errno == EOPNOTSUPP) knows_flags = false;
         return moved > 0 && !goes_on(transfer, static_cast<int>(moved));
     }
 
@@ -152,7 +176,8 @@ class UringQueue final : public HostQueue {
     io_uring ring_{};
     bool open_ = false;
     bool usable_ = false;
-    bool copies_now_ = true;  // until the host refuses
+    bool reads_now_ = true, writes_now_ = true;  // without waiting; until the host refuses
+    Time::time_point writes_beside_until_;
     std::deque<HostTransfer*> ended_at_once_;
     unsigned under_way_ = 0;
 };
