@@ -96,6 +96,7 @@ void Comparison::make_case(Case& c, CodeSize size, unsigned slot) {
 
 void Comparison::run_batch(CodeSize size, std::vector<Difference>& differences) {
     if (since_fresh_ > cases_per_engine) {
+        compiled_before_ += soft_->engine().blocks.jit.blocks;
         soft_ = std::make_unique<SoftSide>();
         soft_->set_read_only(read_only_);
         since_fresh_ = 0;

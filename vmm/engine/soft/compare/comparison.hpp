@@ -48,7 +48,7 @@ class Comparison {
     [[nodiscard]] std::vector<std::string> uncovered(CodeSize size) const;
     [[nodiscard]] uint64_t compared() const { return compared_; }
     /// How many of them ran as host code, in whole or in part.
-    [[nodiscard]] uint64_t compiled() const { return soft_->engine().blocks.jit.blocks; }
+    [[nodiscard]] uint64_t compiled() const { return compiled_before_ + soft_->engine().blocks.jit.blocks; }
 
   private:
     void make_case(Case& c, CodeSize size, unsigned slot);
@@ -65,7 +65,7 @@ class Comparison {
     std::vector<ZydisMnemonic> mnemonics_[2];
     size_t turn_[2] = {};
     std::map<ZydisMnemonic, Count> counts_[2];
-    uint64_t compared_ = 0, since_fresh_ = 0;
+    uint64_t compared_ = 0, since_fresh_ = 0, compiled_before_ = 0;
 };
 
 }  // namespace viv::soft_test
