@@ -64,7 +64,7 @@ class StateTrips {
 };
 
 /// What devices need around them, without a machine that does what they ask for.
-struct FuzzBoard final : StateTrips, private SystemControl {
+struct FuzzBoard : StateTrips, private SystemControl {
     std::unique_ptr<Device> make(DeviceMaker maker, std::vector<DeviceRange> ranges = {}, uint32_t device = 0,
                                  uint32_t function = 0) {
         auto context = context_at(device, function, std::move(ranges));

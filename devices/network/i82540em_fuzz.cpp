@@ -1,30 +1,24 @@
+#include "devices/network/i82540em.hpp"
+
 #include <array>
 #include <cstdint>
 #include <span>
 
-#include "devices/fuzz_board_test.hpp"
-#include "devices/network/i82540em.hpp"
-#include "devices/pci/i440fx.hpp"
+#include "devices/network/nic_fuzz_rig_test.hpp"
 
 using namespace viv;
 
-// The input is a row of operations: descriptors, register accesses, bytes of memory, frames, time, saves and loads.
-// What is sent comes back.
+// The first byte is the time between interrupts. The rest is a row of operations: descriptors, register accesses, bytes
+// of memory, frames, time, saves and loads.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    constexpr uint64_t base = 0xE0000000, ring = 0x10000;
-    constexpr PciAddress at{0, 4, 0};
-    FuzzBoard board;
-    static_cast<void>(board.memory.add(Gpa{0}, 0x40000, GuestMemory::Kind::ram, "RAM"));
-    const auto bridge = board.make(make_i440fx, {{DeviceRange::Space::ports, 0xCF8, 8}});
-    board.node.set("local-mac-address",
-                   {std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{1}});
-    board.node.set_string("viv,link", "loopback");
-    const auto card = board.make(make_i82540em, {}, at.device);
-    PciFunction& function = *board.services.find<PciBus>()->find(at);
-    function.config_write(pci::BAR0, 4, static_cast<uint32_t>(base));
-    function.config_write(pci::COMMAND, 2, pci::MEMORY_SPACE | pci::BUS_MASTER);
-    const auto set = [&board](uint32_t offset, uint32_t value) { board.memory_bus.write(base + offset, 4, value); };
     using namespace i82540em;
+    constexpr uint64_t base = NicFuzz::base, ring = 0x10000;
+    FuzzInput input(data, size);
+    NicFuzz fuzz(input);
+    fuzz.insert(make_on_wire<I82540em>);
+    const auto set = [&fuzz](uint32_t offset, uint32_t value) { fuzz.memory_bus.write(base + offset, 4, value); };
+    set(ITR, input.byte());
+    set(IMS, ICR_all);
     set(TDBAL, ring);
     set(TDLEN, 0x100);
     set(TCTL, TCTL_EN);
@@ -32,9 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     set(RDLEN, 0x100);
     set(RDT, 15);
     set(RCTL, RCTL_EN | RCTL_UPE | RCTL_MPE | RCTL_LPE | RCTL_BAM);
-    for (uint32_t i = 0; i < 16; ++i) board.memory.store(Gpa{ring + 0x1000 + 16 * i}, uint64_t{0x20000 + 0x800 * i});
+    for (uint32_t i = 0; i < 16; ++i) fuzz.memory.store(Gpa{ring + 0x1000 + 16 * i}, uint64_t{0x20000 + 0x800 * i});
 
-    FuzzInput input(data, size);
     uint32_t tail = 0;
     for (unsigned steps = 0; steps < 200 && !input.empty(); ++steps) {
         const uint8_t kind = input.byte();
@@ -46,26 +39,49 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                 words[1] = kind & 0x40 ? input.number(4) : 0;
                 words[2] = input.number(4);
                 words[3] = input.number(4);
-                board.memory.write(Gpa{ring + 16 * tail}, std::as_bytes(std::span(words)));
+                if (kind & 1) {
+                    // A context, or data that are segmented.
+                    words[2] =
+                        (words[2] & 0x0F00FFFF) | uint32_t{TX_DEXT | TX_TSE} << 24 | (kind & 0x10 ? 1u << 20 : 0);
+                }
+                fuzz.memory.write(Gpa{ring + 16 * tail}, std::as_bytes(std::span(words)));
                 tail = (tail + 1) & 15;
                 if (kind & 8) set(TDT, tail);
                 break;
             }
             case 2:
-                board.memory_bus.write(base + (input.number(2) & 0x1FFFF), static_cast<uint8_t>(1u << (kind >> 6)),
-                                       input.number(4));
+                fuzz.memory_bus.write(base + (input.number(2) & 0x1FFFF), static_cast<uint8_t>(1u << (kind >> 6)),
+                                      input.number(4));
                 break;
-            case 3: set((input.byte() & 0x7Fu) * 8 + (kind & 0x80 ? 0x2800 : 0), input.number(4)); break;
-            case 4: board.memory_bus.read(base + (input.number(2) & 0x7FFF), 4); break;
-            case 5: {
-                const auto bytes = input.some(kind >> 3);
-                board.memory.write(Gpa{input.number(2)}, std::as_bytes(bytes));
+            case 3: {
+                // Those in general, of reception, of transmission, and the filters.
+                constexpr std::array<uint32_t, 4> groups{CTRL, RDBAL, TDBAL, RXCSUM};
+                const uint32_t offset = input.byte() * 4u;
+                if (kind & 8) {
+                    set(MDIC, (offset & 0x80 ? MDIC_OP_READ : MDIC_OP_WRITE) | 1u << 21 | (offset & 0x7C) << 14 |
+                                  input.number(2));
+                    break;
+                }
+                set(groups[kind >> 6] + offset, input.number(4));
                 break;
             }
-            case 6: board.loop.poll(); break;
+            case 4:
+                fuzz.memory_bus.read(base + (input.number(2) & 0x7FFF), 4);
+                if (!(kind & 8)) break;
+                fuzz.ports.write(NicFuzz::io, 4, input.number(2));
+                fuzz.ports.write(NicFuzz::io + (kind >> 4 & 7), static_cast<uint8_t>(1u << (kind >> 4) % 3),
+                                 input.number(4));
+                fuzz.ports.read(NicFuzz::io + (kind >> 4 & 7), 4);
+                break;
+            case 5: {
+                const auto bytes = input.some(kind >> 3);
+                fuzz.memory.write(Gpa{input.number(2) * 4}, std::as_bytes(bytes));
+                break;
+            }
+            case 6: fuzz.other_end(kind >> 3); break;
             case 7:
-                board.clock.advance(std::chrono::microseconds(kind));
-                if (kind >> 3 == 0) board.save_and_load(*card);
+                fuzz.clock.advance(std::chrono::microseconds(kind));
+                if (kind >> 3 == 0) fuzz.save_and_load_card();
                 break;
         }
     }

@@ -1,20 +1,26 @@
-#include <cstdint>
-
-#include "devices/fuzz_board_test.hpp"
 #include "devices/network/ne2000.hpp"
+
+#include <cstdint>
+#include <utility>
+
+#include "devices/network/nic_fuzz_rig_test.hpp"
 
 using namespace viv;
 
-// The input is a row of port accesses, frames that come back, saves and loads.
+// The first byte chooses the ISA card or the PCI one. The rest is a row of operations: port accesses, remote DMA,
+// frames, time, saves and loads.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    constexpr uint16_t base = 0x300;
-    FuzzBoard board;
-    board.node.set("local-mac-address",
-                   {std::byte{2}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{0}, std::byte{1}});
-    board.node.set_string("viv,link", "loopback");
-    const auto card = board.make(make_ne2000, {{DeviceRange::Space::ports, base, 32}});
+    constexpr uint16_t base = NicFuzz::io, data_port = base + 16;
+    FuzzInput input(data, size);
+    NicFuzz fuzz(input);
+    if (input.byte() & 1) {
+        fuzz.insert(make_on_wire<Rtl8029>);
+    } else {
+        fuzz.insert_isa(make_isa_on_wire<Ne2000>, 32);
+    }
+    const auto set = [&fuzz](uint8_t number, uint8_t value) { fuzz.ports.write(base + number, 1, value); };
     // A driver's start, so that frames move.
-    for (const auto& [number, value] : {std::pair<uint16_t, uint8_t>{0, 0x21},
+    for (const auto& [number, value] : {std::pair<uint8_t, uint8_t>{0, 0x21},
                                         {14, 0x49},
                                         {12, 0x1C},
                                         {13, 0},
@@ -27,21 +33,25 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                                         {4, 0x40},
                                         {5, 60},
                                         {15, 0x3F}}) {
-        board.ports.write(base + number, 1, value);
+        set(number, value);
     }
-    FuzzInput input(data, size);
     for (unsigned steps = 0; steps < 400 && !input.empty(); ++steps) {
         const uint8_t kind = input.byte();
+        const auto width = static_cast<uint8_t>(1u << (kind >> 6));
         switch (kind & 7) {
-            case 0: board.ports.write(base, 1, kind & 8 ? 0x26 : input.byte()); break;
+            case 0: set(0, kind & 8 ? 0x26 : input.byte()); break;
             case 1:
-            case 2:
-            case 3: board.ports.write(base + (kind >> 3 & 0xF), 1, input.byte()); break;
-            case 4: board.ports.write(base + 16, static_cast<uint8_t>(1u << (kind >> 6)), input.number(4)); break;
-            case 5: board.ports.read(base + (kind >> 3), static_cast<uint8_t>(1u << (kind >> 6))); break;
-            case 6: board.loop.poll(); break;
+            case 2: set(kind >> 3 & 0xF, input.byte()); break;
+            case 3:
+                for (const uint8_t number : {8, 9, 10, 11}) set(number, input.byte());
+                set(0, kind & 8 ? 0x12 : 0x0A);
+                break;
+            case 4: fuzz.ports.write(data_port + (kind & 8), width, input.number(4)); break;
+            case 5: fuzz.ports.read(base + (kind >> 3), width); break;
+            case 6: fuzz.other_end(kind >> 3); break;
             case 7:
-                if (kind >> 3 == 0) board.save_and_load(*card);
+                fuzz.clock.advance(std::chrono::microseconds(kind * 8));
+                if (kind >> 3 == 0) fuzz.save_and_load_card();
                 break;
         }
     }

@@ -15,27 +15,11 @@ using Frame = std::vector<uint8_t>;
 constexpr uint16_t base = 0x300;
 constexpr uint8_t first_page = 0x46, last_page = 0x80;
 
-Result<std::unique_ptr<Device>> make_isa_with_wire(DeviceContext& context) {
-    TestWire& wire = *TRY(context.need<TestWire>("a wire for a test"));
-    auto line = TRY(context.irq(0));
-    auto card = std::make_unique<Ne2000>(NetworkPort{test_mac, std::make_unique<TestLink>(wire)}, std::move(line),
-                                         context.clock);
-    TRY(context.map(0, card->ports()));
-    return card;
-}
-
-Result<std::unique_ptr<Device>> make_pci_with_wire(DeviceContext& context) {
-    TestWire& wire = *TRY(context.need<TestWire>("a wire for a test"));
-    auto card = std::make_unique<Rtl8029>(NetworkPort{test_mac, std::make_unique<TestLink>(wire)}, context.clock);
-    TRY(card->pci().attach(context));
-    return card;
-}
-
 /// An ISA card and a driver that works in words.
 struct Card : TestBoard {
     Card() {
         services.provide(wire);
-        make(make_isa_with_wire, {{DeviceRange::Space::ports, base, 32}}, {5});
+        make(make_isa_on_wire<Ne2000>, {{DeviceRange::Space::ports, base, 32}}, {5});
         isa.pins[5].connect(irq, 0);
     }
     void start() {
@@ -121,7 +105,7 @@ TEST_CASE("An RTL8029AS keeps the device contract") {
     struct PciCard : PciBoard {
         PciCard() {
             services.provide(wire);
-            make_function(make_pci_with_wire, 3);
+            make_function(make_on_wire<Rtl8029>, 3);
         }
         TestWire wire;
     };

@@ -14,13 +14,6 @@ namespace {
 
 using Frame = std::vector<uint8_t>;
 
-Result<std::unique_ptr<Device>> make_with_wire(DeviceContext& context) {
-    TestWire& wire = *TRY(context.need<TestWire>("a wire for a test"));
-    auto card = std::make_unique<Pcnet>(NetworkPort{test_mac, std::make_unique<TestLink>(wire)}, context.clock);
-    TRY(card->pci().attach(context));
-    return card;
-}
-
 /// A card and 1 MiB of RAM.
 class Card : public PciBoard {
   public:
@@ -32,7 +25,7 @@ class Card : public PciBoard {
     Card() {
         services.provide(wire);
         if (!memory.add(Gpa{0}, 0x100000, GuestMemory::Kind::ram, "RAM")) FAIL("no RAM");
-        make_function(make_with_wire, at.device);
+        make_function(make_on_wire<Pcnet>, at.device);
     }
     void find_bars() {
         set_config(at, pci::BAR0, 4, base);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "devices/network/ethernet.hpp"
+#include "devices/network/ip_frame_test.hpp"
 #include "devices/network/rtl8139_registers.hpp"
 #include "devices/network/test_link_test.hpp"
 #include "devices/pci/pci_rig_test.hpp"
@@ -14,14 +15,6 @@ namespace {
 
 using Frame = std::vector<uint8_t>;
 
-template <Rtl8139::Chip chip>
-Result<std::unique_ptr<Device>> make_with_wire(DeviceContext& context) {
-    TestWire& wire = *TRY(context.need<TestWire>("a wire for a test"));
-    auto card = std::make_unique<Rtl8139>(NetworkPort{test_mac, std::make_unique<TestLink>(wire)}, chip, context.clock);
-    TRY(card->pci().attach(context));
-    return card;
-}
-
 /// A card and 1 MiB of RAM.
 template <Rtl8139::Chip chip>
 class Card : public PciBoard {
@@ -32,7 +25,7 @@ class Card : public PciBoard {
     Card() {
         services.provide(wire);
         if (!memory.add(Gpa{0}, 0x100000, GuestMemory::Kind::ram, "RAM")) FAIL("no RAM");
-        make_function(make_with_wire<chip>, at.device);
+        make_function(make_on_wire<Rtl8139, chip>, at.device);
     }
     void find_bars() {
         set_config(at, pci::BAR0, 4, 0xC000);
@@ -132,38 +125,6 @@ struct Plus : Card<Rtl8139::Chip::c_plus> {
     uint32_t tail = 0, next = 0, tag = 0;
     Frame got;
 };
-
-Frame ip_frame(uint8_t protocol, size_t payload) {
-    const size_t header = protocol == 6 ? 20 : 8;
-    Frame frame = test_frame(14 + 20 + header + payload);
-    store_big16(frame, 12, 0x0800);
-    const std::span<uint8_t> ip = std::span(frame).subspan(14);
-    std::fill(ip.begin(), ip.begin() + static_cast<std::ptrdiff_t>(20 + header), uint8_t{0});
-    ip[0] = 0x45;
-    store_big16(ip, 2, static_cast<uint32_t>(ip.size()));
-    store_big16(ip, 4, 0x1000);
-    ip[8] = 64;
-    ip[9] = protocol;
-    store_big32(ip, 12, 0x0A00020F);
-    store_big32(ip, 16, 0x0A000202);
-    const auto transport = ip.subspan(20);
-    if (protocol == 6) {
-        store_big32(transport, 4, 0x01020304);
-        transport[12] = 0x50;
-        transport[13] = 0x19;  // FIN, PSH, ACK
-    } else {
-        store_big16(transport, 4, static_cast<uint32_t>(transport.size()));
-    }
-    return frame;
-}
-
-/// Whether both checksums of a packet are right.
-bool sums_are_right(const Frame& frame) {
-    const std::span<const uint8_t> ip = std::span(frame).subspan(14);
-    const auto transport = ip.subspan(20);
-    const uint32_t pseudo = internet_sum(ip.subspan(12, 8)) + ip[9] + static_cast<uint32_t>(transport.size());
-    return internet_sum(ip.first(20)) == 0xFFFF && internet_sum(transport, pseudo) == 0xFFFF;
-}
 
 }  // namespace
 
@@ -404,7 +365,7 @@ TEST_CASE("In C+ mode checksums are made and looked at") {
     Plus board;
     for (const auto& [protocol, option] : {std::pair<uint8_t, uint32_t>{6, TD_TCPCS}, {17, TD_UDPCS}}) {
         board.wire.sent.clear();
-        board.send(ip_frame(protocol, 101), TD_IPCS | option);
+        board.send(ip_frame_without_sums(protocol, 101), TD_IPCS | option);
         REQUIRE(board.wire.sent.size() == 1);
         CHECK(sums_are_right(board.wire.sent[0]));
         Frame frame = board.wire.sent[0];
@@ -422,7 +383,7 @@ TEST_CASE("In C+ mode checksums are made and looked at") {
 
 TEST_CASE("In C+ mode a long TCP packet goes in segments") {
     Plus board;
-    const Frame whole = ip_frame(6, 3000);
+    const Frame whole = ip_frame_without_sums(6, 3000);
     board.send(whole, TD_LGSEN | 1400u << 16);
     REQUIRE(board.wire.sent.size() == 3);
     Frame payload;
@@ -437,7 +398,7 @@ TEST_CASE("In C+ mode a long TCP packet goes in segments") {
     }
     CHECK(payload == Frame(whole.begin() + 54, whole.end()));
     // What is no TCP packet, or has no length for its segments, goes nowhere.
-    board.send(ip_frame(17, 3000), TD_LGSEN | 1400u << 16);
+    board.send(ip_frame_without_sums(17, 3000), TD_LGSEN | 1400u << 16);
     board.send(whole, TD_LGSEN);
     board.send(Frame(whole.begin(), whole.begin() + 40), TD_LGSEN | 1400u << 16);
     CHECK(board.wire.sent.size() == 3);

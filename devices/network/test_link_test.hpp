@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "devices/network/link/link.hpp"
+#include "vmm/core/device_context.hpp"
 
 namespace viv {
 
@@ -59,6 +60,29 @@ class TestLink final : public NetworkLink {
 };
 
 inline constexpr MacAddress test_mac{0x52, 0x54, 0x00, 0xA1, 0xB2, 0xC3};
+
+/// The port of a NIC on the TestWire that the board provides.
+inline Result<NetworkPort> test_port(DeviceContext& context) {
+    TestWire& wire = *TRY(context.need<TestWire>("a wire for a test"));
+    return NetworkPort{test_mac, std::make_unique<TestLink>(wire)};
+}
+
+/// A PCI NIC there.
+template <class Nic, auto... choices>
+Result<std::unique_ptr<Device>> make_on_wire(DeviceContext& context) {
+    auto card = std::make_unique<Nic>(TRY(test_port(context)), choices..., context.clock);
+    TRY(card->pci().attach(context));
+    return card;
+}
+
+/// An ISA NIC there.
+template <class Nic>
+Result<std::unique_ptr<Device>> make_isa_on_wire(DeviceContext& context) {
+    auto line = TRY(context.irq(0));
+    auto card = std::make_unique<Nic>(TRY(test_port(context)), std::move(line), context.clock);
+    TRY(context.map(0, card->ports()));
+    return card;
+}
 
 /// A frame of `size` bytes to `to`, whose data count up.
 inline std::vector<uint8_t> test_frame(size_t size, const MacAddress& to = test_mac) {

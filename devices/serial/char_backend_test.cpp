@@ -5,12 +5,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <mutex>
@@ -18,22 +15,14 @@
 
 #include "devices/serial/backend/stream_backend.hpp"
 #include "vmm/core/catch.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
+#include "vmm/core/unix_address.hpp"
 
 using namespace viv;
 
 namespace {
 
 struct Rig {
-    Rig() {
-        std::string name = (std::filesystem::temp_directory_path() / "viv-serial-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()));
-        folder = name;
-    }
-    ~Rig() {
-        backend.reset();
-        std::filesystem::remove_all(folder);
-    }
-
     void open(const std::string& spec) {
         auto opened = open_char_backend(spec, loop);
         REQUIRE(opened.has_value());
@@ -44,7 +33,7 @@ struct Rig {
         REQUIRE_FALSE(opened.has_value());
         return opened.error().message;
     }
-    std::string path(const std::string& name) const { return (folder / name).string(); }
+    std::string path(const std::string& name) const { return folder.of(name); }
 
     /// Serves the loop until `condition` holds, at most for some seconds.
     template <class Condition>
@@ -69,9 +58,9 @@ struct Rig {
         return got;
     }
 
+    TemporaryFolder folder;
     std::mutex lock;
     EventLoop loop{lock};
-    std::filesystem::path folder;
     std::unique_ptr<CharBackend> backend;
 };
 
@@ -94,9 +83,7 @@ std::string contents(const std::string& path) {
 
 int unix_client(const std::string& path) {
     const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    const sockaddr_un address = unix_address(path).value();
     if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         ::close(fd);
         return -1;
@@ -285,9 +272,7 @@ TEST_CASE("a stale unix socket is replaced, other files are not") {
     Rig rig;
     {
         const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        rig.path("sock").copy(address.sun_path, sizeof address.sun_path - 1);
+        const sockaddr_un address = unix_address(rig.path("sock")).value();
         REQUIRE(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
         ::close(fd);  // as a killed process leaves it
     }

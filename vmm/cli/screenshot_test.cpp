@@ -1,28 +1,19 @@
 #include "vmm/cli/screenshot.hpp"
 
 #include <png.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "vmm/core/catch.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
 
 namespace viv {
 namespace {
 
-struct Folder {
-    Folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "viv-screenshot-XXXXXX").string();
-        REQUIRE(mkdtemp(name.data()) != nullptr);
-        path = name;
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-    [[nodiscard]] size_t files() const {
-        return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
-    }
-    std::filesystem::path path;
-};
+size_t files_in(const TemporaryFolder& folder) {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder.path()), {}));
+}
 
 Image some_picture() {
     Image image{3, 2, {}};
@@ -41,25 +32,25 @@ Image decode(const std::string& path) {
 }
 
 TEST_CASE("a screenshot reads back pixel for pixel and replaces an older one") {
-    const Folder folder;
-    const std::string path = (folder.path / "screen.png").string();
+    const TemporaryFolder folder;
+    const std::string path = folder.of("screen.png");
     std::ofstream(path) << "old";
     REQUIRE(write_png(some_picture(), path).has_value());
     CHECK(decode(path) == some_picture());
-    CHECK(folder.files() == 1);
+    CHECK(files_in(folder) == 1);
 }
 
 TEST_CASE("a screenshot that cannot be written says which and why, and leaves nothing behind") {
-    const Folder folder;
-    const std::string path = (folder.path / "missing" / "screen.png").string();
+    const TemporaryFolder folder;
+    const std::string path = folder.of("missing/screen.png");
     const auto result = write_png(some_picture(), path);
     REQUIRE_FALSE(result.has_value());
     CHECK(result.error().message == "screenshot '" + path + "': cannot create it: No such file or directory");
-    std::filesystem::create_directory(folder.path / "folder.png");
-    const auto onto_folder = write_png(some_picture(), (folder.path / "folder.png").string());
+    std::filesystem::create_directory(folder.of("folder.png"));
+    const auto onto_folder = write_png(some_picture(), folder.of("folder.png"));
     REQUIRE_FALSE(onto_folder.has_value());
     CHECK(onto_folder.error().message.find("cannot put it in place") != std::string::npos);
-    CHECK(folder.files() == 1);
+    CHECK(files_in(folder) == 1);
     CHECK_FALSE(encode_png(Image{}).has_value());
 }
 

@@ -7,7 +7,6 @@
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "devices/network/link/links.hpp"
 #include "devices/network/link/queued_link.hpp"
 #include "vmm/core/log.hpp"
+#include "vmm/core/unix_address.hpp"
 
 namespace viv {
 namespace {
@@ -40,14 +40,11 @@ class PasstLink final : public QueuedLink {
     }
 
     Result<void> connect_to(const std::string& path) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        if (path.size() >= sizeof(address.sun_path))
-            return fail_usage(fmt::format("network passt: '{}' is too long for the path of a socket", path));
-        std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+        const auto address = unix_address(path);
+        if (!address) return fail_usage(fmt::format("network passt: '{}' is too long for the path of a socket", path));
         socket_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (socket_ < 0) return fail_errno("network passt: cannot make a socket", errno);
-        if (connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+        if (connect(socket_, reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0)
             return fail_errno(fmt::format("network passt: nobody answers at '{}'", path), errno);
         begin("passt at " + path);
         return {};

@@ -2,11 +2,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <string>
 
@@ -14,22 +12,14 @@
 #include "devices/network/link/queued_link.hpp"
 #include "devices/network/test_link_test.hpp"
 #include "devices/test_board.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
+#include "vmm/core/unix_address.hpp"
 
 using namespace viv;
 
 namespace {
 
 using Frame = std::vector<uint8_t>;
-
-struct Folder {
-    Folder() { REQUIRE(mkdtemp(path)); }
-    ~Folder() {
-        const std::string command = "rm -r " + std::string(path);
-        static_cast<void>(!system(command.c_str()));
-    }
-    [[nodiscard]] std::string of(const char* name) const { return std::string(path) + "/" + name; }
-    char path[32] = "/tmp/vivarium-passt-XXXXXX";
-};
 
 /// As passt has them on its socket.
 Frame on_the_wire(const Frame& frame) {
@@ -42,10 +32,8 @@ Frame on_the_wire(const Frame& frame) {
 /// A link, and a program at the other end of its socket.
 struct Peer {
     Peer() {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
         const std::string path = folder.of("socket");
-        std::memcpy(address.sun_path, path.c_str(), path.size());
+        const sockaddr_un address = unix_address(path).value();
         const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         REQUIRE(bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
         REQUIRE(listen(listener, 1) == 0);
@@ -78,7 +66,7 @@ struct Peer {
             all.insert(all.end(), piece.begin(), piece.begin() + got);
         return all;
     }
-    Folder folder;
+    const TemporaryFolder folder;
     std::mutex lock;
     EventLoop loop{lock};
     ManualClock clock;
@@ -210,7 +198,7 @@ TEST_CASE("While the NIC takes none, passt's frames wait in the socket") {
 }
 
 TEST_CASE("passt is started with its socket and the ports that are asked for, and ends with the link") {
-    Folder folder;
+    const TemporaryFolder folder;
     {
         // It returns what it gets, as a link with an echo.
         std::ofstream program(folder.of("passt"));
@@ -218,7 +206,7 @@ TEST_CASE("passt is started with its socket and the ports that are asked for, an
     }
     REQUIRE(chmod(folder.of("passt").c_str(), 0700) == 0);
     const std::string path = getenv("PATH");
-    setenv("PATH", (std::string(folder.path) + ":" + path).c_str(), 1);
+    setenv("PATH", (folder.path().string() + ":" + path).c_str(), 1);
     {
         std::mutex lock;
         EventLoop loop(lock);
@@ -237,13 +225,13 @@ TEST_CASE("passt is started with its socket and the ports that are asked for, an
 }
 
 TEST_CASE("A passt that cannot be is refused in words") {
-    Folder folder;
+    const TemporaryFolder folder;
     CHECK(refusal("passt,socket=" + folder.of("none")).find("nobody answers") != std::string::npos);
     CHECK(refusal("passt,socket=" + std::string(200, 'x')).find("too long") != std::string::npos);
     CHECK(refusal("passt,socket=x,tcp=22").find("tcp and udp") != std::string::npos);
     CHECK(refusal("passt,port=22").find("there is no 'port'") != std::string::npos);
     const std::string path = getenv("PATH");
-    setenv("PATH", folder.path, 1);
+    setenv("PATH", folder.path().c_str(), 1);
     CHECK(refusal("passt").find("no program 'passt'") != std::string::npos);
     setenv("PATH", path.c_str(), 1);
 }

@@ -6,18 +6,17 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <map>
 
 #include "devices/network/link/links.hpp"
 #include "devices/network/link/queued_link.hpp"
+#include "vmm/core/unix_address.hpp"
 
 namespace viv {
 namespace {
@@ -34,12 +33,8 @@ bool is_name(std::string_view name) {
 }
 
 Result<sockaddr_un> address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof(address.sun_path))
-        return fail(fmt::format("network switch: '{}' is too long for the path of a socket", path));
-    std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-    return address;
+    if (const auto address = unix_address(path)) return *address;
+    return fail(fmt::format("network switch: '{}' is too long for the path of a socket", path));
 }
 
 /// Makes a folder for this user alone, or finds that it is one.
@@ -149,7 +144,7 @@ class SwitchLink final : public QueuedLink {
     Peer* find_peer(const std::string& name) {
         if (const auto known = peers_.find(name); known != peers_.end()) return known->second.get();
         if (peers_.size() >= most_peers) return nullptr;
-        const auto address = address_of(path_of(name));
+        const auto address = unix_address(path_of(name));
         if (!address) return nullptr;
         const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0) return nullptr;

@@ -1,10 +1,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <string>
 
 #include "devices/network/link/impairment.hpp"
@@ -12,6 +10,8 @@
 #include "devices/network/tcp_packet_rig_test.hpp"
 #include "devices/network/test_link_test.hpp"
 #include "devices/test_board.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
+#include "vmm/core/unix_address.hpp"
 
 using namespace viv;
 
@@ -19,20 +19,12 @@ namespace {
 
 using Frame = std::vector<uint8_t>;
 
-/// A folder for the sockets that goes with the test, and with it what is in it.
+/// Where the sockets are.
 struct RuntimeFolder {
-    RuntimeFolder() {
-        REQUIRE(mkdtemp(path));
-        setenv("XDG_RUNTIME_DIR", path, 1);
-    }
-    ~RuntimeFolder() {
-        const std::string command = "rm -r " + std::string(path);
-        static_cast<void>(!system(command.c_str()));
-        unsetenv("XDG_RUNTIME_DIR");
-    }
-    [[nodiscard]] std::string of(const char* name) const { return std::string(path) + "/vivarium/switch-" + name; }
-    // Short, since the name of a Unix socket has 107 bytes at most.
-    char path[32] = "/tmp/vivarium-switch-XXXXXX";
+    RuntimeFolder() { setenv("XDG_RUNTIME_DIR", folder.path().c_str(), 1); }
+    ~RuntimeFolder() { unsetenv("XDG_RUNTIME_DIR"); }
+    [[nodiscard]] std::string of(const std::string& name) const { return folder.of("vivarium/switch-" + name); }
+    TemporaryFolder folder;
 };
 
 struct Network {
@@ -106,9 +98,7 @@ TEST_CASE("A machine that leaves a switch or comes back is noticed") {
     // What a machine left that came to a bad end is removed.
     const std::string left = folder.of("lab") + "/1-0";
     const int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, left.c_str(), sizeof(address.sun_path) - 1);
+    const sockaddr_un address = unix_address(left).value();
     REQUIRE(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
     close(fd);
     CHECK(access(left.c_str(), F_OK) == 0);
@@ -168,9 +158,7 @@ TEST_CASE("What is no frame of a switch is not taken from its socket") {
     Network network;
     const auto link = network.open("switch:lab");
     const std::string path = folder.of("lab") + "/" + std::to_string(getpid()) + "-0";
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+    const sockaddr_un address = unix_address(path).value();
     const int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
     const auto send = [&](std::string head, size_t size) {
         head.append(size, 'x');

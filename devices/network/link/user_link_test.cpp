@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 
@@ -15,6 +15,7 @@
 #include "devices/network/link/link_activity.hpp"
 #include "devices/test_board.hpp"
 #include "vmm/core/log.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
 
 using namespace viv;
 
@@ -284,16 +285,9 @@ TEST_CASE("A free port is found for a published one, and told") {
 }
 
 TEST_CASE("A file of the TFTP folder is served, and the lease names it") {
-    std::string folder = std::filesystem::temp_directory_path() / "vivarium-tftp-XXXXXX";
-    REQUIRE(mkdtemp(folder.data()));
-    const std::string path = folder + "/boot.bin";
-    {
-        FILE* file = std::fopen(path.c_str(), "wb");
-        REQUIRE(file);
-        std::fputs("the boot file", file);
-        std::fclose(file);
-    }
-    Guest board("user,tftp=" + folder + ",bootfile=boot.bin");
+    const TemporaryFolder folder;
+    std::ofstream(folder.of("boot.bin")) << "the boot file";
+    Guest board("user,tftp=" + folder.path().string() + ",bootfile=boot.bin");
     const auto offers = board.ask(Guest::dhcp(1));
     REQUIRE(offers.size() == 1);
     CHECK(std::strcmp(reinterpret_cast<const char*>(&offers[0][udp_data + 108]), "boot.bin") == 0);
@@ -306,8 +300,6 @@ TEST_CASE("A file of the TFTP folder is served, and the lease names it") {
     const std::string data(answers[0].begin() + udp_data + 4, answers[0].end());
     CHECK(get32(answers[0], udp_data) == 0x00030001);
     CHECK(data == "the boot file");
-    std::remove(path.c_str());
-    rmdir(folder.c_str());
 }
 
 TEST_CASE("Wrong user links are refused by what is wrong") {

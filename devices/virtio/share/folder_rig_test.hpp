@@ -1,12 +1,11 @@
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
 
-#include "vmm/core/catch.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
 
 namespace viv {
 
@@ -14,9 +13,6 @@ namespace viv {
 /// "inside" has file "a" with "alpha", folder "d" with file "b", and links that lead out; "outside" has "secret".
 struct FolderRig {
     FolderRig() {
-        std::string made = std::filesystem::temp_directory_path() / "viv-share-XXXXXX";
-        if (!mkdtemp(made.data())) FAIL("no temporary folder");
-        top = made;
         std::filesystem::create_directories(top / "inside/d");
         std::filesystem::create_directory(top / "outside");
         put_file("inside/a", "alpha");
@@ -27,9 +23,6 @@ struct FolderRig {
         std::filesystem::create_symlink("a", top / "inside/near");
         std::filesystem::create_symlink("/etc", top / "inside/d/etc");
     }
-    ~FolderRig() { std::filesystem::remove_all(top); }
-    FolderRig(const FolderRig&) = delete;
-    FolderRig& operator=(const FolderRig&) = delete;
 
     void put_file(const std::string& name, const std::string& text) const { std::ofstream(top / name) << text; }
     [[nodiscard]] std::string file(const std::string& name) const {
@@ -37,7 +30,8 @@ struct FolderRig {
         return {std::istreambuf_iterator<char>(in), {}};
     }
     [[nodiscard]] std::string inside() const { return top / "inside"; }
-    std::filesystem::path top;
+    TemporaryFolder whole;
+    std::filesystem::path top = whole.path();
 };
 
 }  // namespace viv

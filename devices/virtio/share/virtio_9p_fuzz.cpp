@@ -7,6 +7,7 @@
 
 #include "devices/virtio/share/virtio_9p.hpp"
 #include "devices/virtio/virtio_fuzz_rig_test.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
 
 using namespace viv;
 
@@ -14,17 +15,12 @@ namespace {
 
 /// A folder for all runs: with a file, a folder and links that lead out. What runs leave in it is bounded by the file
 /// system's names being short here.
-struct Folder {
+struct Folder : TemporaryFolder {
     Folder() {
-        std::string made = std::filesystem::temp_directory_path() / "viv-9p-fuzz-XXXXXX";
-        VIV_ASSERT(mkdtemp(made.data()) != nullptr);
-        path = made;
-        close(open((path / "a").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-        std::filesystem::create_directory(path / "d");
-        std::filesystem::create_symlink("/etc", path / "l");
+        close(open(of("a").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+        std::filesystem::create_directory(of("d"));
+        std::filesystem::create_symlink("/etc", of("l"));
     }
-    ~Folder() { std::filesystem::remove_all(path); }
-    std::filesystem::path path;
 };
 
 }  // namespace
@@ -33,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static const Folder folder;
     FuzzInput input(data, size);
     // Nothing is written, so that each run finds the folder as it was.
-    auto shared = SharedFolder::open_folder(folder.path, SharedFolder::Access::read_only);
+    auto shared = SharedFolder::open_folder(folder.path(), SharedFolder::Access::read_only);
     VIV_ASSERT(shared.has_value());
     if (input.byte() & 1) (*shared)->walk_by_hand();
     VirtioFuzz fuzz(input);

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <array>
 #include <cerrno>
@@ -14,6 +13,8 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+
+#include "vmm/core/unix_address.hpp"
 
 namespace viv {
 namespace {
@@ -133,12 +134,11 @@ UnixSockets::UnixSockets(UnixListener listener, std::string path, EventLoop& loo
 UnixSockets::~UnixSockets() = default;
 
 std::unique_ptr<HostSocket> UnixSockets::connect(uint32_t port) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    fmt::format("{}_{}", path_, port).copy(address.sun_path, sizeof address.sun_path - 1);
+    const auto address = unix_address(fmt::format("{}_{}", path_, port));
+    if (!address) return nullptr;
     OwnedFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     // A program that does not take its callers is as good as none.
-    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return nullptr;
+    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) return nullptr;
     return std::make_unique<UnixSocket>(std::move(fd), *this, loop_);
 }
 

@@ -3,18 +3,17 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
-#include <filesystem>
 #include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "vmm/core/catch.hpp"
+#include "vmm/core/temporary_folder_test.hpp"
+#include "vmm/core/unix_address.hpp"
 
 using namespace viv;
 
@@ -22,32 +21,18 @@ namespace {
 
 struct Rig {
     Rig() {
-        std::string name = (std::filesystem::temp_directory_path() / "viv-sockets-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()));
-        folder = name;
         auto made = UnixSockets::listen(path(), loop);
         REQUIRE(made.has_value());
         sockets = std::move(*made);
         sockets->on_call(
             [this](uint32_t port, std::unique_ptr<HostSocket> socket) { calls.emplace_back(port, std::move(socket)); });
     }
-    ~Rig() {
-        calls.clear();
-        sockets.reset();
-        std::filesystem::remove_all(folder);
-    }
-    std::string path() const { return (folder / "guest").string(); }
+    std::string path() const { return folder.of("guest"); }
 
-    static sockaddr_un address_of(const std::string& path) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        path.copy(address.sun_path, sizeof address.sun_path - 1);
-        return address;
-    }
     /// A program's connection to the guest's sockets.
     OwnedFd caller(std::string_view says = {}) const {
         OwnedFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-        const sockaddr_un address = address_of(path());
+        const sockaddr_un address = unix_address(path()).value();
         REQUIRE(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
         if (!says.empty()) REQUIRE(::write(fd.get(), says.data(), says.size()) == static_cast<ssize_t>(says.size()));
         return fd;
@@ -72,7 +57,7 @@ struct Rig {
         return ::recv(fd.get(), byte.data(), 1, MSG_DONTWAIT) == 0 || (errno == ECONNRESET);
     }
 
-    std::filesystem::path folder;
+    TemporaryFolder folder;
     std::mutex lock;
     EventLoop loop{lock};
     std::unique_ptr<UnixSockets> sockets;
@@ -154,7 +139,7 @@ TEST_CASE("The guest reaches the program behind the path with the port's number"
     CHECK_FALSE(rig.sockets->connect(80));
     const std::string path = rig.path() + "_80";
     OwnedFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    const sockaddr_un address = Rig::address_of(path);
+    const sockaddr_un address = unix_address(path).value();
     REQUIRE(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
     REQUIRE(::listen(listener.get(), 1) == 0);
     const auto socket = rig.sockets->connect(80);
@@ -194,7 +179,8 @@ TEST_CASE("The path of a guest's sockets is its own") {
     Rig rig;
     CHECK(UnixSockets::listen(rig.path(), rig.loop).error().message.find("another process listens") !=
           std::string::npos);
-    CHECK(UnixSockets::listen(rig.folder.string(), rig.loop).error().message.find("no socket") != std::string::npos);
+    CHECK(UnixSockets::listen(rig.folder.path().string(), rig.loop).error().message.find("no socket") !=
+          std::string::npos);
     CHECK(UnixSockets::listen("/" + std::string(96, 'x'), rig.loop).error().message.find("more than 96") !=
           std::string::npos);
     rig.sockets.reset();
