@@ -154,11 +154,13 @@ class I82540em final : public StatefulDevice<I82540emState>, public BusDevice {
     uint64_t read(Access access) override;
     void write(Access access, uint64_t value) override;
 
-    /// What one access carries out before the other descriptors have to wait a moment.
+    /// What one access carries out before the other descriptors have to wait a moment; a segment is a descriptor here.
     static constexpr unsigned descriptors_at_once = 4096;
     static constexpr size_t bytes_at_once = 4u << 20;
     /// The longest packet, before it is segmented.
     static constexpr size_t most_bytes = 65'536 + 256;
+    /// What one packet may become; of more it goes nowhere.
+    static constexpr size_t most_segments = 2048;
 
   protected:
     Result<void> validate(const I82540emState& staged) const override;
@@ -196,10 +198,15 @@ class I82540em final : public StatefulDevice<I82540emState>, public BusDevice {
 
     // i82540em_transmit.cpp
     void transmit();
-    /// Carries out a descriptor; the bytes it took.
-    size_t transmit_descriptor(GuestMemory& memory);
-    void send_packet(uint16_t tag, bool tagged);
-    void send_segments(const std::optional<uint16_t>& tag);
+    struct Work {
+        size_t bytes = 0;
+        size_t frames = 0;
+    };
+    /// Carries out a descriptor; what was done for it.
+    Work transmit_descriptor(GuestMemory& memory);
+    /// These say how many frames they made of the packet.
+    size_t send_packet(uint16_t tag, bool tagged);
+    size_t send_segments(const std::optional<uint16_t>& tag);
     void send_frame(std::span<uint8_t> frame, const std::optional<uint16_t>& tag);
 
     // i82540em_receive.cpp

@@ -270,6 +270,27 @@ TEST_CASE("Segments that cannot be, and packets that are too long, are dropped")
     CHECK(board.wire.sent.size() == 1);
 }
 
+TEST_CASE(
+    "A packet of the 82540EM becomes so many segments at most, and those of one access are as many as its frames") {
+    Started board;
+    const auto send = [&board](uint32_t segments, unsigned times) {
+        for (unsigned i = 0; i < times; ++i) {
+            board.put_descriptor(14 | 24u << 8 | uint64_t{34 | 50u << 8} << 32,
+                                 uint32_t{TX_DEXT | TX_TSE | TUCMD_TCP | TUCMD_IP} << 24, 54u << 8 | 2u << 16);
+            board.put_descriptor(Card::data, (54 + 2 * segments) | 1u << 20 | uint32_t{TX_DEXT | TX_TSE | TX_EOP} << 24,
+                                 0);
+        }
+        board.wire.sent.clear();
+        board.set(TDT, board.tail);
+    };
+    send(I82540em::most_segments + 1, 1);
+    CHECK(board.wire.sent.empty());
+    send(I82540em::most_segments, 3);
+    CHECK(board.wire.sent.size() == I82540em::descriptors_at_once);
+    board.clock.advance(std::chrono::milliseconds(1));
+    CHECK(board.wire.sent.size() == 3 * I82540em::most_segments);
+}
+
 TEST_CASE("A tail that is not in the ring, and a ring without end, hold nobody up") {
     Started board;
     board.set(TDT, 9);

@@ -48,27 +48,27 @@ void I82540em::transmit() {
     I82540emRing& ring = state_.transmit;
     GuestMemory* memory = pci_.dma();
     if (!memory || !(state_.transmit_control & TCTL_EN) || ring.count() == 0) return;
-    size_t bytes = 0;
-    unsigned done = 0;
+    size_t bytes = 0, done = 0;
     while (ring.head != ring.tail && ring.tail < ring.count()) {
         if (bytes >= bytes_at_once || done >= descriptors_at_once) {
             state_.resume = clock_.now() + moment;
             return;
         }
-        bytes += transmit_descriptor(*memory);
-        ++done;
+        const Work work = transmit_descriptor(*memory);
+        bytes += work.bytes;
+        done += std::max<size_t>(work.frames, 1);
         if (++ring.head >= ring.count()) ring.head = 0;
     }
     if (done > 0) cause(ICR_TXQE);
 }
 
-size_t I82540em::transmit_descriptor(GuestMemory& memory) {
+I82540em::Work I82540em::transmit_descriptor(GuestMemory& memory) {
     const Gpa at{state_.transmit.base + state_.transmit.head * descriptor_size};
     const auto words = memory.load<Descriptor>(at);
     const uint8_t command = byte_of(words[2], 3);
     const bool extended = command & TX_DEXT;
     const uint32_t type = words[2] >> 20 & 0xF;
-    size_t taken = 0;
+    Work work;
     if (extended && type == 0) {
         (command & TX_TSE ? state_.segment_context : state_.checksum_context) = context_of(words);
         if (command & TX_TSE) count(TSCTC);
@@ -85,14 +85,14 @@ size_t I82540em::transmit_descriptor(GuestMemory& memory) {
             packet.bytes.resize(before + length);
             memory.read(Gpa{uint64_t{words[1]} << 32 | words[0]},
                         std::as_writable_bytes(std::span(packet.bytes).subspan(before)));
-            taken = length;
+            work.bytes = length;
         }
         if (command & TX_EOP) {
             if (!extended && (command & TX_IC) && !packet.too_long) {
                 put_checksum(packet.bytes, byte_of(words[3], 1), byte_of(words[2], 2), 0);
             }
             const bool tagged = (command & TX_VLE) && (state_.control & CTRL_VME);
-            if (!packet.too_long) send_packet(static_cast<uint16_t>(words[3] >> 16), tagged);
+            if (!packet.too_long) work.frames = send_packet(static_cast<uint16_t>(words[3] >> 16), tagged);
             packet.bytes.clear();
             packet.started = packet.too_long = packet.segmented = false;
             packet.options = 0;
@@ -102,10 +102,10 @@ size_t I82540em::transmit_descriptor(GuestMemory& memory) {
         memory.store(at + 12, words[3] | TX_DD);
         cause(ICR_TXDW);
     }
-    return taken;
+    return work;
 }
 
-void I82540em::send_packet(uint16_t tag_value, bool tagged) {
+size_t I82540em::send_packet(uint16_t tag_value, bool tagged) {
     const std::optional<uint16_t> tag = tagged ? std::optional(tag_value) : std::nullopt;
     I82540emPacket& packet = state_.packet;
     if (packet.segmented) return send_segments(tag);
@@ -117,18 +117,23 @@ void I82540em::send_packet(uint16_t tag_value, bool tagged) {
     }
     if (packet.options & POPTS_TXSM) put_checksum(packet.bytes, context.start, context.offset, context.end);
     send_frame(packet.bytes, tag);
+    return 1;
 }
 
 /// TCP and UDP segmentation (3.5): the header goes before each piece of the payload, with lengths, identification,
 /// sequence number, flags and checksums of its own.
-void I82540em::send_segments(const std::optional<uint16_t>& tag) {
+size_t I82540em::send_segments(const std::optional<uint16_t>& tag) {
     const I82540emPacket& packet = state_.packet;
     const I82540emContext& context = state_.segment_context;
     const size_t header = context.header_length, piece = context.segment_size;
     const bool tcp = context.command & TUCMD_TCP, ipv4 = context.command & TUCMD_IP;
     // Every field of the header that is changed must be in it.
     const size_t ip_needs = context.ip_start + 6u, needs = context.start + (tcp ? 14u : 6u);
-    if (header < std::max(ip_needs, needs) || piece == 0 || packet.bytes.size() <= header) return count(TSCTC + 1);
+    if (header < std::max(ip_needs, needs) || packet.bytes.size() <= header ||
+        packet.bytes.size() - header > piece * most_segments) {
+        count(TSCTC + 1);
+        return 0;
+    }
     const std::span<const uint8_t> whole(packet.bytes);
     const auto payload = whole.subspan(header);
     uint32_t number = 0;
@@ -168,6 +173,7 @@ void I82540em::send_segments(const std::optional<uint16_t>& tag) {
         }
         send_frame(frame, tag);
     }
+    return number;
 }
 
 void I82540em::send_frame(std::span<uint8_t> frame, const std::optional<uint16_t>& tag) {

@@ -137,6 +137,8 @@ class Rtl8139 final : public StatefulDevice<Rtl8139State>, public BusDevice {
     static constexpr unsigned ring_entries = 64;
     /// The longest packet of C+ mode, before it is segmented.
     static constexpr size_t most_bytes = 65'536 + 64;
+    /// What one packet may become; of more it goes nowhere.
+    static constexpr size_t most_segments = 2048;
 
   protected:
     Result<void> validate(const Rtl8139State& staged) const override;

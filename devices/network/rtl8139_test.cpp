@@ -397,11 +397,14 @@ TEST_CASE("In C+ mode a long TCP packet goes in segments") {
         payload.insert(payload.end(), frame.begin() + 54, frame.end());
     }
     CHECK(payload == Frame(whole.begin() + 54, whole.end()));
-    // What is no TCP packet, or has no length for its segments, goes nowhere.
+    // What is no TCP packet, has no length for its segments, or makes too many goes nowhere.
+    board.send(ip_frame_without_sums(6, Rtl8139::most_segments + 1), TD_LGSEN | 1u << 16);
     board.send(ip_frame_without_sums(17, 3000), TD_LGSEN | 1400u << 16);
     board.send(whole, TD_LGSEN);
     board.send(Frame(whole.begin(), whole.begin() + 40), TD_LGSEN | 1400u << 16);
     CHECK(board.wire.sent.size() == 3);
+    board.send(ip_frame_without_sums(6, Rtl8139::most_segments), TD_LGSEN | 1u << 16);
+    CHECK(board.wire.sent.size() == 3 + Rtl8139::most_segments);
 }
 
 TEST_CASE("In C+ mode tags are put in and taken off") {

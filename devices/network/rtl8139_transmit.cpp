@@ -130,6 +130,7 @@ void Rtl8139::send_segments(size_t segment) {
     if (segment == 0 || !parts || parts->protocol != tcp || parts->end < parts->data() + tcp_least) return;
     const size_t header = parts->data() + (whole[parts->data() + 12] >> 4) * 4u;
     if (header < parts->data() + tcp_least || header > parts->end) return;
+    if (parts->end - header > segment * most_segments) return;
     const size_t tcp_at = parts->data();
     uint32_t number = 0;
     for (size_t at = header; at < parts->end; at += segment, ++number) {

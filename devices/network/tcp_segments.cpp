@@ -38,7 +38,12 @@ size_t tcp_headers_size(const TcpPacket& packet) {
 }
 
 bool is_tcp_packet(const TcpPacket& packet) {
-    if (!find_ip(packet) || packet.segment == 0) return false;
+    const auto ip = find_ip(packet);
+    if (!ip || packet.segment == 0) return false;
+    // What IP says of its length does not count its own header in version 6.
+    constexpr size_t most_ip = 65'535;
+    const size_t uncounted = packet.version == TcpPacket::Version::ipv6 ? ipv6_size : 0;
+    if (packet.frame.size() - *ip - uncounted > most_ip) return false;
     const size_t headers = tcp_headers_size(packet);
     return headers >= packet.tcp + tcp_least && headers <= packet.frame.size() &&
            packet.frame.size() - headers <= packet.segment * most_tcp_segments;

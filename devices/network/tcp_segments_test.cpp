@@ -81,3 +81,18 @@ TEST_CASE("What is no packet of TCP, or makes too many frames, is not sent") {
     CHECK_FALSE(split(rig, packet, 1000, frames));
     CHECK(frames.empty());
 }
+
+TEST_CASE("A packet that is longer than IP can say is none") {
+    for (const bool six : {false, true}) {
+        for (const bool tagged : {false, true}) {
+            const size_t most = 65'535 - (six ? 0 : 20) - 20;
+            const TcpPacketRig longest{.six = six, .tagged = tagged, .size = most, .options = 0},
+                too_long{.six = six, .tagged = tagged, .size = most + 1, .options = 0};
+            Frames frames;
+            CHECK(split(longest, longest.packet(), 1000, frames));
+            frames.clear();
+            CHECK_FALSE(split(too_long, too_long.packet(), 1000, frames));
+            CHECK(frames.empty());
+        }
+    }
+}

@@ -86,6 +86,10 @@ void QueuedLink::enqueue(Waiting waiting) {
     }
     // One packet may become more frames than fit, which then are a few more.
     const bool good = finish_frame(waiting.frame, waiting.offload, scratch_, [this](std::span<const uint8_t> frame) {
+        if (frame.size() > most_frame) {
+            ++dropped_;
+            return;
+        }
         if (record_) record_->record(frame);
         queue_.push_back({{frame.begin(), frame.end()}, {.checked = true}});
     });

@@ -206,7 +206,7 @@ class SwitchLink final : public QueuedLink {
         if (datagram.size() < head + length + offload_header_size + least_frame) return;
         const std::string name(datagram.begin() + static_cast<std::ptrdiff_t>(head),
                                datagram.begin() + static_cast<std::ptrdiff_t>(head + length));
-        if (!is_name(name)) return;
+        if (!is_name(name) || name == own_name_) return;
         const auto offload = read_offload(datagram.subspan(head + length).first<offload_header_size>());
         const auto frame = datagram.subspan(head + length + offload_header_size);
         if (!offload || !can_finish(frame, *offload)) return;

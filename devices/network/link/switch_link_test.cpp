@@ -153,6 +153,24 @@ TEST_CASE("A packet goes whole to a machine that takes it so, and as frames to o
     CHECK(network.open("switch:lab,loss=1%")->offloads() == Offloads{});
 }
 
+TEST_CASE("A packet of which one frame would be longer than frames are is lost where it is to be finished") {
+    const RuntimeFolder folder;
+    Network network;
+    const auto first = network.open("switch:lab"), second = network.open("switch:lab");
+    const TcpPacketRig rig{.six = true, .size = 65'500};
+    const FrameOffload offload{.packet = FrameOffload::Packet::tcp6,
+                               .checksum_open = true,
+                               .checksum_start = static_cast<uint16_t>(rig.tcp()),
+                               .checksum_offset = 16,
+                               .segment = 65'535};
+    REQUIRE(can_finish(rig.packet(), offload));
+    first->send_undone(rig.packet(), offload);
+    for (const Frame& frame : network.take(*second)) CHECK(frame.size() <= NetworkLink::most_frame);
+    second->take_undone({.checksum = true, .tcp6 = true});
+    first->send_undone(rig.packet(), offload);
+    CHECK(network.take(*second) == std::vector<Frame>{rig.packet()});
+}
+
 TEST_CASE("What is no frame of a switch is not taken from its socket") {
     const RuntimeFolder folder;
     Network network;
@@ -176,6 +194,9 @@ TEST_CASE("What is no frame of a switch is not taken from its socket") {
     send(own + name, 80);
     send(own + name + std::string("\x01\0\0\0\0\0\x3C\0\0\0", offload_header_size), 60);
     send(own + name + std::string("\x01\x01\0\0\xE8\x03\x22\0\x10\0", offload_header_size), 2000);
+    // Who says to be this machine is not: its frames would come back to it.
+    const std::string itself = std::to_string(getpid()) + "-0";
+    send("VS\x02" + std::string(1, static_cast<char>(itself.size())) + itself + nothing_undone, 60);
     CHECK(network.take(*link).empty());
     send(own + name + nothing_undone, NetworkLink::least_frame);
     send(own + name + std::string("\x01\0\0\0\0\0\x22\0\x10\0", offload_header_size), 60);
