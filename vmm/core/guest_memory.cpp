@@ -177,13 +177,68 @@ bool GuestMemory::for_each_piece(Gpa address, size_t size, Step step) const {
     return complete;
 }
 
+namespace {
+
+/// Calls `step` with the offset and a zero of the type of each piece: the longest that are aligned, in order.
+template <class Step>
+void for_each_word(const std::byte* guest, size_t size, Step step) {
+    for (size_t at = 0; at < size;) {
+        const auto fits = [place = reinterpret_cast<uintptr_t>(guest + at), rest = size - at](size_t bytes) {
+            return rest >= bytes && place % bytes == 0;
+        };
+        const auto go = [&](auto zero) {
+            step(at, zero);
+            at += sizeof(zero);
+        };
+        if (fits(8)) {
+            go(uint64_t{});
+        } else if (fits(4)) {
+            go(uint32_t{});
+        } else if (fits(2)) {
+            go(uint16_t{});
+        } else {
+            go(uint8_t{});
+        }
+    }
+}
+
+/// CPUs look at rings, indices and flags while devices change them, and the other way round. So what is as short as
+/// those goes in order, and what is aligned of it at once. What is longer is data, which somebody is told of.
+constexpr size_t longest_shared = 64;
+
+void copy_to_guest(std::byte* guest, const std::byte* from, size_t size) {
+    if (size > longest_shared) {
+        std::memcpy(guest, from, size);
+        return;
+    }
+    for_each_word(guest, size, [&](size_t at, auto value) {
+        using Shared [[gnu::may_alias]] = decltype(value);
+        std::memcpy(&value, from + at, sizeof(value));
+        __atomic_store_n(reinterpret_cast<Shared*>(guest + at), value, __ATOMIC_RELEASE);
+    });
+}
+
+void copy_from_guest(std::byte* to, const std::byte* guest, size_t size) {
+    if (size > longest_shared) {
+        std::memcpy(to, guest, size);
+        return;
+    }
+    for_each_word(guest, size, [&](size_t at, auto value) {
+        using Shared [[gnu::may_alias]] = decltype(value);
+        value = __atomic_load_n(reinterpret_cast<const Shared*>(guest + at), __ATOMIC_ACQUIRE);
+        std::memcpy(to + at, &value, sizeof(value));
+    });
+}
+
+}  // namespace
+
 bool GuestMemory::read(Gpa address, std::span<std::byte> out) const {
     return for_each_piece(address, out.size(), [&](const Region* region, Gpa here, size_t at, size_t size) {
         if (!region) {
             std::memset(out.data() + at, 0xFF, size);
             return false;
         }
-        std::memcpy(out.data() + at, region->host + (here - region->base), size);
+        copy_from_guest(out.data() + at, region->host + (here - region->base), size);
         return true;
     });
 }
@@ -191,7 +246,7 @@ bool GuestMemory::read(Gpa address, std::span<std::byte> out) const {
 bool GuestMemory::copy_in(Gpa address, std::span<const std::byte> in, bool into_rom) {
     return for_each_piece(address, in.size(), [&](const Region* region, Gpa here, size_t at, size_t size) {
         if (!region || (region->kind == Kind::rom && !into_rom)) return false;
-        std::memcpy(region->host + (here - region->base), in.data() + at, size);
+        copy_to_guest(region->host + (here - region->base), in.data() + at, size);
         note_write(here, size);
         return true;
     });
