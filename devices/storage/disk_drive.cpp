@@ -2,6 +2,14 @@
 
 namespace viv {
 
+Result<void> DiskDrive::grow(uint64_t bytes) {
+    if (!on_grown_) return Drive::grow(bytes);
+    TRY(image_->grow(bytes));
+    geometry_ = geometry_of_disk(*image_);
+    on_grown_();
+    return {};
+}
+
 Result<DiskWay> disk_way(const DeviceContext& context, const TreeNode& node) {
     const std::string aio = node.string("viv,aio").value_or("io_uring");
     if (aio == "threads") return DiskWay::threads;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,6 +26,11 @@ class DiskDrive final : public Drive {
     [[nodiscard]] DriveGeometry geometry() const override { return geometry_.native; }
     [[nodiscard]] DriveGeometry bios_geometry() const override { return geometry_.bios; }
 
+    [[nodiscard]] bool can_grow() const override { return on_grown_ != nullptr; }
+    Result<void> grow(uint64_t bytes) override;
+    /// Of a controller that can tell the guest of a longer disk.
+    void on_grown(std::move_only_function<void()> tell) { on_grown_ = std::move(tell); }
+
     [[nodiscard]] DiskImage& image() const { return *image_; }
     /// The image, for requests beside the machine.
     [[nodiscard]] DiskQueue& queue() const { return *image_; }
@@ -35,6 +41,7 @@ class DiskDrive final : public Drive {
     std::unique_ptr<DiskQueue> image_;
     std::string serial_;
     DiskGeometry geometry_;
+    std::move_only_function<void()> on_grown_;
 };
 
 /// viv,aio of a drive's node.

@@ -62,6 +62,13 @@ class Drive {
     /// guest.
     virtual Result<void> eject() { return fail("the drive's medium is fixed"); }
 
+    /// Whether its medium may become longer while the machine runs: its controller has a way to tell the guest.
+    [[nodiscard]] virtual bool can_grow() const { return false; }
+    /// Makes the medium longer, and tells the guest. Errors: cannot, or the image refuses.
+    virtual Result<void> grow(uint64_t /*bytes*/) {
+        return fail_usage("no guest would learn of it: only virtio disks (bus=virtio) grow while the machine runs");
+    }
+
     /// Whether the guest keeps the medium in. A drive that cannot lock never is.
     [[nodiscard]] virtual bool locked() const { return false; }
     /// The guest locks or unlocks; false when the drive cannot.

@@ -33,6 +33,7 @@ VirtioBlock::VirtioBlock(std::unique_ptr<DiskDrive> disk, unsigned queues)
     identity_ = {
         .id = DeviceId::block, .class_code = 0x010000, .queue_sizes = std::vector<uint16_t>(queues, queue_size)};
     disk_->queue().on_told([this] { give_back(); });
+    disk_->on_grown([this] { resize(); });
 }
 
 VirtioBlock::~VirtioBlock() = default;
@@ -96,11 +97,17 @@ bool VirtioBlock::writes_back() const {
     return transport().has(CONFIG_WCE) ? writeback_field() : transport().has(FLUSH);
 }
 
-void VirtioBlock::resize(uint64_t sectors) {
-    if (sectors == sectors_) return;
+void VirtioBlock::resize() {
     settle();
-    sectors_ = sectors;
+    sectors_ = disk_->image().sectors();
     transport().configuration_changed();
+}
+
+/// A disk may have grown since. What a guest has at the end of one that has not as many any more would be lost to it.
+Result<void> VirtioBlock::validate(const VirtioBlockState& staged) const {
+    if (staged.sectors <= sectors_) return {};
+    return fail(fmt::format("the saved machine's disk '{}' had {} sectors, and has {} now", disk_->image().name(),
+                            staged.sectors, sectors_));
 }
 
 void VirtioBlock::notified(unsigned queue) {

@@ -24,11 +24,13 @@ struct VirtioBlockState {
     bool chosen = false;     // it has
     uint64_t requests = 0;
     uint64_t failures = 0;
+    uint64_t sectors = 0;  // of a machine that is saved
     static void fields(auto& self, auto&& visit) {
         visit("write-back", self.write_back);
         visit("chosen", self.chosen);
         visit("requests", self.requests);
         visit("failures", self.failures);
+        visit("sectors", self.sectors);
     }
     bool operator==(const VirtioBlockState&) const = default;
 };
@@ -57,13 +59,13 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
     void notified(unsigned queue) override;
     void settle() override { disk_->queue().drain(); }
     void driver_reset() override;
-    /// The image has grown, or shrunk: the driver is told.
-    void resize(uint64_t sectors);
     [[nodiscard]] Device& device() override { return *this; }
 
     void reset(ResetKind /*kind*/) override { state_ = {}; }
 
   protected:
+    void before_save() override { state_.sectors = sectors_; }
+    Result<void> validate(const VirtioBlockState& staged) const override;
     void after_load() override {}
 
   private:
@@ -104,6 +106,8 @@ class VirtioBlock final : public StatefulDevice<VirtioBlockState>, public Virtio
     void end(const JobRef& job, Status status);
     void give_back();
     [[nodiscard]] bool has_sectors(uint64_t first, uint64_t count) const;
+    /// The image has another size: the driver is told.
+    void resize();
     [[nodiscard]] bool writes_back() const;
     [[nodiscard]] bool writeback_field() const;
 

@@ -400,22 +400,45 @@ TEST_CASE("Write-through and flush beside the machine are durable before they ar
     CHECK(board.file.content().at(71 * 512) == std::byte{0x31});
 }
 
-TEST_CASE("A driver is told when its disk has another size") {
+TEST_CASE("A driver is told when its disk has grown") {
     Board board;
     board.start(usual);
     const uint64_t generation = board.get(21, 1);
     board.enable_vectors();
     board.set(16, 2, 1);
-    auto& block = *board.block;
-    block.resize(4000);
+    DiskDrive& drive = board.block->disk();
+    REQUIRE(drive.can_grow());
+    for (const uint64_t sectors : {4000, 3000}) CHECK_FALSE(drive.grow(sectors * 512));
     CHECK(board.get(21, 1) == generation);
-    block.resize(3000);
-    CHECK(board.configuration(0, 8) == 3000);
+    CHECK(board.request(in, 4000, {{buffer, 512, true}}) == io_error);
+    board.messages.sent.clear();
+    REQUIRE(drive.grow(5040 * 512));
+    CHECK(board.configuration(0, 8) == 5040);
+    CHECK(board.configuration(16, 2) == 5);  // cylinders
     CHECK(board.get(21, 1) != generation);
     REQUIRE(board.messages.sent.size() == 1);
     CHECK(board.messages.sent[0].second == 0x41);
-    CHECK(board.request(in, 2999, {{buffer, 512, true}}) == ok);
-    CHECK(board.request(in, 3000, {{buffer, 512, true}}) == io_error);
+    CHECK(board.request(out, 5039, {{buffer, 512, false}}) == ok);
+    CHECK(board.request(in, 5040, {{buffer, 512, true}}) == io_error);
+    board.save_and_load();
+    CHECK(board.configuration(0, 8) == 5040);
+    CHECK(board.request(in, 5039, {{buffer, 512, true}}) == ok);
+    CHECK_FALSE(Board(ImageAccess::read_only).block->disk().grow(5040 * 512));
+    CHECK_FALSE(DiskDrive(std::make_unique<MemoryImage>(size_t{4096}), "X").grow(8192));
+}
+
+TEST_CASE("A saved machine goes on with a disk that has grown since, and not with a smaller one") {
+    Board before, after;
+    before.start(usual);
+    const TreeNode saved = before.device->save();
+    REQUIRE(after.block->disk().grow(5000 * 512));
+    auto commit = after.device->prepare_load(saved);
+    REQUIRE(commit);
+    (*commit)();
+    CHECK(after.configuration(0, 8) == 5000);
+    const auto refused = before.device->prepare_load(after.device->save());
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().message.find("5000 sectors") != std::string::npos);
 }
 
 namespace {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -76,6 +77,15 @@ int write_fully(int fd, uint64_t offset, std::span<const std::byte> in) {
         in = in.subspan(static_cast<size_t>(put));
     }
     return 0;
+}
+
+Result<uint64_t> size_of(int fd, const struct stat& info, const std::string& path) {
+    if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
+    uint64_t bytes = 0;
+    if (ioctl(fd, BLKGETSIZE64, &bytes) != 0) {
+        return fail_errno(fmt::format("cannot find the size of block device '{}'", path), errno);
+    }
+    return bytes;
 }
 
 /// A raw image: the host's file is the medium.
@@ -147,6 +157,13 @@ class RawImage : public DiskImage {
         return punched ? DiskStatus::ok : DiskImage::write_zeros(offset, length);
     }
 
+    Result<void> grow(uint64_t size) override {
+        TRY(check_growth(*this, size));
+        TRY(make_longer(size));
+        size_ = size;
+        return {};
+    }
+
     [[nodiscard]] HostFile host_file() const override {
         if (access_ == ImageAccess::snapshot) return {};
         constexpr uint32_t usual_block = 4096;  // no host has larger ones
@@ -173,6 +190,24 @@ class RawImage : public DiskImage {
     virtual int punch(uint64_t offset, uint64_t length) {
         dirty_ = true;
         return punch_file(file_.get(), offset, length);
+    }
+
+    /// Errors are whole sentences.
+    virtual Result<void> make_longer(uint64_t size) {
+        struct stat info {};
+        if (fstat(file_.get(), &info) != 0) return cannot_grow(errno);
+        const uint64_t now = TRY(size_of(file_.get(), info, name_));
+        // Somebody else may have made it longer already.
+        if (now >= size) return {};
+        if (!S_ISREG(info.st_mode))
+            return fail(
+                fmt::format("cannot grow '{}': the block device has {} bytes; make it larger first", name_, now));
+        if (ftruncate(file_.get(), static_cast<off_t>(size)) != 0 || fdatasync(file_.get()) != 0)
+            return cannot_grow(errno);
+        return {};
+    }
+    [[nodiscard]] std::unexpected<Error> cannot_grow(int errno_value) const {
+        return fail_errno(fmt::format("cannot grow '{}'", name_), errno_value);
     }
 
     static int punch_file(int fd, uint64_t offset, uint64_t length) {
@@ -204,7 +239,7 @@ class RawImage : public DiskImage {
     FileDescriptor direct_{-1};
     bool flushes_ = true;
     std::string name_;
-    uint64_t size_;
+    std::atomic<uint64_t> size_;
     ImageAccess access_;
     bool recognised_ = true;
     bool dirty_ = false;
@@ -215,7 +250,9 @@ class RawImage : public DiskImage {
 class SnapshotImage final : public RawImage {
   public:
     SnapshotImage(FileDescriptor file, FileDescriptor overlay, std::string name, uint64_t size)
-        : RawImage(std::move(file), std::move(name), size, ImageAccess::snapshot), overlay_(std::move(overlay)) {
+        : RawImage(std::move(file), std::move(name), size, ImageAccess::snapshot),
+          overlay_(std::move(overlay)),
+          below_(sectors()) {
         changed_.resize((sectors() + chunk_sectors - 1) / chunk_sectors);
     }
 
@@ -272,12 +309,25 @@ class SnapshotImage final : public RawImage {
         return 0;
     }
 
+    /// What is new is in the overlay alone.
+    Result<void> make_longer(uint64_t size) override {
+        if (this->size() % sector_size != 0)
+            return fail(fmt::format("cannot grow '{}': it ends within a sector; viv image resize mends that", name()));
+        struct stat info {};
+        if (fstat(overlay_.get(), &info) != 0) return cannot_grow(errno);
+        const auto end = static_cast<off_t>(size);
+        if (info.st_size < end && ftruncate(overlay_.get(), end) != 0) return cannot_grow(errno);
+        changed_.resize((size / sector_size + chunk_sectors - 1) / chunk_sectors);
+        return {};
+    }
+
   private:
     // Which sectors the overlay has; a chunk comes with its first change, so that large images cost little.
     static constexpr uint64_t chunk_sectors = 32768;
     using Chunk = std::array<uint64_t, chunk_sectors / 64>;
 
     [[nodiscard]] bool changed(uint64_t sector) const {
+        if (sector >= below_) return true;
         const auto& chunk = changed_[sector / chunk_sectors];
         return chunk && ((*chunk)[sector % chunk_sectors / 64] >> (sector % 64) & 1) != 0;
     }
@@ -289,6 +339,7 @@ class SnapshotImage final : public RawImage {
     }
 
     FileDescriptor overlay_;
+    uint64_t below_;  // sectors of the file, behind which all are the overlay's
     std::vector<std::unique_ptr<Chunk>> changed_;
 };
 
@@ -306,15 +357,6 @@ Result<FileDescriptor> make_overlay(const std::string& path) {
                     path, std::strerror(errno)));
 }
 
-Result<uint64_t> size_of(int fd, const struct stat& info, const std::string& path) {
-    if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
-    uint64_t bytes = 0;
-    if (ioctl(fd, BLKGETSIZE64, &bytes) != 0) {
-        return fail_errno(fmt::format("cannot find the size of block device '{}'", path), errno);
-    }
-    return bytes;
-}
-
 std::unexpected<Error> cannot_open(const std::string& path, ImageAccess access, int errno_value) {
     const bool writing = access == ImageAccess::writable;
     std::string_view advice;
@@ -326,6 +368,22 @@ std::unexpected<Error> cannot_open(const std::string& path, ImageAccess access, 
 }
 
 }  // namespace
+
+Result<void> DiskImage::grow(uint64_t /*size*/) {
+    return fail(fmt::format("cannot grow '{}': its size is fixed", name()));
+}
+
+Result<void> check_growth(const DiskImage& image, uint64_t size) {
+    const auto refused = [&image](std::string_view why) {
+        return fail_usage(fmt::format("cannot grow '{}': {}", image.name(), why));
+    };
+    if (image.read_only()) return refused("it can only be read");
+    if (size <= image.size()) return refused(fmt::format("it has {} bytes, and {} are not more", image.size(), size));
+    if (size % DiskImage::sector_size != 0) return refused(fmt::format("{} bytes are no whole sectors of 512", size));
+    if (size > static_cast<uint64_t>(INT64_MAX) - DiskImage::sector_size)
+        return refused(fmt::format("{} bytes are too many", size));
+    return {};
+}
 
 DiskExtent DiskImage::extent(uint64_t /*offset*/, uint64_t length) {
     return {false, length};

@@ -50,10 +50,10 @@ class DiskImage {
     virtual ~DiskImage() = default;
     static constexpr uint64_t sector_size = 512;
 
-    /// Bytes; it never changes while the image is open.
+    /// Bytes; only grow() changes it while the image is open.
     [[nodiscard]] virtual uint64_t size() const = 0;
     /// Sectors of 512 bytes, a last part of one counted. What such a last sector lacks reads as zeros, and writes to it
-    /// are out of range: the image never grows.
+    /// are out of range: no write makes the image longer.
     [[nodiscard]] uint64_t sectors() const { return (size() + sector_size - 1) / sector_size; }
     /// Whether writes are refused.
     [[nodiscard]] virtual bool read_only() const = 0;
@@ -74,10 +74,17 @@ class DiskImage {
     /// within the image.
     [[nodiscard]] virtual DiskExtent extent(uint64_t offset, uint64_t length);
 
+    /// Makes the image longer, durably; what is new reads as zeros. It never becomes shorter, nor does anything of the
+    /// host. Errors are whole sentences, and leave the size as it was.
+    [[nodiscard]] virtual Result<void> grow(uint64_t size);
+
     [[nodiscard]] virtual HostFile host_file() const { return {}; }
     /// The host file is about to be written to beside the image.
     virtual void note_host_write() {}
 };
+
+/// Whether an image may become so long: it takes writes, and this is more than it has, in whole sectors.
+[[nodiscard]] Result<void> check_growth(const DiskImage& image, uint64_t size);
 
 /// `snapshot` takes writes but keeps them in an unnamed temporary file that goes with the image.
 enum class ImageAccess { writable, read_only, snapshot };

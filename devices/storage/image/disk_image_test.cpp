@@ -283,6 +283,51 @@ TEST_CASE("What is discarded or zeroed reads as zeros, and the rest stays") {
     }
 }
 
+TEST_CASE("An image grows, what is new reads as zeros, and nothing ever shrinks") {
+    const TemporaryFile file(pattern(4096 + 512, 1));
+    const auto data = pattern(1024, 99);
+    const std::vector<std::byte> zeros(2048);
+    for (const ImageAccess access : {ImageAccess::snapshot, ImageAccess::writable}) {
+        const auto image = open_or_fail(file, access);
+        REQUIRE(image->grow(8192));
+        CHECK(image->size() == 8192);
+        CHECK(image->sectors() == 16);
+        std::vector<std::byte> out(2048);
+        CHECK(image->read(8192 - 2048, out) == DiskStatus::ok);
+        CHECK(out == zeros);
+        // Over the old end, and parts of new sectors.
+        CHECK(image->write(4096, data) == DiskStatus::ok);
+        CHECK(image->write(8000, std::span(data).first(100)) == DiskStatus::ok);
+        CHECK(image->read(4096, std::span(out).first(1024)) == DiskStatus::ok);
+        CHECK(std::equal(data.begin(), data.end(), out.begin()));
+        CHECK(image->read(7680, std::span(out).first(512)) == DiskStatus::ok);
+        CHECK(out[319] == std::byte{0});
+        CHECK(out[320] == data[0]);
+        CHECK(image->write_zeros(6144, 512) == DiskStatus::ok);
+        CHECK(image->discard(6144, 2048) == DiskStatus::ok);
+        CHECK(image->write(8192, std::span(data).first(512)) == DiskStatus::out_of_range);
+        for (const uint64_t size : {uint64_t{4096}, uint64_t{8192}, uint64_t{8200}, uint64_t{INT64_MAX}}) {
+            CHECK_FALSE(image->grow(size));
+        }
+        CHECK(image->size() == 8192);
+        CHECK(file.content().size() == (access == ImageAccess::writable ? 8192 : 4096 + 512));
+    }
+    CHECK_FALSE(open_or_fail(file, ImageAccess::read_only)->grow(1 << 20));
+    // Somebody else has made it longer meanwhile.
+    const auto image = open_or_fail(file, ImageAccess::writable);
+    REQUIRE(truncate(file.path().c_str(), 1 << 20) == 0);
+    REQUIRE(image->grow(16384));
+    CHECK(file.content().size() == 1 << 20);
+}
+
+TEST_CASE("A snapshot of an image that ends within a sector does not grow") {
+    const TemporaryFile file(pattern(1000, 1));
+    CHECK_FALSE(open_or_fail(file, ImageAccess::snapshot)->grow(4096));
+    const auto image = open_or_fail(file, ImageAccess::writable);
+    REQUIRE(image->grow(4096));
+    CHECK(image->write(512, pattern(1024, 3)) == DiskStatus::ok);
+}
+
 TEST_CASE("A read-only image refuses to discard and to zero") {
     const auto content = pattern(4096, 3);
     const TemporaryFile file(content);

@@ -330,4 +330,9 @@ DiskStatus DiskQueue::write_zeros(uint64_t offset, uint64_t length) {
     return image_->write_zeros(offset, length);
 }
 
+Result<void> DiskQueue::grow(uint64_t size) {
+    settle();
+    return image_->grow(size);
+}
+
 }  // namespace viv

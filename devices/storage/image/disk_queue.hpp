@@ -101,6 +101,7 @@ class DiskQueue final : public DiskImage {
     [[nodiscard]] DiskStatus flush() override;
     [[nodiscard]] DiskStatus discard(uint64_t offset, uint64_t length) override;
     [[nodiscard]] DiskStatus write_zeros(uint64_t offset, uint64_t length) override;
+    [[nodiscard]] Result<void> grow(uint64_t size) override;
 
   private:
     friend class DiskWork;

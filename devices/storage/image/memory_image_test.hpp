@@ -40,6 +40,11 @@ class MemoryImage final : public DiskImage {
         std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(offset), length, std::byte{0});
         return DiskStatus::ok;
     }
+    Result<void> grow(uint64_t size) override {
+        TRY(check_growth(*this, size));
+        bytes.resize(size);
+        return {};
+    }
     DiskStatus flush() override {
         ++flushes;
         if (before_flush) before_flush();

@@ -57,9 +57,20 @@ DiskStatus Qcow2Image::drop_all() {
     return commit();
 }
 
+Result<void> Qcow2Image::grow(uint64_t size) {
+    TRY(check_growth(*this, size));
+    return resize(size);
+}
+
 Result<void> Qcow2Image::resize(uint64_t size) {
     const auto context = [&] { return fmt::format("cannot resize '{}'", name_); };
     const auto host_failed = [&] { return fail(fmt::format("{}: the host's disk is full or failed", context())); };
+    // As in commit_tables(): what the host lost it will not write at the second try.
+    const auto flush_failed = [&] {
+        const bool failed = file_->flush() != DiskStatus::ok;
+        broken_ = broken_ || failed;
+        return failed;
+    };
     VIV_ASSERT(!read_only_);
     if (!snapshots_.empty()) {
         return fail(fmt::format("{}: it has internal snapshots; delete them first (qemu-img snapshot -d)", context()));
@@ -71,7 +82,7 @@ Result<void> Qcow2Image::resize(uint64_t size) {
     if (begin_writing() != DiskStatus::ok) return host_failed();
     if (size < size_) {
         // What comes back when it grows again is zeros.
-        const uint64_t kept = std::min((size + cluster_size() - 1) / cluster_size() * cluster_size(), size_);
+        const uint64_t kept = std::min((size + cluster_size() - 1) / cluster_size() * cluster_size(), size_.load());
         if (clear(kept, size_ - kept, false) != DiskStatus::ok || write_zeros(size, kept - size) != DiskStatus::ok) {
             return host_failed();
         }
@@ -86,8 +97,7 @@ Result<void> Qcow2Image::resize(uint64_t size) {
         std::vector<std::byte> bytes(clusters * cluster_size());
         for (size_t i = 0; i < l1_.size(); ++i) store(std::span(bytes), i * 8, l1_[i]);
         if (file_->write(place, bytes) != DiskStatus::ok || refcounts_.write_blocks() != DiskStatus::ok ||
-            file_->flush() != DiskStatus::ok || refcounts_.write_table(unused_) != DiskStatus::ok ||
-            file_->flush() != DiskStatus::ok) {
+            flush_failed() || refcounts_.write_table(unused_) != DiskStatus::ok || flush_failed()) {
             return host_failed();
         }
         for (uint64_t at = 0; at < uint64_t{header_.l1_size} * 8; at += cluster_size()) {
@@ -99,18 +109,26 @@ Result<void> Qcow2Image::resize(uint64_t size) {
         std::array<std::byte, 12> words{};
         store(std::span<std::byte>(words), 0, header_.l1_size);
         store(std::span<std::byte>(words), 4, header_.l1_offset);
-        if (file_->write(at_l1_size, words) != DiskStatus::ok || file_->flush() != DiskStatus::ok) return host_failed();
+        if (file_->write(at_l1_size, words) != DiskStatus::ok || flush_failed()) {
+            // Which of the two tables is the image's now, nobody knows.
+            broken_ = true;
+            return host_failed();
+        }
     }
     if (commit() != DiskStatus::ok) return host_failed();
     if (backing_ && backing_->size() > old_size && size > old_size) {
         size_ = header_.size = size;
         if (write_zeros(old_size, std::min(size, backing_->size()) - old_size) != DiskStatus::ok ||
             commit() != DiskStatus::ok) {
+            size_ = header_.size = old_size;
             return host_failed();
         }
     }
+    if (write_header_word(at_size, size) != DiskStatus::ok || flush_failed()) {
+        size_ = header_.size = old_size;
+        return host_failed();
+    }
     size_ = header_.size = size;
-    if (write_header_word(at_size, size) != DiskStatus::ok || file_->flush() != DiskStatus::ok) return host_failed();
     return {};
 }
 

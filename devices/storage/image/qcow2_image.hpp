@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +43,7 @@ class Qcow2Image final : public DiskImage {
     DiskStatus discard(uint64_t offset, uint64_t length) override;
     DiskStatus write_zeros(uint64_t offset, uint64_t length) override;
     DiskExtent extent(uint64_t offset, uint64_t length) override;
+    Result<void> grow(uint64_t size) override;
 
     [[nodiscard]] const qcow2::Header& header() const { return header_; }
     [[nodiscard]] ImageFile& file() { return *file_; }
@@ -156,7 +158,7 @@ class Qcow2Image final : public DiskImage {
     std::string name_;
     qcow2::Header header_;
     std::unique_ptr<DiskImage> backing_;
-    uint64_t size_;
+    std::atomic<uint64_t> size_;
     bool read_only_ = true;
     std::vector<qcow2::Snapshot> snapshots_;
 

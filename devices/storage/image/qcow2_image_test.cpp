@@ -328,6 +328,39 @@ TEST_CASE("A QCOW2 image changes its size, and what is new reads as zeros") {
     CHECK(read_all(*rig.open(ImageAccess::read_only)) == expected);
 }
 
+TEST_CASE("A QCOW2 image grows while it is used, or stays as it was") {
+    const auto data = random_bytes(100 << 10, 1), more = random_bytes(1 << 20, 2);
+    bool grew = false;
+    for (uint64_t writes = 0; !grew; ++writes) {
+        REQUIRE(writes < 100);
+        Qcow2Rig rig(small_header(100 << 10), random_bytes(2 << 20, 3));
+        auto image = rig.open();
+        REQUIRE(image->write(0, data) == DiskStatus::ok);
+        CHECK_FALSE(image->grow(100 << 10));
+        CHECK_FALSE(image->grow(50 << 10));
+        rig.content->writes_left = writes;
+        grew = image->grow(3 << 20).has_value();
+        rig.content->writes_left = ~uint64_t{0};
+        CHECK(image->size() == (grew ? 3 << 20 : 100 << 10));
+        std::vector<std::byte> expected(data);
+        // Where the host failed at the worst moment, nothing is written any more.
+        const bool writable = image->write(512, std::span(more).first(512)) == DiskStatus::ok;
+        if (writable) std::copy_n(more.begin(), 512, expected.begin() + 512);
+        if (grew) {
+            REQUIRE(image->write(2 << 20, more) == DiskStatus::ok);
+            expected.resize(3 << 20);
+            std::ranges::copy(more, expected.begin() + (2 << 20));
+        }
+        image.reset();
+        CHECK(rig.check().errors == 0);
+        CHECK((rig.check().leaks == 0 || !grew));
+        const auto now = read_all(*rig.open(ImageAccess::read_only));
+        REQUIRE(now.size() >= expected.size());
+        CHECK(std::ranges::equal(std::span(now).first(expected.size()), expected));
+        if (grew) CHECK_FALSE(rig.open(ImageAccess::read_only)->grow(4 << 20));
+    }
+}
+
 TEST_CASE("An image with all its space taken beforehand is zeros, and has nothing wrong") {
     for (const bool extended : {false, true}) {
         Header header = small_header(1 << 20, 14);
