@@ -278,7 +278,7 @@ class Terminal:
     def type(self, keys):
         os.write(self.master, keys.encode())
 
-    def menu(self, key, prompt='Ctrl-Alt-Del'):
+    def menu(self, key, prompt='C-A-Del'):
         self.type('\x1d')
         self.expect(prompt)
         self.type(key)

@@ -40,7 +40,7 @@ inline constexpr const char* run_help = R"(viv run [OPTIONS] IMAGE...    boot; i
  Script   --until TEXT   wait for text on the screen or a serial port
           --type TEXT    type: \n \t \e, <enter> <f1> <up> <ctrl-alt-del>
           --click X,Y  --insert [DRIVE=]FILE  --eject DRIVE  --power-button
-          --wait SECONDS  --link [nic0=]up|down  --move kvm|soft (the engine)
+          --wait SECONDS --link nic0=up|down --grow disk0=SIZE --move kvm|soft
           --timeout SECONDS (code 124)  --exit-port PORT: a byte ends the run
           --json  --stats  --digest  at the end    --no-reboot    --test-device
           --trace FILE [--trace-only exits,interrupts,ring=3,range=7c00-7dff]

@@ -4,11 +4,13 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 #include <vector>
 
 #include "devices/storage/image/probe.hpp"
+#include "vmm/cli/options.hpp"
 
 namespace viv::cli {
 
@@ -42,6 +44,41 @@ Result<const DriveRegistry::Entry*> MediaChanger::drive_for(const std::string& p
     if (probe.kind == ImageKind::floppy) return removable("floppy0");
     return fail_usage(fmt::format("'{}' is {}, no medium to put into a drive; if it is one, say which: cdrom0={}", path,
                                   probe.description, path));
+}
+
+Result<MediaChanger::Growth> MediaChanger::parse_growth(std::string_view what) const {
+    const size_t equals = what.find('=');
+    const auto& entries = drives_->entries();
+    const auto first = std::ranges::find_if(entries, [](const auto& entry) { return entry.drive->can_grow(); });
+    Growth growth;
+    if (equals != std::string_view::npos) {
+        growth.drive = drives_->find(what.substr(0, equals));
+    } else if (first != entries.end()) {
+        growth.drive = &*first;
+    }
+    if (!growth.drive || growth.drive->drive->drive_kind() != DriveKind::disk) {
+        return fail_usage(fmt::format(
+            "'{}' names no disk that could grow; say which and how large it is to be, as in disk0=20G", what));
+    }
+    // It says why it cannot.
+    if (!growth.drive->drive->can_grow()) TRY(growth.drive->drive->grow(0));
+    std::string_view size = what.substr(equals == std::string_view::npos ? 0 : equals + 1);
+    const bool more = size.starts_with('+');
+    if (more) size.remove_prefix(1);
+    growth.bytes = TRY(parse_size(std::string(size)));
+    if (more) growth.bytes += growth.drive->drive->medium()->size();
+    return growth;
+}
+
+Result<void> MediaChanger::check_grow(std::string_view what) const {
+    const Growth growth = TRY(parse_growth(what));
+    return check_growth(*growth.drive->drive->medium(), growth.bytes);
+}
+
+Result<std::string> MediaChanger::grow(std::string_view what) {
+    const Growth growth = TRY(parse_growth(what));
+    TRY(growth.drive->drive->grow(growth.bytes));
+    return fmt::format("{}: {} bytes", growth.drive->name, growth.bytes);
 }
 
 Result<void> MediaChanger::check_insert(std::string_view what) const {

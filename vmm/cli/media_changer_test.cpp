@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 
+#include "devices/storage/disk_drive.hpp"
+#include "devices/storage/image/memory_image_test.hpp"
 #include "devices/storage/image/temporary_file_test.hpp"
 #include "vmm/cli/removable_drive_test.hpp"
 #include "vmm/core/catch.hpp"
@@ -96,4 +98,39 @@ TEST_CASE("A locked drive keeps its medium") {
     CHECK_FALSE(rig.media.eject("cdrom0"));
     CHECK_FALSE(rig.media.insert(disc.path()));
     CHECK(rig.cdrom.inserted == 1);
+}
+
+TEST_CASE("A disk grows to a size, or by one, and who cannot says why") {
+    DriveRegistry drives;
+    FakeRemovableDrive fixed{DriveKind::disk}, cdrom{DriveKind::cdrom};
+    DiskDrive disk(std::make_unique<MemoryImage>(size_t{1} << 20), "X");
+    unsigned told = 0;
+    disk.on_grown([&told] { ++told; });
+    drives.add(fixed);
+    drives.add(disk);
+    drives.add(cdrom);
+    MediaChanger media(drives, ImageAccess::writable);
+    CHECK(media.check_grow("disk1=2M"));
+    CHECK(media.grow("disk1=2M") == "disk1: 2097152 bytes");
+    CHECK(media.grow("disk1=+1M") == "disk1: 3145728 bytes");
+    CHECK(media.grow("4M") == "disk1: 4194304 bytes");
+    CHECK(media.grow("+1M") == "disk1: 5242880 bytes");
+    CHECK(disk.image().size() == 5 << 20);
+    CHECK(told == 4);
+    const auto refusal = [&media](const char* what) {
+        const auto checked = media.check_grow(what);
+        REQUIRE_FALSE(checked);
+        CHECK_FALSE(media.grow(what));
+        return checked.error().message;
+    };
+    CHECK(refusal("disk1=5M").find("are not more") != std::string::npos);
+    CHECK(refusal("disk1=1M").find("are not more") != std::string::npos);
+    CHECK(refusal("disk1=much").find("much") != std::string::npos);
+    CHECK(refusal("disk0=8M").find("bus=virtio") != std::string::npos);
+    CHECK(refusal("disk2=8M").find("names no disk") != std::string::npos);
+    CHECK(refusal("cdrom0=8M").find("names no disk") != std::string::npos);
+    CHECK_FALSE(media.check_grow("disk1="));
+    CHECK(disk.image().size() == 5 << 20);
+    const DriveRegistry none;
+    CHECK_FALSE(MediaChanger(none, ImageAccess::writable).check_grow("8M"));
 }

@@ -159,6 +159,7 @@ void add_run_options(CLI::App& app, RunOptions& options) {
     add_step(app, "--click", Step::Kind::click, options.steps);
     add_step(app, "--insert", Step::Kind::insert, options.steps);
     add_step(app, "--eject", Step::Kind::eject, options.steps);
+    add_step(app, "--grow", Step::Kind::grow, options.steps);
     add_step(app, "--link", Step::Kind::link, options.steps);
     add_step(app, "--move", Step::Kind::move, options.steps);
     add_plain_step(app, "--power-button", Step::Kind::power_button, options.steps);

@@ -15,9 +15,10 @@ enum class DisplayChoice { automatic, terminal, none };
 
 /// One step of a scripted run, in the order of the command line.
 struct Step {
-    enum class Kind { until, type, wait, click, move, insert, eject, link, power_button };
+    enum class Kind { until, type, wait, click, move, insert, eject, grow, link, power_button };
     Kind kind = Kind::until;
-    std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE", of link "nic0=down", of click "X,Y,BUTTON"
+    std::string text;  // of insert "DRIVE=FILE" or "FILE", of eject "DRIVE", of grow "disk0=20G", of link "nic0=down",
+                       // of click "X,Y,BUTTON"
     bool operator==(const Step&) const = default;
 };
 

@@ -272,6 +272,7 @@ class Run {
         actions.change_cable = [this](const std::string& what) {
             return machine_->services().find<Cables>()->change(what);
         };
+        actions.grow = [this](const std::string& what) { return media().grow(what); };
         actions.eject = [this](const std::string& drive) { return media().eject(drive); };
         actions.type = [this](std::string_view typing) { return script_->type(typing); };
         actions.save_screenshot = [this](const Image& picture) { return save_numbered_screenshot(picture); };

@@ -61,8 +61,14 @@ int tablet_place(unsigned dot, unsigned size) {
 }
 
 bool is_instant(const Step& step) {
-    return step.kind == Step::Kind::insert || step.kind == Step::Kind::eject || step.kind == Step::Kind::link ||
-           step.kind == Step::Kind::power_button;
+    switch (step.kind) {
+        case Step::Kind::insert:
+        case Step::Kind::eject:
+        case Step::Kind::grow:
+        case Step::Kind::link:
+        case Step::Kind::power_button: return true;
+        default: return false;
+    }
 }
 
 }  // namespace
@@ -93,6 +99,9 @@ Result<std::unique_ptr<Script>> Script::create(Clock& clock, const Services& ser
         }
         if (step.kind == Step::Kind::eject) {
             if (auto good = media.check_eject(step.text); !good) return add_context(good.error(), "--eject");
+        }
+        if (step.kind == Step::Kind::grow) {
+            if (auto good = media.check_grow(step.text); !good) return add_context(good.error(), "--grow");
         }
         if (step.kind == Step::Kind::link) {
             if (!script->cables_) return fail_usage("--link: this machine has no NIC");
@@ -139,6 +148,7 @@ void Script::start(std::move_only_function<void()> on_done, std::move_only_funct
 
 Result<std::string> Script::change_plugged(const Step& step) {
     if (step.kind == Step::Kind::insert) return media_.insert(step.text);
+    if (step.kind == Step::Kind::grow) return media_.grow(step.text);
     return step.kind == Step::Kind::eject ? media_.eject(step.text) : cables_->change(step.text);
 }
 
@@ -152,6 +162,7 @@ bool Script::do_at_once(const Step& step) {
     if (changed) return true;
     const char* option = step.kind == Step::Kind::insert  ? "--insert"
                          : step.kind == Step::Kind::eject ? "--eject"
+                         : step.kind == Step::Kind::grow  ? "--grow"
                                                           : "--link";
     on_failure_(add_context(changed.error(), option).error());
     return false;
@@ -294,6 +305,7 @@ std::string Script::waiting_for() const {
         case Step::Kind::click: return fmt::format("the guest to take the click at {}", step.text);
         case Step::Kind::insert: return fmt::format("'{}' to be put in", step.text);
         case Step::Kind::eject: return fmt::format("'{}' to be emptied", step.text);
+        case Step::Kind::grow: return fmt::format("a disk to grow: '{}'", step.text);
         case Step::Kind::link: return fmt::format("the cable to be changed: '{}'", step.text);
         case Step::Kind::power_button: return "the guest to power off";
         case Step::Kind::move: break;

@@ -30,7 +30,7 @@ class Script {
     /// Begins with the first step as soon as the clock runs; `on_done` is called after the last one (at once when there
     /// is none). What the guest sends on a serial port counts from create() on, and after a match from its end on: like
     /// this nothing is missed between two steps, however fast the guest answers.
-    /// `on_failure` is called when a medium or a cable cannot be changed; no further step follows.
+    /// `on_failure` is called when a medium, a disk or a cable cannot be changed; no further step follows.
     void start(std::move_only_function<void()> on_done, std::move_only_function<void(Error)> on_failure);
     [[nodiscard]] bool done() const { return position_ == steps_.size(); }
     /// The last step pressed the power button: the run ends when the guest powers off.

@@ -5,6 +5,8 @@
 #include <functional>
 
 #include "devices/serial/char_backend.hpp"
+#include "devices/storage/disk_drive.hpp"
+#include "devices/storage/image/memory_image_test.hpp"
 #include "devices/storage/image/temporary_file_test.hpp"
 #include "vmm/cli/removable_drive_test.hpp"
 #include "vmm/core/catch.hpp"
@@ -280,6 +282,23 @@ TEST_CASE("Media are changed between the steps before and behind") {
     CHECK(rig.done == 1);
 }
 
+TEST_CASE("A disk grows between the steps before and behind") {
+    DiskDrive disk(std::make_unique<MemoryImage>(size_t{1} << 20), "X");
+    disk.on_grown([] {});
+    DriveRegistry drives;
+    drives.add(disk);
+    Rig rig({{until, "full"}, {Step::Kind::grow, "disk0=2M"}, {type, "x"}, {Step::Kind::grow, "disk0=1536K"}},
+            MediaChanger(drives, ImageAccess::writable));
+    rig.clock.advance(1s);
+    CHECK(disk.image().size() == 1 << 20);
+    rig.screen.show("full");
+    rig.clock.advance(1s);
+    CHECK(disk.image().size() == 2 << 20);
+    CHECK(rig.keyboard.pressed.size() == 1);
+    CHECK(rig.failure.starts_with("--grow: cannot grow"));
+    CHECK(rig.done == 0);
+}
+
 TEST_CASE("A drive that gives nothing back ends the script with the reason") {
     FakeRemovableDrive drive;
     drive.is_locked = true;
@@ -366,6 +385,7 @@ TEST_CASE("Steps that cannot work are refused before the run") {
     CHECK(Script::create(clock, none, media, {{type, "<nokey>"}}).error().message.starts_with("--type"));
     CHECK(Script::create(clock, none, media, {{insert, "cdrom0=x.iso"}}).error().message.starts_with("--insert"));
     CHECK(Script::create(clock, none, media, {{Step::Kind::eject, "disk0"}}).error().message.starts_with("--eject"));
+    CHECK(Script::create(clock, none, media, {{Step::Kind::grow, "disk0=2G"}}).error().message.starts_with("--grow"));
     CHECK(Script::create(clock, none, media, {{Step::Kind::link, "up"}}).error().message ==
           "--link: this machine has no NIC");
     Cables cables;

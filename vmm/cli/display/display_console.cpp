@@ -8,7 +8,8 @@
 namespace viv {
 namespace {
 
-constexpr const char* menu_text = " c Ctrl-Alt-Del r reset b power p pause s save i in o out l link e move q quit ]";
+/// As wide as a terminal is at least; 1 to = and ] are for who knows them.
+constexpr const char* menu_text = " c C-A-Del r reset b power p pause s save i in o out g grow l link e move q quit";
 
 constexpr size_t longest_line = 4096;
 
@@ -62,6 +63,7 @@ void DisplayConsole::menu_key(const KeyStroke& stroke) {
         case Key::e: return sink_.command(MenuCommand::move);
         case Key::i: return open_prompt(PlugChange::insert);
         case Key::o: return open_prompt(PlugChange::eject);
+        case Key::g: return open_prompt(PlugChange::grow);
         case Key::l: return open_prompt(PlugChange::cable);
         case Key::q: return sink_.command(MenuCommand::quit);
         case Key::right_bracket: return sink_.stroke(menu_stroke);
@@ -111,6 +113,7 @@ std::string DisplayConsole::bottom_line(TerminalSize size, Time now) {
     if (prompt_) {
         const char* asks = *prompt_ == PlugChange::insert  ? "Insert FILE or DRIVE=FILE"
                            : *prompt_ == PlugChange::eject ? "Eject DRIVE (cdrom0)"
+                           : *prompt_ == PlugChange::grow  ? "Grow a disk (disk0=20G, disk0=+1G)"
                                                            : "Cable of a NIC (nic0=down, nic0=up)";
         std::string line = fmt::format(" {}: {}_", asks, line_);
         // The end of a long line is where it is being typed.

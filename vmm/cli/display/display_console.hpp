@@ -12,7 +12,7 @@
 namespace viv {
 
 enum class MenuCommand { reset, power_button, pause, screenshot, move, quit };
-enum class PlugChange { insert, eject, cable };
+enum class PlugChange { insert, eject, grow, cable };
 
 /// Where the console's decisions go.
 class DisplaySink {

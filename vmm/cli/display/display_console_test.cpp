@@ -100,6 +100,12 @@ TEST_CASE("a medium's name is typed at a prompt, which keeps the keys from the g
     rig.console.input(KeyStroke{0, {Key::enter}}, rig.now);
     CHECK(rig.sink.changes == std::vector<std::pair<PlugChange, std::string>>{
                                   {PlugChange::insert, "floppy0=My Disk_2.img"}, {PlugChange::eject, "cdrom0"}});
+    rig.menu_key({0, {Key::g}});
+    rig.console.forget();
+    CHECK(rig.paint().find("Grow a disk") != std::string::npos);
+    enter("disk0=+1G");
+    rig.console.input(KeyStroke{0, {Key::enter}}, rig.now);
+    CHECK(rig.sink.changes.back() == std::pair{PlugChange::grow, std::string("disk0=+1G")});
     rig.menu_key({0, {Key::l}});
     CHECK(rig.paint().find("Cable of a NIC") != std::string::npos);
     enter("nic0=down");
@@ -111,7 +117,7 @@ TEST_CASE("a medium's name is typed at a prompt, which keeps the keys from the g
     enter("x");
     rig.console.input(KeyStroke{0, {Key::escape}}, rig.now);
     enter("y");
-    CHECK(rig.sink.changes.size() == 3);
+    CHECK(rig.sink.changes.size() == 4);
     CHECK(rig.sink.strokes.size() == 1);
 }
 
@@ -128,7 +134,7 @@ TEST_CASE("the menu is the last line while it is open, and the guest's line come
     CHECK(rig.paint({20, 4}).find("four") != std::string::npos);
     rig.console.input(menu, rig.now);
     const std::string opened = rig.paint({20, 4});
-    CHECK(opened.find("c Ctrl-Alt-Del") != std::string::npos);
+    CHECK(opened.find("c C-A-Del") != std::string::npos);
     CHECK(opened.find("\x1B[4;1H") != std::string::npos);
     rig.console.input(KeyStroke{0, {Key::escape}}, rig.now);
     CHECK(rig.paint({20, 4}).find("four") != std::string::npos);

@@ -87,6 +87,7 @@ class MachineSide {
         const std::lock_guard hold(lock_);
         auto& action = change == PlugChange::insert  ? actions_.insert
                        : change == PlugChange::eject ? actions_.eject
+                       : change == PlugChange::grow  ? actions_.grow
                                                      : actions_.change_cable;
         if (!alive_ || !action) return;
         const auto changed = action(what);

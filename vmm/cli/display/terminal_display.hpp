@@ -33,6 +33,8 @@ struct DisplayActions {
     /// Puts a medium in ("FILE" or "DRIVE=FILE") or takes one out ("DRIVE"); the answer is for the person.
     std::move_only_function<Result<std::string>(const std::string& what)> insert;
     std::move_only_function<Result<std::string>(const std::string& drive)> eject;
+    /// Makes a disk larger ("disk0=20G").
+    std::move_only_function<Result<std::string>(const std::string& what)> grow;
     /// Plugs the cable of a NIC in or out ("nic0=down").
     std::move_only_function<Result<std::string>(const std::string& what)> change_cable;
     /// Saves the picture and returns the file's name. Called from the display's thread, without the machine lock.
