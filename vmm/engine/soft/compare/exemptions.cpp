@@ -100,7 +100,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
     const bool page_fault = host.vector == 14;
     const uint64_t operand = operand_address(c, in).value_or(0);
     const uint64_t count_mask = d.z.address_width == 64 ? ~uint64_t{0} : (uint64_t{1} << d.z.address_width) - 1;
-    e.flags = completed && d.z.cpu_flags ? d.z.cpu_flags->undefined : 0;
+    e.flags = (completed || host.rip != in.rip) && d.z.cpu_flags ? d.z.cpu_flags->undefined : 0;
     // The x87's pointers: AMD keeps them only while an exception is pending, and Linux clears them.
     e.x87_pointers = true;
     switch (d.z.mnemonic) {
@@ -160,7 +160,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
             e.memory = page_fault;
             e.all = (host.xsave[26] & 2) != 0;  // bit 17 of MXCSR is AMD's alone
             // What comes before a fault may be restored already.
-            e.all = e.all || (page_fault && d.z.meta.isa_set == ZYDIS_ISA_SET_XSAVE);
+            e.all = e.all || (is_access_fault(host.vector) && d.z.meta.isa_set == ZYDIS_ISA_SET_XSAVE);
             break;
         case ZYDIS_MNEMONIC_FNSTENV:
         case ZYDIS_MNEMONIC_FNSAVE:
@@ -179,7 +179,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
             break;
         // VEX.W where there are no 64 bits: Intel ignores it, AMD (and this CPU) refuses it.
         case ZYDIS_MNEMONIC_VPINSRD:
-        case ZYDIS_MNEMONIC_VPEXTRD: e.all = completed && soft.vector == 6 && c.size == CodeSize::bits32; break;
+        case ZYDIS_MNEMONIC_VPEXTRD: e.all = soft.vector == 6 && c.size == CodeSize::bits32; break;
         // Ten bytes over the edge of a page: Intel stores those before it.
         case ZYDIS_MNEMONIC_FBSTP:
         case ZYDIS_MNEMONIC_FSTP: e.memory = page_fault; break;
@@ -256,7 +256,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
     const bool frame = d.z.mnemonic == ZYDIS_MNEMONIC_ENTER || d.z.mnemonic == ZYDIS_MNEMONIC_PUSH;
     if (host.vector == 17 && (large || masked || frame)) e.all = true;
     // Which parts of the area are touched: those that are in use, or all; the header first, or last.
-    if (large && completed && soft.vector == 14) e.all = true;
+    if (large && soft.vector == 14 && (completed || host.rip != soft.rip)) e.all = true;
     if (large && host.vector != soft.vector && is_access_fault(host.vector) && is_access_fault(soft.vector))
         e.all = true;
     // Whether accesses of more than eight bytes are checked is the processor's own (SDM 3A, 6.15, #AC).
@@ -272,7 +272,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
     }
     // Intel does not look at the memory for a result that an exception keeps from it.
     constexpr uint8_t es = 0x80;  // of the status word's lower byte
-    if (d.z.meta.category == ZYDIS_CATEGORY_X87_ALU && completed && is_access_fault(soft.vector)) {
+    if (d.z.meta.category == ZYDIS_CATEGORY_X87_ALU && host.rip != in.rip && is_access_fault(soft.vector)) {
         e.all = e.all || (host.xsave[2] & es);
     }
     // Whether an MMX instruction that faults has cleared TOP.
@@ -287,7 +287,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
     if (asks && (host.rflags & zf) && !(soft.rflags & zf)) e.all = true;
     // An area over the end of the canonical addresses; the frame of a far call in either order.
     if (e.cr2 && page_fault && (soft.vector == 12 || soft.vector == 13) && operand < 0x800000000000) {
-        e.all = operand + sizeof in.xsave > 0x800000000000;
+        e.all = e.all || operand + sizeof in.xsave > 0x800000000000;
     }
     if (d.z.mnemonic == ZYDIS_MNEMONIC_CALL && is_access_fault(host.vector) && is_access_fault(soft.vector))
         e.all = true;
@@ -296,7 +296,7 @@ Exempt exempt(const Case& c, const CpuImage& in, const CpuImage& host, const Cpu
     if (based && host.vector == 13 && soft.vector == 14 && soft.cr2 >> 63) e.all = true;
     // An address with RSP or RBP that is neither canonical nor aligned: both exceptions are due, and no manual has an
     // order.
-    if (host.vector == 12 && soft.vector == 13 && large) e.all = true;
+    if (host.vector == 17 && soft.vector == 12) e.all = true;
     // Whether an access may go around the top of a flat segment: SDM 3A, 5.3, "implementation-specific".
     if (c.size == CodeSize::bits32 && ((soft.vector == 14 && soft.cr2 >= 0xFFFFF000) || soft.vector == 17)) {
         e.all = e.all || host.vector == 12 || host.vector == 13;
