@@ -267,6 +267,11 @@ bool Pcnet::wide_structures() const {
     return (state_.software_style & BCR20_SWSTYLE) != 0;
 }
 
+/// Structures of 16 bits have addresses of 24; the rest of each is that of the initialization block (CSR2, IADR).
+uint32_t Pcnet::upper_address() const {
+    return state_.initialization_block & 0xFF000000;
+}
+
 /// Reads the initialization block (5.3): of 24 bytes, or of 28 with structures of 32 bits.
 void Pcnet::initialize() {
     GuestMemory* memory = pci_.dma();
@@ -292,8 +297,8 @@ void Pcnet::initialize() {
         memory->read(at + 2, std::as_writable_bytes(std::span(state_.physical)));
         memory->read(at + 8, std::as_writable_bytes(std::span(state_.filter)));
         const auto receive = memory->load<uint32_t>(at + 16), transmit = memory->load<uint32_t>(at + 20);
-        state_.receive = ring(receive & 0x00FFFFF8, receive >> 29);
-        state_.transmit = ring(transmit & 0x00FFFFF8, transmit >> 29);
+        state_.receive = ring(upper_address() | (receive & 0x00FFFFF8), receive >> 29);
+        state_.transmit = ring(upper_address() | (transmit & 0x00FFFFF8), transmit >> 29);
     }
     state_.status |= CSR0_IDON | CSR0_INIT;
 }

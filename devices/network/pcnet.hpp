@@ -131,6 +131,7 @@ class Pcnet final : public StatefulDevice<PcnetState>, public BusDevice {
     void soft_reset();
     void initialize();
     [[nodiscard]] bool wide_structures() const;
+    [[nodiscard]] uint32_t upper_address() const;
     [[nodiscard]] uint16_t status() const;
     void update_irq();
     void go_on();

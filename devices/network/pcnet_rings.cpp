@@ -32,7 +32,7 @@ Pcnet::Descriptor Pcnet::load(const GuestMemory& memory, uint32_t at) const {
     const Gpa place{at};
     if (!wide_structures()) {
         const auto words = memory.load<std::array<uint16_t, 4>>(place);
-        return {uint32_t{words[1] & 0xFFu} << 16 | words[0], static_cast<uint16_t>(words[1] & 0xFF00),
+        return {upper_address() | uint32_t{words[1] & 0xFFu} << 16 | words[0], static_cast<uint16_t>(words[1] & 0xFF00),
                 size_of(words[2])};
     }
     const auto words = memory.load<std::array<uint32_t, 4>>(place);

@@ -209,6 +209,35 @@ TEST_CASE("The PCnet sends and receives with every style of descriptors") {
     }
 }
 
+TEST_CASE("Structures of 16 bits lie in the 16 MiB of the PCnet's initialization block") {
+    Card board;
+    board.find_bars();
+    constexpr uint32_t high = 0x05000000, block = high, rings = high + 0x100, buffer = high + 0x1000;
+    static_cast<void>(board.memory.add(Gpa{high}, 0x10000, GuestMemory::Kind::ram, "more RAM"));
+    const auto low = [](uint32_t address) { return address & 0x00FFFFFF; };
+    const auto put = [&](uint32_t place, uint16_t flags) {
+        board.memory.store(
+            Gpa{place}, std::array<uint16_t, 4>{low(buffer) & 0xFFFF, static_cast<uint16_t>(flags | low(buffer) >> 16),
+                                                static_cast<uint16_t>(0u - 200u), 0});
+    };
+    board.memory.write(Gpa{block + 2}, std::as_bytes(std::span(test_mac)));
+    board.memory.store(Gpa{block + 16}, low(rings));  // one descriptor each
+    board.memory.store(Gpa{block + 20}, low(rings + 64));
+    put(rings, D_OWN);
+    put(rings + 64, D_OWN | D_STP | D_ENP);
+    board.put_bytes(buffer, test_frame(200));
+    board.set_csr(1, block & 0xFFFF);
+    board.set_csr(2, block >> 16);
+    board.set_csr(0, CSR0_INIT);
+    board.set_csr(0, CSR0_STRT | CSR0_TDMD);
+    REQUIRE(board.wire.sent.size() == 1);
+    CHECK(board.wire.sent[0] == test_frame(200));
+    board.wire.deliver(test_frame(100));
+    Frame came(100);
+    board.memory.read(Gpa{buffer}, std::as_writable_bytes(std::span(came)));
+    CHECK(came == test_frame(100));
+}
+
 TEST_CASE("CSR0 of the PCnet can be written back as it reads") {
     Started board(2);
     board.send(test_frame(60));
