@@ -253,8 +253,10 @@ inline bool start(uint32_t low, bool packed, uint32_t more = 0) {
 
 // Waits for the next buffer of a queue; as Queue::take().
 inline uint32_t wait_for_buffer(Queue& of, uint32_t milliseconds) {
+    // As a rule it comes at once, and the timer is slow to ask; who waits for nothing to come does not look so often.
+    const uint32_t most = milliseconds < 100 ? 100 : 10000;
     uint32_t written = of.take();
-    for (uint32_t tries = 0; tries < 10000 && written == 0xFFFFFFFF; ++tries) written = of.take();
+    for (uint32_t tries = 0; tries < most && written == 0xFFFFFFFF; ++tries) written = of.take();
     for (; milliseconds > 0 && written == 0xFFFFFFFF; --milliseconds) {
         delay_milliseconds(1);
         written = of.take();
