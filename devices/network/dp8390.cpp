@@ -268,7 +268,7 @@ void Dp8390::receive() {
 bool Dp8390::accepts(std::span<const uint8_t> frame) const {
     constexpr size_t longest = 1518;
     if (frame.size() > longest) return false;
-    if (std::ranges::all_of(frame.first(6), [](uint8_t byte) { return byte == 0xFF; })) {
+    if (is_broadcast(frame)) {
         return state_.receive_control & RCR_AB;
     }
     if (frame[0] & 1) {

@@ -1,5 +1,6 @@
 #include "devices/network/ethernet.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -25,6 +26,11 @@ uint32_t crc_register(std::span<const uint8_t> bytes) {
 }
 
 }  // namespace
+
+bool is_broadcast(std::span<const uint8_t> frame) {
+    constexpr size_t address_size = 6;
+    return std::ranges::all_of(frame.first(address_size), [](uint8_t byte) { return byte == 0xFF; });
+}
 
 uint32_t ethernet_crc(std::span<const uint8_t> bytes) {
     return ~crc_register(bytes);

@@ -9,6 +9,9 @@ namespace viv {
 /// Shortest frame on a wire, without its checksum: what a NIC pads to.
 inline constexpr size_t ethernet_least = 60;
 
+/// Whether a frame is for everybody.
+bool is_broadcast(std::span<const uint8_t> frame);
+
 /// The checksum at the end of a frame (IEEE 802.3, 3.2.9), as it is sent: the lowest byte first.
 uint32_t ethernet_crc(std::span<const uint8_t> bytes);
 

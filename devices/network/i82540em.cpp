@@ -345,6 +345,16 @@ void I82540em::count_bytes(uint32_t statistic, uint64_t by) {
     high = static_cast<uint32_t>(sum >> 32);
 }
 
+void I82540em::count_frame(const FrameStatistics& which, std::span<const uint8_t> frame, size_t on_wire) {
+    count(which.all);
+    count(which.good);
+    count_bytes(which.all_bytes, on_wire);
+    count_bytes(which.good_bytes, on_wire);
+    constexpr std::array<size_t, 5> most{64, 127, 255, 511, 1023};
+    count(which.sizes + static_cast<uint32_t>(std::ranges::lower_bound(most, on_wire) - most.begin()));
+    if (frame[0] & 1) count(is_broadcast(frame) ? which.broadcasts : which.groups);
+}
+
 /// The level is a cause that is not masked; with ITR on, it rises again only some time after it last did (13.4.18).
 void I82540em::update_irq() {
     constexpr Duration unit{256};

@@ -191,6 +191,11 @@ class I82540em final : public StatefulDevice<I82540emState>, public BusDevice {
     [[nodiscard]] bool link_up() const;
     void count(uint32_t statistic, uint32_t by = 1);
     void count_bytes(uint32_t statistic, uint64_t by);
+    /// The statistics of one direction; `sizes` is the first of six.
+    struct FrameStatistics {
+        uint32_t all, good, all_bytes, good_bytes, sizes, broadcasts, groups;
+    };
+    void count_frame(const FrameStatistics& which, std::span<const uint8_t> frame, size_t on_wire);
     void cause(uint32_t bits) { state_.causes |= bits; }
     void update_irq();
     void arm_timer();

@@ -78,7 +78,7 @@ bool I82540em::accepts(std::span<const uint8_t> frame) const {
     }
     const bool group = frame[0] & 1;
     if (control & (group ? RCTL_MPE : RCTL_UPE)) return true;
-    if (std::ranges::all_of(frame.first(6), [](uint8_t byte) { return byte == 0xFF; })) return control & RCTL_BAM;
+    if (is_broadcast(frame)) return control & RCTL_BAM;
     const uint32_t low = frame[0] | frame[1] << 8 | frame[2] << 16 | uint32_t{frame[3]} << 24;
     const uint32_t high = frame[4] | frame[5] << 8;
     for (size_t i = 0; i < state_.addresses.size(); i += 2) {
@@ -135,14 +135,7 @@ bool I82540em::receive_frame(std::span<const uint8_t> frame, GuestMemory& memory
         memory.write(place + 8, std::as_bytes(std::span(words)));
         if (++ring.head == count_of_ring) ring.head = 0;
     }
-    count(TPR);
-    count(GPRC);
-    count_bytes(TORL, on_wire);
-    count_bytes(GORCL, on_wire);
-    constexpr std::array<size_t, 5> most{64, 127, 255, 511, 1023};
-    count(PRC64 + static_cast<uint32_t>(std::ranges::lower_bound(most, on_wire) - most.begin()));
-    if (frame[0] & 1)
-        count(std::ranges::all_of(frame.first(6), [](uint8_t byte) { return byte == 0xFF; }) ? BPRC : MPRC);
+    count_frame({TPR, GPRC, TORL, GORCL, PRC64, BPRC, MPRC}, frame, on_wire);
     cause(ICR_RXT0);
     if (free() <= count_of_ring >> ((state_.receive_control >> 8 & 3) + 1)) cause(ICR_RXDMT0);
     return true;

@@ -188,14 +188,7 @@ void I82540em::send_frame(std::span<uint8_t> frame, const std::optional<uint16_t
         frame = tagged;
     }
     constexpr size_t crc = 4;
-    const size_t on_wire = std::max(frame.size(), ethernet_least) + crc;
-    count(TPT);
-    count(GPTC);
-    count_bytes(TOTL, on_wire);
-    count_bytes(GOTCL, on_wire);
-    constexpr std::array<size_t, 5> most{64, 127, 255, 511, 1023};
-    count(PTC64 + static_cast<uint32_t>(std::ranges::lower_bound(most, on_wire) - most.begin()));
-    if (frame[0] & 1) count(std::ranges::all_of(frame.first(6), [](uint8_t b) { return b == 0xFF; }) ? BPTC : MPTC);
+    count_frame({TPT, GPTC, TOTL, GOTCL, PTC64, BPTC, MPTC}, frame, std::max(frame.size(), ethernet_least) + crc);
     if (state_.receive_control & RCTL_LBM) {
         GuestMemory* memory = pci_.dma();
         if (memory && (state_.receive_control & RCTL_EN) && accepts(frame) && !receive_frame(frame, *memory))

@@ -127,7 +127,7 @@ void Pcnet::receive() {
 uint16_t Pcnet::match(std::span<const uint8_t> frame) const {
     constexpr size_t longest = 1522;
     if (frame.size() > longest) return 0;
-    if (std::ranges::all_of(frame.first(6), [](uint8_t byte) { return byte == 0xFF; })) {
+    if (is_broadcast(frame)) {
         if (!(state_.mode & MODE_DRCVBC)) return RD_BAM;
     } else if (frame[0] & 1) {
         const uint32_t index = ~ethernet_crc(frame.first(6)) >> 26;

@@ -15,10 +15,6 @@ using namespace rtl8139;
 
 constexpr size_t crc_size = 4, header_size = 4, longest = 1518;
 
-bool is_broadcast(std::span<const uint8_t> frame) {
-    return std::ranges::all_of(frame.first(6), [](uint8_t byte) { return byte == 0xFF; });
-}
-
 /// A frame as a chip sees it: padded, with its checksum.
 std::vector<uint8_t> from_wire(std::span<const uint8_t> frame) {
     std::vector<uint8_t> bytes(frame.begin(), frame.end());
