@@ -43,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             case 1:
             case 2: set(kind >> 3 & 0xF, input.byte()); break;
             case 3:
-                for (const uint8_t number : {8, 9, 10, 11}) set(number, input.byte());
+                for (uint8_t number = 8; number < 12; ++number) set(number, input.byte());
                 set(0, kind & 8 ? 0x12 : 0x0A);
                 break;
             case 4: fuzz.ports.write(data_port + (kind & 8), width, input.number(4)); break;

@@ -21,11 +21,7 @@ struct Stream {
         packet = rig.packet();
         store_big16(packet, 20, 0x4000);  // no fragment
         Frame copy = packet, scratch;
-        const FrameOffload offload{.packet = Packet::tcp4,
-                                   .checksum_open = true,
-                                   .checksum_start = static_cast<uint16_t>(rig.tcp()),
-                                   .checksum_offset = 16,
-                                   .segment = segment};
+        const FrameOffload offload = rig.offload(segment);
         REQUIRE(finish_frame(copy, offload, scratch, [this](std::span<const uint8_t> frame) {
             frames.emplace_back(frame.begin(), frame.end());
         }));

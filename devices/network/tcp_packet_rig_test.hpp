@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "devices/network/ethernet.hpp"
+#include "devices/network/frame_offload.hpp"
 
 namespace viv {
 
@@ -19,6 +20,14 @@ struct TcpPacketRig {
     [[nodiscard]] size_t tcp() const { return ip() + (six ? 40 : 20); }
     [[nodiscard]] size_t data() const { return tcp() + 20 + options; }
 
+    /// What its driver left of it, for frames with so many bytes of data.
+    [[nodiscard]] FrameOffload offload(uint16_t segment) const {
+        return {.packet = six ? FrameOffload::Packet::tcp6 : FrameOffload::Packet::tcp4,
+                .checksum_open = true,
+                .checksum_start = static_cast<uint16_t>(tcp()),
+                .checksum_offset = 16,
+                .segment = segment};
+    }
     /// The sum of the pseudo header for so many bytes of TCP.
     [[nodiscard]] uint16_t pseudo(const std::vector<uint8_t>& frame, size_t length) const {
         const auto addresses = std::span(frame).subspan(ip() + (six ? 8 : 12), six ? 32 : 8);

@@ -17,7 +17,7 @@ namespace viv {
 class VirtioFuzz {
   public:
     static constexpr uint64_t base = 0xE0000000, rings = 0x8000;
-    static constexpr uint16_t entries = 16;
+    static constexpr uint16_t entries = 16, io = 0xC000;
     static constexpr PciAddress at{0, 4, 0};
 
     explicit VirtioFuzz(FuzzInput& input) : input_(input) {
@@ -31,7 +31,7 @@ class VirtioFuzz {
         auto context = board.context_at(at.device);
         VIV_ASSERT(device.pci().attach(context).has_value());
         PciBus& bus = *board.services.find<PciBus>();
-        bus.config_write(at, pci::BAR0, 4, 0xC000);
+        bus.config_write(at, pci::BAR0, 4, io);
         bus.config_write(at, pci::BAR0 + 16, 4, static_cast<uint32_t>(base));
         bus.config_write(at, pci::COMMAND, 2, pci::IO_SPACE | pci::MEMORY_SPACE | pci::BUS_MASTER);
         start(input_.byte());
@@ -46,15 +46,19 @@ class VirtioFuzz {
                     set(VirtioPci::configuration + input_.byte(), static_cast<uint8_t>(1u << (kind >> 6)),
                         input_.number(2));
                     break;
-                case 5:
+                case 5: {
                     if (host) host(kind >> 3);
-                    board.memory_bus.read(base + VirtioPci::configuration + input_.byte(), 8);
+                    constexpr std::array<uint64_t, 4> parts{VirtioPci::common, VirtioPci::isr, VirtioPci::configuration,
+                                                            VirtioPci::notify};
+                    board.memory_bus.read(base + parts[kind >> 6] + input_.byte(), 8);
+                    board.ports.read(io + input_.byte() % 64, 1u << (kind >> 6));
                     break;
+                }
                 case 6:
                     if (kind & 8) {
                         start(input_.byte());
                     } else {
-                        board.ports.write(0xC000u + input_.byte() % 64, 1u << (kind >> 6), input_.number(2));
+                        board.ports.write(io + input_.byte() % 64, 1u << (kind >> 6), input_.number(2));
                     }
                     break;
                 case 7:
@@ -104,7 +108,7 @@ class VirtioFuzz {
 
     /// A buffer of one to four pieces for a queue.
     void give(unsigned choice) {
-        const unsigned queue = choice % available_.size();
+        const auto queue = static_cast<unsigned>(choice % available_.size());
         const unsigned pieces = 1 + input_.byte() % 4;
         const uint8_t writable = input_.byte();  // from which piece on
         const uint16_t head = available_[queue] % entries;

@@ -8,6 +8,7 @@
 #include "devices/fuzz_board_test.hpp"
 #include "devices/network/ethernet.hpp"
 #include "devices/network/link/link.hpp"
+#include "vmm/core/log.hpp"
 #include "vmm/core/temporary_folder_test.hpp"
 #include "vmm/core/unix_address.hpp"
 
@@ -20,8 +21,12 @@ struct Listener {
     Listener() {
         const sockaddr_un address = unix_address(path).value();
         VIV_ASSERT(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 && listen(fd, 1) == 0);
+        set_log_sink([](std::string_view) {});  // that a link was lost
     }
-    ~Listener() { close(fd); }
+    ~Listener() {
+        close(fd);
+        set_log_sink({});
+    }
     TemporaryFolder folder;
     std::string path = folder.of("socket");
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

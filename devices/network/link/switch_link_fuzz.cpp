@@ -40,12 +40,7 @@ struct Sent {
             const TcpPacketRig rig{.six = (kind & 4) != 0, .tagged = (kind & 8) != 0, .size = input.number(2)};
             frame = rig.packet();
             frame.resize(std::min(frame.size(), most_packet));
-            const FrameOffload undone{.packet = rig.six ? FrameOffload::Packet::tcp6 : FrameOffload::Packet::tcp4,
-                                      .checksum_open = true,
-                                      .checksum_start = static_cast<uint16_t>(rig.tcp()),
-                                      .checksum_offset = 16,
-                                      .segment = static_cast<uint16_t>(input.number(2))};
-            header = write_offload(undone, frame);
+            header = write_offload(rig.offload(static_cast<uint16_t>(input.number(2))), frame);
         } else {
             frame = test_frame(std::max<size_t>(input.number(kind & 1 ? 2 : 1), NetworkLink::least_frame));
             if (kind & 4) input.bytes(header.data(), header.size());

@@ -131,11 +131,7 @@ TEST_CASE("A packet goes whole to a machine that takes it so, and as frames to o
     const auto first = network.open("switch:lab"), second = network.open("switch:lab");
     const TcpPacketRig rig{.size = 60'000};
     const auto packet = rig.packet();
-    const FrameOffload offload{.packet = FrameOffload::Packet::tcp4,
-                               .checksum_open = true,
-                               .checksum_start = static_cast<uint16_t>(rig.tcp()),
-                               .checksum_offset = 16,
-                               .segment = 1000};
+    const FrameOffload offload = rig.offload(1000);
     REQUIRE(first->offloads().take(offload));
     first->send_undone(packet, offload);
     const auto frames = network.take(*second);
@@ -158,11 +154,7 @@ TEST_CASE("A packet of which one frame would be longer than frames are is lost w
     Network network;
     const auto first = network.open("switch:lab"), second = network.open("switch:lab");
     const TcpPacketRig rig{.six = true, .size = 65'500};
-    const FrameOffload offload{.packet = FrameOffload::Packet::tcp6,
-                               .checksum_open = true,
-                               .checksum_start = static_cast<uint16_t>(rig.tcp()),
-                               .checksum_offset = 16,
-                               .segment = 65'535};
+    const FrameOffload offload = rig.offload(65'535);
     REQUIRE(can_finish(rig.packet(), offload));
     first->send_undone(rig.packet(), offload);
     for (const Frame& frame : network.take(*second)) CHECK(frame.size() <= NetworkLink::most_frame);
