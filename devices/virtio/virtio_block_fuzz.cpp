@@ -13,13 +13,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     VirtioFuzz fuzz(input);
     DiskWork work(fuzz.board.loop, fuzz.board.memory);
     auto queue = std::make_unique<DiskQueue>(std::move(image), beside ? &work : nullptr);
-    auto block = std::make_unique<VirtioBlock>(std::make_unique<DiskDrive>(std::move(queue), "FUZZ"), 3);
-    VirtioBlock& disk = *block;
+    auto drive = std::make_unique<DiskDrive>(std::move(queue), "FUZZ");
+    DiskDrive& disk = *drive;
+    auto block = std::make_unique<VirtioBlock>(std::move(drive), 3);
     fuzz.run(std::move(block), [&](uint8_t choice) {
         switch (choice & 3) {
             case 0: fuzz.board.loop.poll(); break;
             case 1: work.drain(); break;
-            case 2: disk.resize(choice * 10u); break;
+            case 2: static_cast<void>(disk.grow(choice * uint64_t{10} * 512)); break;
             default: break;
         }
     });

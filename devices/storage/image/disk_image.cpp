@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -239,7 +238,7 @@ class RawImage : public DiskImage {
     FileDescriptor direct_{-1};
     bool flushes_ = true;
     std::string name_;
-    std::atomic<uint64_t> size_;
+    uint64_t size_;
     ImageAccess access_;
     bool recognised_ = true;
     bool dirty_ = false;

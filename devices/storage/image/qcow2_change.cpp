@@ -82,7 +82,7 @@ Result<void> Qcow2Image::resize(uint64_t size) {
     if (begin_writing() != DiskStatus::ok) return host_failed();
     if (size < size_) {
         // What comes back when it grows again is zeros.
-        const uint64_t kept = std::min((size + cluster_size() - 1) / cluster_size() * cluster_size(), size_.load());
+        const uint64_t kept = std::min((size + cluster_size() - 1) / cluster_size() * cluster_size(), size_);
         if (clear(kept, size_ - kept, false) != DiskStatus::ok || write_zeros(size, kept - size) != DiskStatus::ok) {
             return host_failed();
         }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -158,7 +157,7 @@ class Qcow2Image final : public DiskImage {
     std::string name_;
     qcow2::Header header_;
     std::unique_ptr<DiskImage> backing_;
-    std::atomic<uint64_t> size_;
+    uint64_t size_;
     bool read_only_ = true;
     std::vector<qcow2::Snapshot> snapshots_;
 
