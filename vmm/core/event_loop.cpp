@@ -5,6 +5,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <optional>
 #include <utility>
 
 #include "vmm/core/machine_lock.hpp"
@@ -19,6 +20,7 @@ struct EventLoop::Impl {
         const auto hold = hold_machine(lock);
         const auto deadline = clock ? clock->next_deadline() : std::nullopt;
         const auto wake = deadline ? clock->host_time_of(*deadline) : std::nullopt;
+        alarm = wake;
         if (!wake) {
             timer.cancel();
             return;
@@ -35,9 +37,22 @@ struct EventLoop::Impl {
         });
     }
 
+    /// A deadline has become the earliest one. Guests put theirs off and on at every turn of their idle loop: while the
+    /// alarm is not later, it finds the new one soon enough, and nobody is woken. Under the machine lock.
+    void deadline_came_first() {
+        const auto wake = clock->host_time_of(*clock->next_deadline());
+        if (!wake || (alarm && *alarm <= *wake)) return;
+        alarm = wake;
+        look_again();
+    }
+    void look_again() {
+        asio::post(context, [this] { sleep_until_deadline(); });
+    }
+
     std::mutex& lock;
     asio::io_context context;
     asio::steady_timer timer;
+    std::optional<int64_t> alarm;  // when the timer ends, or will; nanoseconds of the host, under the machine lock
     asio::executor_work_guard<asio::io_context::executor_type> guard;
     HostClock* clock = nullptr;
 };
@@ -115,12 +130,12 @@ std::unique_ptr<EventLoop::Watch> EventLoop::watch(int fd, Ready ready, std::mov
 
 void EventLoop::drive(HostClock& clock) {
     impl_->clock = &clock;
-    clock.on_earlier_deadline([this] { clock_changed(); });
+    clock.on_earlier_deadline([this] { impl_->deadline_came_first(); });
     clock_changed();
 }
 
 void EventLoop::clock_changed() {
-    asio::post(impl_->context, [this] { impl_->sleep_until_deadline(); });
+    impl_->look_again();
 }
 
 void EventLoop::run() {
