@@ -268,9 +268,7 @@ void Dp8390::receive() {
 bool Dp8390::accepts(std::span<const uint8_t> frame) const {
     constexpr size_t longest = 1518;
     if (frame.size() > longest) return false;
-    if (is_broadcast(frame)) {
-        return state_.receive_control & RCR_AB;
-    }
+    if (is_broadcast(frame)) return state_.receive_control & RCR_AB;
     if (frame[0] & 1) {
         const uint32_t index = multicast_hash(frame.first<6>()) >> 26;
         return (state_.receive_control & RCR_AM) && (state_.multicast[index / 8] >> (index % 8) & 1);

@@ -158,7 +158,7 @@ bool VirtioNetwork::wants(std::span<const uint8_t> frame) const {
 
 /// What is suppressed stays so, whatever else is wanted (5.1.6.5.1).
 bool VirtioNetwork::wants_address(std::span<const uint8_t> address) const {
-    if (std::ranges::all_of(address, [](uint8_t byte) { return byte == 0xFF; })) return !state_.no_broadcasts;
+    if (is_broadcast(address)) return !state_.no_broadcasts;
     if (address[0] & 1) return !state_.no_groups && (state_.every_group || has_address(state_.groups, address));
     if (state_.no_addresses) return false;
     return state_.every_address || std::ranges::equal(address, state_.mac) || has_address(state_.addresses, address);

@@ -81,6 +81,21 @@ TEST_CASE("The loop runs the clock's timers on its thread, also one armed later 
     CHECK(order == "ab");
 }
 
+TEST_CASE("A deadline before the one that the loop sleeps for wakes it") {
+    std::mutex lock;
+    EventLoop loop(lock);
+    HostClock clock;
+    Timer late(clock, [](VirtualTime) {});
+    Timer early(clock, [&](VirtualTime) { loop.stop(); });
+    loop.drive(clock);
+    late.arm(clock.now() + std::chrono::hours(1));
+    loop.poll();  // now it sleeps for that
+    early.arm(clock.now() + std::chrono::milliseconds(5));
+    loop.run();  // would not come back for an hour
+    CHECK(late.armed());
+    CHECK_FALSE(early.armed());
+}
+
 TEST_CASE("A paused clock's timer keeps the loop from nothing, and fires after the pause") {
     std::mutex lock;
     EventLoop loop(lock);
