@@ -62,9 +62,11 @@ Block* BlockCache::find(const std::byte* host, uint8_t flavour, const std::byte*
     return nullptr;
 }
 
-bool BlockCache::is_still(Block& known, const std::byte* host, uint8_t flavour) {
-    return known.host == reinterpret_cast<const uint8_t*>(host) && known.flavour == flavour && !known.stale &&
-           known.page && !known.second_page && fresh(*known.page);
+bool BlockCache::is_still(Block& known, const std::byte* host, uint8_t flavour, const std::byte* second_host) {
+    if (known.host != reinterpret_cast<const uint8_t*>(host) || known.flavour != flavour || known.stale || !known.page)
+        return false;
+    if (known.second_page && (known.second_page->host != second_host || !fresh(*known.second_page))) return false;
+    return fresh(*known.page);
 }
 
 bool BlockCache::fresh(CodePage& page) {
@@ -158,6 +160,7 @@ void BlockCache::void_block(Block* block) {
     // Whoever runs it leaves at its next instruction.
     for (uint32_t i = 0; i < block->count; ++i) block->first()[i].handler = leave_stale_block;
     block->first()[block->count].handler = leave_stale_block;
+    block->entrance = enter_interpreted;
     Block** link = &table_[slot_of(reinterpret_cast<const std::byte*>(block->host), block->flavour)];
     while (*link != block) link = &(*link)->hash_next;
     *link = block->hash_next;

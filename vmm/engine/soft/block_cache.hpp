@@ -42,10 +42,11 @@ class BlockCache {
     /// Comes before bytes of a page are decoded: from then on nobody writes there unnoticed.
     void prepare(const std::byte* host_page, Gpa address);
 
-    /// The block of this flavour that starts at `host`, if there is one and its page has not changed.
+    /// The block of this flavour that starts at `host`, if there is one and its pages have not changed: one that goes
+    /// on on another page only when that is `second_host`.
     Block* find(const std::byte* host, uint8_t flavour, const std::byte* second_host);
     /// Whether `known`, once a block of this cache and perhaps gone since, is the one that find() would give.
-    bool is_still(Block& known, const std::byte* host, uint8_t flavour);
+    bool is_still(Block& known, const std::byte* host, uint8_t flavour, const std::byte* second_host);
     /// Memory for a block of `count` instructions, in nobody's list yet.
     Block* allocate(uint32_t count) { return pool_.allocate(count); }
     /// Takes a block in. `second` is the page its last bytes are on, when that is another one.

@@ -56,6 +56,7 @@ struct BlockCompiler::Output {
     asmjit::CodeHolder code;
     std::unique_ptr<x86::Assembler> assembler;
     std::vector<Start> starts;
+    asmjit::Label entrance;  // valid when the first row is the block's start
 };
 
 BlockCompiler::BlockCompiler(Block& block, uint32_t shortest_row) : block_(block), shortest_row_(shortest_row) {}
@@ -88,10 +89,13 @@ bool BlockCompiler::run() {
             }
             x86::Assembler& assembler = *output_->assembler;
             assembler.align(asmjit::AlignMode::kCode, 16);
-            const asmjit::Label label = assembler.newLabel();
-            assembler.bind(label);
-            output_->starts.push_back({n, label});
-            RowCompiler(assembler, block_, operations, n, end).emit();
+            if (n == 0) {
+                output_->entrance = assembler.newLabel();
+                assembler.bind(output_->entrance);
+            }
+            RowCompiler row(assembler, block_, operations, n, end);
+            row.emit();
+            output_->starts.push_back({n, row.start()});
         }
         n = end;
     }
@@ -107,10 +111,13 @@ size_t BlockCompiler::install(std::byte* writable, const std::byte* executable, 
     const size_t size = code.codeSize();
     code.copyFlattenedData(writable, room);
     VIV_ASSERT(!output_->errors.any);
+    const auto address = [&](const asmjit::Label& label) {
+        return reinterpret_cast<uintptr_t>(executable) + code.labelOffsetFromBase(label);
+    };
     for (const Output::Start& start : output_->starts) {
-        const uintptr_t entry = reinterpret_cast<uintptr_t>(executable) + code.labelOffsetFromBase(start.label);
-        block_.first()[start.insn].handler = reinterpret_cast<Handler>(entry);
+        block_.first()[start.insn].handler = reinterpret_cast<Handler>(address(start.label));
     }
+    if (output_->entrance.isValid()) block_.entrance = reinterpret_cast<Entrance>(address(output_->entrance));
     return size;
 }
 

@@ -135,6 +135,10 @@ const Insn* leave_stale_block(Cpu& cpu, const Insn* i) {
     return leave(cpu, (cpu.gpr[17] + i->offset) & cpu.rip_space());
 }
 
+const Insn* enter_interpreted(Cpu& cpu, Block* block, uint64_t rip) {
+    return enter(cpu, block, rip);
+}
+
 const Insn* follow_slow(Cpu& cpu, Link& link, uint64_t rip) {
     // With the slice over, or in single steps, the block is not looked for: that may fault, and it is not due yet.
     if (cpu.remaining <= 0 || cpu.attention.load(std::memory_order_relaxed)) return leave(cpu, rip);
@@ -143,19 +147,19 @@ const Insn* follow_slow(Cpu& cpu, Link& link, uint64_t rip) {
     Block* block = link.rip == rip ? find_again(cpu, link.block, rip) : nullptr;
     if (!block) block = find_block(cpu, rip);
     if (!block) return leave(cpu, rip);
-    // Code that crosses pages depends on two translations, and a stale block must not be written to.
-    if (!block->second_page && block->page && !from->stale) link = {cpu.code_tag, rip, block};
+    // A stale block must not be written to.
+    if (block->page && !from->stale) link = {cpu.code_tag, rip, block};
     return enter(cpu, block, rip);
 }
 
 const Insn* jump_slow(Cpu& cpu, uint64_t rip) {
     if (cpu.remaining <= 0 || cpu.attention.load(std::memory_order_relaxed)) return leave(cpu, rip);
     if (cpu.block->flavour & Flavour::single) return leave(cpu, rip);
-    JumpCacheEntry& entry = cpu.jump_cache[(rip ^ (rip >> 12)) % 4096];
+    JumpCacheEntry& entry = cpu.jump_cache[jump_cache_slot(rip)];
     Block* block = entry.rip == rip ? find_again(cpu, entry.block, rip) : nullptr;
     if (!block) block = find_block(cpu, rip);
     if (!block) return leave(cpu, rip);
-    if (!block->second_page && block->page) entry = {rip, cpu.code_tag, block, cpu.flavour};
+    if (block->page) entry = {rip, cpu.code_tag, block, cpu.flavour};
     return enter(cpu, block, rip);
 }
 

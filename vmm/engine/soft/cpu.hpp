@@ -194,6 +194,11 @@ struct JumpCacheEntry {
     Block* block = nullptr;
     uint8_t flavour = 0xFF;
 };
+constexpr unsigned jump_cache_size = 16384;
+/// Where the jump to `rip` is in the jump cache.
+inline unsigned jump_cache_slot(uint64_t rip) {
+    return static_cast<unsigned>((rip ^ (rip >> 12)) % jump_cache_size);
+}
 
 /// The registers of the x87, outside of the host's FPU: an FXSAVE image (SDM 1, 10.5.1).
 struct alignas(16) FxImage {
@@ -237,18 +242,19 @@ struct CpuCounters {
     }
 };
 
-/// One CPU as the handlers see it; hot fields first.
+/// One CPU as the handlers see it; hot fields first: what host code names in each block is within the 127 bytes that an
+/// instruction of the host needs one byte for.
 struct Cpu {
-    alignas(64) std::array<uint64_t, 18> gpr{};  // 16: zero, 17: RIP of the current block
-    uint16_t arith = 0x0200;                     // arithmetic flags as LAHF (high byte) and SETO (low byte) give them
-    uint32_t eflags = 2;                         // the other flags
-    int64_t remaining = 0;                       // instructions left of the slice
-    std::atomic<bool> attention{false};          // something waits at the next block boundary
-    uint64_t code_tag = 0;                       // epoch << 32 | CS base: links made under another are void
+    alignas(64) int64_t remaining = 0;  // instructions left of the slice
+    uint64_t code_tag = 0;              // epoch << 32 | CS base: links made under another are void
     Tlb* tlb = nullptr;
     Block* block = nullptr;
-    const Insn* at = nullptr;  // the instruction that faults, for those that may
-    Fault fault;               // the page fault that a function said it found
+    uint32_t eflags = 2;                 // the flags that are not in `arith`
+    uint16_t arith = 0x0200;             // arithmetic flags as LAHF (high byte) and SETO (low byte) give them
+    std::atomic<bool> attention{false};  // something waits at the next block boundary
+    std::array<uint64_t, 18> gpr{};      // 16: zero, 17: RIP of the current block
+    const Insn* at = nullptr;            // the instruction that faults, for those that may
+    Fault fault;                         // the page fault that a function said it found
     uint64_t linear_mask = 0xFFFFFFFF;
     uint64_t stack_mask = 0xFFFF;
     std::array<uint64_t, 8> seg_base{};  // as addresses use it: 0 for most in 64-bit code
@@ -323,7 +329,7 @@ struct Cpu {
     uint64_t random = 0x9E3779B97F4A7C15;
     Monitor monitor;
 
-    std::array<JumpCacheEntry, 4096> jump_cache{};
+    std::array<JumpCacheEntry, jump_cache_size> jump_cache{};
     TlbSet tlbs;
 
     template <class T>

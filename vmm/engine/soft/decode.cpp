@@ -198,6 +198,13 @@ void drop_false_base(Decoded& d) {
     }
 }
 
+/// The translation of the page behind that of `linear`, if it is known and code may be there; else null.
+const TlbEntry* following_page(Cpu& cpu, uint64_t linear) {
+    const uint64_t next_page = ((linear | 0xFFF) + 1) & cpu.linear_mask;
+    const TlbEntry& entry = fetch_tlb(cpu).at(next_page);
+    return entry.page == next_page && entry.may_execute && entry.host ? &entry : nullptr;
+}
+
 /// The block of code that `entry` translates.
 Block* block_at(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& entry, uint8_t flavour) {
     if (!entry.host) return fetch_single(cpu, rip, linear, entry, flavour);
@@ -205,11 +212,7 @@ Block* block_at(Cpu& cpu, uint64_t rip, uint64_t linear, const TlbEntry& entry, 
     Block* block = cpu.blocks->find(host, flavour, nullptr);
     if (!block && (linear & 0xFFF) > 0x1000 - max_length) {
         // Perhaps one that crosses into the page that follows here; the fetch of that one may fault.
-        const uint64_t next_page = ((linear | 0xFFF) + 1) & cpu.linear_mask;
-        TlbEntry& next_entry = fetch_tlb(cpu).at(next_page);
-        if (next_entry.page == next_page && next_entry.may_execute && next_entry.host) {
-            block = cpu.blocks->find(host, flavour, next_entry.host);
-        }
+        if (const TlbEntry* next = following_page(cpu, linear)) block = cpu.blocks->find(host, flavour, next->host);
     }
     if (block && (cpu.code64 || rip + block->bytes - 1 <= cpu.seg[CS].limit)) return block;
     if (block) return fetch_single(cpu, rip, linear, entry, flavour);  // the limit cuts it
@@ -227,10 +230,16 @@ ZyanStatus decode(std::span<const uint8_t> bytes, uint8_t code_size, Decoded& ou
 }
 
 namespace {
-/// Comes after looking for a block, since that may void others and begin a new epoch.
-void note_code(Cpu& cpu, uint64_t linear, const TlbEntry& entry) {
+void note_code(Cpu& cpu, uint64_t linear, bool is_global) {
     (cpu.cpl == 3 ? cpu.tlbs.user_code() : cpu.supervisor_code).note(linear);
-    if (!entry.global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
+    if (!is_global && cpu.cpl != 3) cpu.ran_local_supervisor_code = true;
+}
+/// Comes after looking for a block, since that may void others and begin a new epoch.
+void note_block(Cpu& cpu, const Block& block, uint64_t linear, const TlbEntry& entry) {
+    note_code(cpu, linear, entry.global);
+    if (!block.second_page) return;
+    const TlbEntry* const next = following_page(cpu, linear);
+    note_code(cpu, ((linear | 0xFFF) + 1) & cpu.linear_mask, next && next->global);
 }
 }  // namespace
 
@@ -240,7 +249,7 @@ Block* fetch_block(Cpu& cpu, uint64_t rip, uint8_t flavour) {
     const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
     const TlbEntry entry = fetch_entry(cpu, linear);
     Block* const block = block_at(cpu, rip, linear, entry, flavour);
-    note_code(cpu, linear, entry);
+    note_block(cpu, *block, linear, entry);
     return block;
 }
 
@@ -249,10 +258,13 @@ Block* find_again(Cpu& cpu, Block* known, uint64_t rip) {
     const uint64_t linear = (rip + cpu.seg_base[CS]) & cpu.linear_mask;
     const TlbEntry entry = fetch_tlb(cpu).at(linear);
     if (entry.page != (linear & page_mask) || !entry.may_execute || !entry.host) return nullptr;
-    if (!cpu.blocks->is_still(*known, entry.host + (linear & 0xFFF), cpu.flavour)) return nullptr;
+    const TlbEntry* const next = known->second_page ? following_page(cpu, linear) : nullptr;
+    if (!cpu.blocks->is_still(*known, entry.host + (linear & 0xFFF), cpu.flavour, next ? next->host : nullptr)) {
+        return nullptr;
+    }
     if (!cpu.code64 && rip + known->bytes - 1 > cpu.seg[CS].limit) return nullptr;
     ++cpu.counters.block_lookups;
-    note_code(cpu, linear, entry);
+    note_block(cpu, *known, linear, entry);
     return known;
 }
 

@@ -59,7 +59,7 @@ inline const Insn* follow(Cpu& cpu, Link& link, uint64_t rip) {
 /// To a computed `rip` by way of the jump cache.
 const Insn* jump_slow(Cpu& cpu, uint64_t rip);
 inline const Insn* jump(Cpu& cpu, uint64_t rip) {
-    const JumpCacheEntry& entry = cpu.jump_cache[(rip ^ (rip >> 12)) % 4096];
+    const JumpCacheEntry& entry = cpu.jump_cache[jump_cache_slot(rip)];
     if (entry.rip == rip && entry.tag == cpu.code_tag && entry.flavour == cpu.flavour) [[likely]]
         return enter(cpu, entry.block, rip);
     return jump_slow(cpu, rip);

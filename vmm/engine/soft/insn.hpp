@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 /// What the decoder makes of guest code: blocks of instructions, each a handler with its operands worked out once.
@@ -64,25 +65,32 @@ struct Link {
     Block* block = nullptr;
 };
 
+/// The way into a block for host code: what enter() does (handlers.hpp).
+using Entrance = const Insn* (*)(Cpu&, Block*, uint64_t rip);
+const Insn* enter_interpreted(Cpu& cpu, Block* block, uint64_t rip);
+
 /// Straight-line code: up to the first branch, the page's end or an instruction that changes how code is decoded. The
-/// instructions follow the header in memory.
+/// instructions follow the header in memory. A guest's kernel runs through more blocks than the host's caches hold: so
+/// host code that goes from block to block looks at one line of each, the second, which ends with the first handler.
 struct Block {
-    uint32_t count = 0;  // instructions
-    uint32_t bytes = 0;
     const uint8_t* host = nullptr;  // of the first byte
-    uint8_t flavour = 0;
-    bool stale = false;
     CodePage* page = nullptr;
     CodePage* second_page = nullptr;  // when its only instruction crosses a page
     Block* hash_next = nullptr;
+    uint32_t count = 0;  // instructions
+    uint32_t bytes = 0;
     uint32_t room = 0;  // for so many instructions
-    Link links[2];
+    uint8_t flavour = 0;
+    bool stale = false;
     // While it is counted how often it runs (jit.hpp): how often yet, and the handler of its first instruction.
     uint32_t heat = 0;
     Handler interpreted = nullptr;
+    Entrance entrance = enter_interpreted;
+    Link links[2];
 
     [[nodiscard]] Insn* first() { return reinterpret_cast<Insn*>(this + 1); }
     [[nodiscard]] const Insn* first() const { return reinterpret_cast<const Insn*>(this + 1); }
 };
+static_assert(offsetof(Block, entrance) == 64 && sizeof(Block) + sizeof(Handler) == 128);
 
 }  // namespace viv::soft

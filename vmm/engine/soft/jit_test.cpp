@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "vmm/engine/soft/long_machine.hpp"
+#include "vmm/engine/soft/soft_vcpu.hpp"
 
 using namespace viv;
 using namespace viv::soft_test;
@@ -269,4 +270,56 @@ TEST_CASE("memory for host code that is used up is used again") {
     }
     // Each round after the first one forgot what was there.
     CHECK(m.jit().blocks > pages * (0xFF0 / 3) / 64 * 2);
+}
+
+TEST_CASE("a branch over a page's end is followed until its second page is another one") {
+    constexpr uint64_t code = 0x61000, other = 0x64000, far = 0x71000;
+    PagedLongMachine m;
+    // jmp code+2, of which the upper half of the distance is on the second page: with another one it goes to far+2
+    m.code(code + 0xFFD, {0xE9, 0x00, 0xF0, 0xFF, 0xFF});
+    m.code(other, {0x00, 0x00});
+    m.code(code + 2, {0x83, 0xC0, 0x01, 0xC3});  // add eax, 1; ret
+    m.code(far + 2, {0x83, 0xC2, 0x01, 0xC3});   // add edx, 1; ret
+    CpuState s = PagedLongMachine::start(0);
+    s.gpr[RAX] = s.gpr[RDX] = 0;
+    s.gpr[RCX] = 200;
+    s.gpr[RBX] = PagedLongMachine::page_table + (code + 0x1000) / 0x1000 * 8;
+    s.gpr[RSI] = other | PagedLongMachine::present | PagedLongMachine::writable;
+    s.gpr[RBP] = code + 0xFFD;
+    s.gpr[RDI] = code + 0x1000;
+    // again: call rbp; dec ecx; jnz again; call rbp; mov [rbx], rsi; invlpg [rdi]; call rbp
+    m.go(s, {0xFF, 0xD5, 0xFF, 0xC9, 0x75, 0xFA, 0xFF, 0xD5, 0x48, 0x89, 0x33, 0x0F, 0x01, 0x3F, 0xFF, 0xD5});
+    REQUIRE(m.stop == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 201);
+    CHECK(m.state().gpr[RDX] == 1);
+    // Nobody was looked for in each round.
+    CHECK(static_cast<soft::SoftVcpu&>(*m.vcpu).cpu().counters.block_lookups < 100);
+}
+
+TEST_CASE("host code of a page that is mapped twice stays at the address where it is") {
+    constexpr uint64_t code = 0x61000, alias = 0x63000;
+    PagedLongMachine m;
+    m.map_to(alias, code, PagedLongMachine::present | PagedLongMachine::writable);
+    // jmp +1; hlt; lea rdx, [rip]; add rax, rdx; ret
+    m.code(code, {0xEB, 0x01, 0xF4, 0x48, 0x8D, 0x15, 0, 0, 0, 0, 0x48, 0x01, 0xD0, 0xC3});
+    CpuState s = PagedLongMachine::start(0);
+    s.gpr[RAX] = 0;
+    s.gpr[RCX] = 200;
+    s.gpr[RSI] = code;
+    s.gpr[RDI] = alias;
+    // again: call rsi; call rdi; call rdi; dec ecx; jnz again
+    m.go(s, {0xFF, 0xD6, 0xFF, 0xD7, 0xFF, 0xD7, 0xFF, 0xC9, 0x75, 0xF6});
+    REQUIRE(m.stop == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 200 * (code + 10 + 2 * (alias + 10)));
+    CHECK(m.jit().blocks > 0);
+}
+
+TEST_CASE("STI goes on with its block when no interrupt waits") {
+    PagedLongMachine m;
+    // sti; inc eax; cli; sti; inc eax
+    m.go(PagedLongMachine::start(0), {0xFB, 0xFF, 0xC0, 0xFA, 0xFB, 0xFF, 0xC0});
+    REQUIRE(m.stop == Stop::halted);
+    CHECK((m.state().rflags & 0x200) != 0);
+    CHECK_FALSE(m.state().interrupt_shadow);
+    CHECK(static_cast<soft::SoftVcpu&>(*m.vcpu).cpu().counters.block_lookups == 1);
 }

@@ -43,12 +43,14 @@ class Emitter {
     }
     /// Host register `host` from or to the guest's slot.
     void load_gpr(unsigned host, uint8_t slot) {
-        bytes({host >= 8 ? 0x4C : 0x48, 0x8B, static_cast<int>(0x47 | (host & 7) << 3), slot});
+        bytes({host >= 8 ? 0x4C : 0x48, 0x8B, static_cast<int>(0x87 | (host & 7) << 3)});
+        word32(offsetof(Cpu, gpr) + slot);
     }
     void store_gpr(unsigned host, uint8_t slot, unsigned size) {
         if (size == 2) bytes({0x66});
         const int rex = (host >= 8 ? 0x44 : 0x40) | (size >= 4 ? 8 : 0);
-        bytes({rex, size == 1 ? 0x88 : 0x89, static_cast<int>(0x47 | (host & 7) << 3), slot});
+        bytes({rex, size == 1 ? 0x88 : 0x89, static_cast<int>(0x87 | (host & 7) << 3)});
+        word32(offsetof(Cpu, gpr) + slot);
     }
     void load_flags() {
         bytes({0x0F, 0xB7, 0x87});

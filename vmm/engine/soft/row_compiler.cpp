@@ -56,9 +56,12 @@ RowCompiler::RowCompiler(x86::Assembler& assembler, Block& block, const std::vec
       operations_(operations),
       first_(first),
       end_(end),
-      code64_((block.flavour & Flavour::code_size_mask) == 2) {}
+      code64_((block.flavour & Flavour::code_size_mask) == 2),
+      start_(a_.newLabel()) {}
 
 void RowCompiler::emit() {
+    if (first_ == 0) emit_entrance();
+    a_.bind(start_);
     for (n_ = first_; n_ < end_; ++n_) {
         registers_.next_instruction();
         instruction(block_.first()[n_], operations_[n_]);
@@ -73,17 +76,18 @@ void RowCompiler::emit() {
     for (const SlowExit& slow : slow_exits_) {
         a_.bind(slow.label);
         if (slow.link < 0) {
-            a_.mov(x86::rsi, x86::rax);
+            a_.mov(x86::rsi, x86::rdx);
             a_.jmp(address_of(&jump_slow));
         } else {
-            a_.lea(x86::rsi, x86::ptr(x86::rdx, link_offset(slow.link)));
-            a_.mov(x86::rdx, x86::rax);
+            a_.lea(x86::rsi, x86::ptr(x86::rax, link_offset(slow.link)));
             a_.jmp(address_of(&follow_slow));
         }
     }
-    if (leave_.isValid()) {
+    if (over_.isValid()) {
+        a_.bind(over_);
+        a_.add(field(offsetof(Cpu, remaining)), static_cast<int32_t>(block_.count));
         a_.bind(leave_);
-        a_.mov(field(offsetof(Cpu, rip)), x86::rax);
+        a_.mov(field(offsetof(Cpu, rip)), x86::rdx);
         a_.xor_(x86::eax, x86::eax);
         a_.ret();
     }
@@ -203,15 +207,15 @@ int32_t RowCompiler::link_offset(int link) {
     return static_cast<int32_t>(offsetof(Block, links) + sizeof(Link) * static_cast<size_t>(link));
 }
 
-void RowCompiler::target(uint64_t distance, uint64_t mask) {
+void RowCompiler::target(const Gp& to, uint64_t distance, uint64_t mask) {
     const Gp rip = registers_.read(guest_rip);
     const auto offset = static_cast<int32_t>(distance);
     if (mask == std::numeric_limits<uint64_t>::max()) {
-        a_.lea(x86::rax, x86::ptr(rip, offset));
+        a_.lea(to.r64(), x86::ptr(rip, offset));
         return;
     }
-    a_.lea(x86::eax, x86::ptr(rip, offset));
-    if (mask == 0xFFFF) a_.movzx(x86::eax, x86::ax);
+    a_.lea(to.r32(), x86::ptr(rip, offset));
+    if (mask == 0xFFFF) a_.movzx(to.r32(), to.r16());
 }
 
 uint64_t RowCompiler::rip_space() const {
@@ -223,59 +227,67 @@ asmjit::Label RowCompiler::slow_exit(int link) {
     return slow_exits_.back().label;
 }
 
-void RowCompiler::follow(int link) {
+/// Within its page a branch leads to the same code, whatever address the page is mapped at.
+bool RowCompiler::stays_on_page(uint64_t distance, uint64_t mask) const {
+    constexpr uint64_t page = 0x1000;
+    return mask == std::numeric_limits<uint64_t>::max() &&
+           reinterpret_cast<uintptr_t>(block_.host) % page + distance < page;
+}
+
+void RowCompiler::follow(int link, uint64_t distance, uint64_t mask) {
+    target(x86::rdx, distance, mask);
     const Label slow = slow_exit(link);
-    const int32_t at_link = link_offset(link);
-    a_.mov(x86::rdx, field(offsetof(Cpu, block)));
+    const auto at_link = [link](size_t offset) {
+        return x86::qword_ptr(x86::rax, link_offset(link) + static_cast<int32_t>(offset));
+    };
+    a_.mov(x86::rax, field(offsetof(Cpu, block)));
     a_.mov(x86::rcx, field(offsetof(Cpu, code_tag)));
-    a_.cmp(x86::qword_ptr(x86::rdx, at_link + static_cast<int32_t>(offsetof(Link, rip))), x86::rax);
+    if (!stays_on_page(distance, mask)) {
+        a_.cmp(at_link(offsetof(Link, rip)), x86::rdx);
+        a_.jne(slow);
+    }
+    a_.cmp(at_link(offsetof(Link, tag)), x86::rcx);
     a_.jne(slow);
-    a_.cmp(x86::qword_ptr(x86::rdx, at_link + static_cast<int32_t>(offsetof(Link, tag))), x86::rcx);
-    a_.jne(slow);
-    a_.mov(x86::rdx, x86::qword_ptr(x86::rdx, at_link + static_cast<int32_t>(offsetof(Link, block))));
-    enter();
+    a_.mov(x86::rsi, at_link(offsetof(Link, block)));
+    go_to_entrance();
 }
 
 void RowCompiler::jump() {
     static_assert(sizeof(JumpCacheEntry) == 32);
     const Label slow = slow_exit(-1);
-    a_.mov(x86::rcx, x86::rax);
+    a_.mov(x86::rcx, x86::rdx);
     a_.shr(x86::rcx, 12);
-    a_.xor_(x86::ecx, x86::eax);
-    a_.and_(x86::ecx, 4095);
+    a_.xor_(x86::ecx, x86::edx);
+    a_.and_(x86::ecx, jump_cache_size - 1);
     a_.shl(x86::ecx, 5);
+    a_.lea(x86::rcx, x86::ptr(cpu_register, x86::rcx, 0, static_cast<int32_t>(offsetof(Cpu, jump_cache))));
     const auto entry = [](size_t offset, uint32_t size) {
-        const size_t all = offsetof(Cpu, jump_cache) + offset;
-        return x86::Mem(cpu_register, x86::rcx, 0, static_cast<int32_t>(all), size);
+        return x86::Mem(x86::rcx, static_cast<int32_t>(offset), size);
     };
-    a_.mov(x86::rdx, field(offsetof(Cpu, code_tag)));
-    a_.cmp(entry(offsetof(JumpCacheEntry, rip), 8), x86::rax);
+    a_.mov(x86::rax, field(offsetof(Cpu, code_tag)));
+    a_.cmp(entry(offsetof(JumpCacheEntry, rip), 8), x86::rdx);
     a_.jne(slow);
-    a_.cmp(entry(offsetof(JumpCacheEntry, tag), 8), x86::rdx);
+    a_.cmp(entry(offsetof(JumpCacheEntry, tag), 8), x86::rax);
     a_.jne(slow);
     a_.cmp(entry(offsetof(JumpCacheEntry, flavour), 1), block_.flavour);
     a_.jne(slow);
-    a_.mov(x86::rdx, entry(offsetof(JumpCacheEntry, block), 8));
-    enter();
+    a_.mov(x86::rsi, entry(offsetof(JumpCacheEntry, block), 8));
+    go_to_entrance();
 }
 
-void RowCompiler::enter() {
-    if (!leave_.isValid()) leave_ = a_.newLabel();
-    a_.mov(x86::ecx, x86::dword_ptr(x86::rdx, static_cast<int32_t>(offsetof(Block, count))));
-    a_.cmp(field(offsetof(Cpu, remaining)), x86::rcx);
-    a_.jl(leave_);
+void RowCompiler::go_to_entrance() {
+    a_.jmp(x86::qword_ptr(x86::rsi, static_cast<int32_t>(offsetof(Block, entrance))));
+}
+
+void RowCompiler::emit_entrance() {
+    over_ = a_.newLabel();
+    leave_ = a_.newLabel();
     a_.cmp(field(offsetof(Cpu, attention), 1), 0);
     a_.jne(leave_);
-    a_.sub(field(offsetof(Cpu, remaining)), x86::rcx);
-    a_.mov(slot(guest_rip), x86::rax);
-    a_.mov(field(offsetof(Cpu, block)), x86::rdx);
-#if VIV_TAIL_CALLS
-    a_.lea(x86::rsi, x86::ptr(x86::rdx, static_cast<int32_t>(sizeof(Block))));
-    a_.jmp(at(x86::rsi, 8));
-#else
-    a_.lea(x86::rax, x86::ptr(x86::rdx, static_cast<int32_t>(sizeof(Block))));
-    a_.ret();
-#endif
+    a_.sub(field(offsetof(Cpu, remaining)), static_cast<int32_t>(block_.count));
+    a_.jl(over_);
+    a_.mov(slot(guest_rip), x86::rdx);
+    a_.mov(field(offsetof(Cpu, block)), x86::rsi);
 }
 
 void RowCompiler::go_to_handler(const Insn* insn) {
@@ -292,25 +304,23 @@ void RowCompiler::jcc(const Insn& i, const Operation& o) {
     registers_.read(guest_rip);
     const Label taken = a_.newLabel();
     a_.j(condition(o.which), taken);
-    target(i.offset + i.length, rip_space());
-    follow(1);
+    follow(1, i.offset + i.length, rip_space());
     a_.bind(taken);
-    target(i.imm, i.mask);
-    follow(0);
+    follow(0, i.imm, i.mask);
 }
 
 void RowCompiler::check_canonical() {
-    a_.mov(x86::rcx, x86::rax);
+    a_.mov(x86::rcx, x86::rdx);
     a_.shl(x86::rcx, 16);
     a_.sar(x86::rcx, 16);
-    a_.cmp(x86::rcx, x86::rax);
+    a_.cmp(x86::rcx, x86::rdx);
     a_.jne(hand_over());
 }
 
 void RowCompiler::push_return(const Insn& i) {
     a_.lea(x86::rdx, x86::ptr(registers_.read(RSP), -8));
     translate(8, Access::write);
-    target(i.offset + i.length, rip_space());
+    target(x86::rax, i.offset + i.length, rip_space());
     a_.mov(at(x86::rdx, 8), x86::rax);
     move_stack(-8);
 }
@@ -318,23 +328,22 @@ void RowCompiler::push_return(const Insn& i) {
 void RowCompiler::call(const Insn& i) {
     registers_.read(guest_rip);
     push_return(i);
-    target(i.imm, i.mask);
-    follow(0);
+    follow(0, i.imm, i.mask);
 }
 
 void RowCompiler::indirect(const Insn& i, const Operation& o) {
     if (o.form == Form::m) {
         operand(i, 8, Access::read);
-        a_.mov(x86::rax, at(x86::rdx, 8));
+        a_.mov(x86::rdx, at(x86::rdx, 8));
     } else {
-        a_.mov(x86::rax, registers_.read(i.dst / 8));
+        a_.mov(x86::rdx, registers_.read(i.dst / 8));
     }
     check_canonical();
     if (o.kind == Kind::call_indirect) {
         const Gp kept = registers_.scratch();
-        a_.mov(kept, x86::rax);
+        a_.mov(kept, x86::rdx);
         push_return(i);
-        a_.mov(x86::rax, kept);
+        a_.mov(x86::rdx, kept);
     }
     jump();
 }
@@ -342,7 +351,7 @@ void RowCompiler::indirect(const Insn& i, const Operation& o) {
 void RowCompiler::ret(const Insn& i) {
     a_.mov(x86::rdx, registers_.read(RSP));
     translate(8, Access::read);
-    a_.mov(x86::rax, at(x86::rdx, 8));
+    a_.mov(x86::rdx, at(x86::rdx, 8));
     check_canonical();
     move_stack(static_cast<int32_t>(8 + i.imm));
     jump();
@@ -367,18 +376,12 @@ void RowCompiler::instruction(const Insn& i, const Operation& o) {
         case Kind::imul: imul(i, o); break;
         case Kind::bit: bit(i, o); break;
         case Kind::jcc: jcc(i, o); break;
-        case Kind::jmp:
-            target(i.imm, i.mask);
-            follow(0);
-            break;
+        case Kind::jmp: follow(0, i.imm, i.mask); break;
         case Kind::call: call(i); break;
         case Kind::jmp_indirect:
         case Kind::call_indirect: indirect(i, o); break;
         case Kind::ret: ret(i); break;
-        case Kind::end_of_block:
-            target(i.offset, rip_space());
-            follow(1);
-            break;
+        case Kind::end_of_block: follow(1, i.offset, rip_space()); break;
     }
 }
 

@@ -16,8 +16,10 @@ class RowCompiler {
   public:
     RowCompiler(x86::Assembler& assembler, Block& block, const std::vector<Operation>& operations, uint32_t first,
                 uint32_t end);
-    /// All of them, and the way on.
+    /// All of them, and the way on; in front of the first one of a block also its entrance.
     void emit();
+    /// Where the first one begins, behind the entrance.
+    [[nodiscard]] const asmjit::Label& start() const { return start_; }
 
   private:
     using Label = asmjit::Label;
@@ -85,19 +87,22 @@ class RowCompiler {
     // Ways out of the block.
 
     static int32_t link_offset(int link);
-    /// RAX := `distance` from the start of the block, within `mask`.
-    void target(uint64_t distance, uint64_t mask);
+    /// `to` := `distance` from the start of the block, within `mask`.
+    void target(const Gp& to, uint64_t distance, uint64_t mask);
     [[nodiscard]] uint64_t rip_space() const;
     Label slow_exit(int link);
-    /// To RAX by a link of the block (handlers.hpp: follow).
-    void follow(int link);
-    /// To RAX by the jump cache (handlers.hpp: jump).
+    [[nodiscard]] bool stays_on_page(uint64_t distance, uint64_t mask) const;
+    /// To `distance` from the start of the block, within `mask`, by a link of the block (handlers.hpp: follow).
+    void follow(int link, uint64_t distance, uint64_t mask);
+    /// To RDX by the jump cache (handlers.hpp: jump).
     void jump();
-    /// Into the block in RDX at RAX (handlers.hpp: enter).
-    void enter();
+    /// Into the block in RSI at RDX.
+    void go_to_entrance();
+    /// The Entrance of the block: Block in RSI, address in RDX.
+    void emit_entrance();
     void go_to_handler(const Insn* insn);
     void jcc(const Insn& i, const Operation& o);
-    /// The interpreter raises the fault of a branch to the non-canonical address in RAX. Destroys RCX.
+    /// The interpreter raises the fault of a branch to the non-canonical address in RDX. Destroys RCX.
     void check_canonical();
     /// Pushes the address of the next instruction.
     void push_return(const Insn& i);
@@ -116,7 +121,7 @@ class RowCompiler {
     bool host_flags_ = false;  // the host's arithmetic flags are the guest's
     std::vector<HandOver> hand_overs_;
     std::vector<SlowExit> slow_exits_;
-    Label leave_;
+    Label start_, over_, leave_;
 };
 
 inline bool fits(int64_t value) {

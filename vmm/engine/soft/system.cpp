@@ -3,6 +3,7 @@
 
 #include "vmm/engine/soft/engine_impl.hpp"
 #include "vmm/engine/soft/flags.hpp"
+#include "vmm/engine/soft/handlers.hpp"
 #include "vmm/engine/soft/host_call.hpp"
 #include "vmm/engine/soft/interrupts.hpp"
 #include "vmm/engine/soft/lapic.hpp"
@@ -377,7 +378,8 @@ void cli(Cpu& cpu, const Insn&) {
         raise_gp();
     }
 }
-void sti(Cpu& cpu, const Insn&) {
+namespace {
+void allow_interrupts(Cpu& cpu) {
     if (!cpu.protected_mode() || cpu.iopl() >= cpu.cpl) {
         if (!(cpu.eflags & flag_if)) cpu.interrupt_shadow = true;
         cpu.eflags |= flag_if;
@@ -387,6 +389,20 @@ void sti(Cpu& cpu, const Insn&) {
     } else {
         raise_gp();
     }
+}
+}  // namespace
+/// No interrupt comes before the end of the next instruction (SDM 2B, STI). When none waits, the block just goes on:
+/// who comes from now on is seen at its end.
+const Insn* sti(Cpu& cpu, const Insn* i) {
+    cpu.at = i;
+    allow_interrupts(cpu);
+    const bool is_last = i + 1 == cpu.block->first() + cpu.block->count;
+    if (is_last || cpu.interrupt_held || cpu.attention.load(std::memory_order_relaxed)) {
+        refund(cpu, i + 1);
+        return leave(cpu, cpu.next_rip());
+    }
+    cpu.interrupt_shadow = false;
+    return next(cpu, i);
 }
 void clac(Cpu& cpu, const Insn&) {
     if (cpu.cpl != 0) raise_ud();

@@ -51,7 +51,7 @@ void rdpkru(Cpu& cpu, const Insn& i);
 void wrpkru(Cpu& cpu, const Insn& i);
 void hlt(Cpu& cpu, const Insn& i);
 void cli(Cpu& cpu, const Insn& i);
-void sti(Cpu& cpu, const Insn& i);
+const Insn* sti(Cpu& cpu, const Insn* i);
 void clac(Cpu& cpu, const Insn& i);
 void stac(Cpu& cpu, const Insn& i);
 void syscall(Cpu& cpu, const Insn& i);

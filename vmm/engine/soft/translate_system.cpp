@@ -76,7 +76,7 @@ bool Translator::system(ZydisMnemonic m) {
         case ZYDIS_MNEMONIC_OUT: return port(ending<out_instruction>, 0);
         case ZYDIS_MNEMONIC_HLT: return set_ending(ending<hlt>);
         case ZYDIS_MNEMONIC_CLI: return set(simple<cli>);
-        case ZYDIS_MNEMONIC_STI: return set_ending(ending<sti>);
+        case ZYDIS_MNEMONIC_STI: return set(sti);
         case ZYDIS_MNEMONIC_CLAC: return set(simple<clac>);
         case ZYDIS_MNEMONIC_STAC: return set(simple<stac>);
         case ZYDIS_MNEMONIC_LGDT: operand1(); return set(simple<lgdt>);
