@@ -124,7 +124,7 @@ uint32_t BlockCache::next_epoch() {
     if (epoch == std::numeric_limits<uint32_t>::max()) {
         // From the start again, with no link left that an old number could revive.
         epoch = 0;
-        for (Cpu* cpu : users_) cpu->jump_cache = {};
+        for (Cpu* cpu : users_) cpu->jump_cache.fill({});
         clear();
     }
     return ++epoch;
@@ -238,7 +238,7 @@ void BlockCache::collect() {
     if (!is_full) return;
     jit.reset();
     pool_.reset();
-    for (Cpu* cpu : users_) cpu->jump_cache = {};
+    for (Cpu* cpu : users_) cpu->jump_cache.fill({});
 }
 
 void BlockCache::clear() {

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "vmm/engine/soft/code_memory.hpp"
 #include "vmm/engine/soft/row_compiler.hpp"
 
 namespace viv::soft {
@@ -56,6 +57,7 @@ struct BlockCompiler::Output {
     asmjit::CodeHolder code;
     std::unique_ptr<x86::Assembler> assembler;
     std::vector<Start> starts;
+    std::vector<RowCompiler::Exit> exits;
     asmjit::Label entrance;  // valid when the first row is the block's start
 };
 
@@ -80,7 +82,8 @@ bool BlockCompiler::run() {
         while (end <= block_.count && operations[end].kind != Kind::none) {
             if (ends_block(operations[end++].kind)) break;
         }
-        if (end - n >= shortest_row_) {
+        const bool is_last = ends_block(operations[end - 1].kind);
+        if (end - n >= shortest_row_ || is_last) {
             if (!output_) {
                 output_ = std::make_unique<Output>();
                 output_->code.init(asmjit::Environment::host());
@@ -96,13 +99,18 @@ bool BlockCompiler::run() {
             RowCompiler row(assembler, block_, operations, n, end);
             row.emit();
             output_->starts.push_back({n, row.start()});
+            output_->exits.insert(output_->exits.end(), row.exits().begin(), row.exits().end());
         }
+        if (is_last) break;
         n = end;
     }
     return output_ && !output_->errors.any;
 }
 
-size_t BlockCompiler::install(std::byte* writable, const std::byte* executable, size_t room) {
+size_t BlockCompiler::install(CodeMemory& memory, size_t start) {
+    std::byte* const writable = memory.writable() + start;
+    const std::byte* const executable = memory.executable() + start;
+    const size_t room = memory.size() - start;
     asmjit::CodeHolder& code = output_->code;
     code.flatten();
     code.resolveUnresolvedLinks();
@@ -114,8 +122,13 @@ size_t BlockCompiler::install(std::byte* writable, const std::byte* executable, 
     const auto address = [&](const asmjit::Label& label) {
         return reinterpret_cast<uintptr_t>(executable) + code.labelOffsetFromBase(label);
     };
-    for (const Output::Start& start : output_->starts) {
-        block_.first()[start.insn].handler = reinterpret_cast<Handler>(address(start.label));
+    for (const Output::Start& row : output_->starts) {
+        block_.first()[row.insn].handler = reinterpret_cast<Handler>(address(row.label));
+    }
+    for (const RowCompiler::Exit& exit : output_->exits) {
+        const size_t offset = start + code.labelOffsetFromBase(exit.distance);
+        block_.exits[exit.link] = static_cast<uint32_t>(offset);
+        memory.aim(offset, memory.executable());
     }
     if (output_->entrance.isValid()) block_.entrance = reinterpret_cast<Entrance>(address(output_->entrance));
     return size;

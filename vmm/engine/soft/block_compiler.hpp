@@ -7,6 +7,8 @@
 
 namespace viv::soft {
 
+class CodeMemory;
+
 /// From the instructions of one block to host code.
 class BlockCompiler {
   public:
@@ -18,9 +20,9 @@ class BlockCompiler {
 
     /// False: nothing in it is worth compiling.
     bool run();
-    /// Puts the code of run() into memory of `room` bytes that is executed at `executable`, and gives the block its new
-    /// handlers. The bytes used; 0: they are too few.
-    size_t install(std::byte* writable, const std::byte* executable, size_t room);
+    /// Puts the code of run() into the memory from `start` on, and gives the block its new handlers. The bytes used; 0:
+    /// there are too few.
+    size_t install(CodeMemory& memory, size_t start);
 
   private:
     struct Output;

@@ -15,7 +15,8 @@ size_t size_of(uint32_t count) {
 Block* make_at(void* memory, uint32_t count) {
     auto* block = new (memory) Block;
     for (uint32_t n = 0; n < count; ++n) new (block->first() + n) Insn;
-    block->count = block->room = count;
+    block->count = count;
+    block->room = static_cast<uint8_t>(count);
     return block;
 }
 

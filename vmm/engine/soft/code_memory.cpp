@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstring>
+
 #include "vmm/core/result.hpp"
 
 namespace viv::soft {
@@ -17,6 +19,17 @@ CodeMemory::CodeMemory(size_t bytes) : size_(bytes) {
     if (rw == MAP_FAILED || rx == MAP_FAILED) panic("cannot map memory for host code");
     writable_ = static_cast<std::byte*>(rw);
     executable_ = static_cast<std::byte*>(rx);
+}
+
+void CodeMemory::aim(size_t offset, const std::byte* target) {
+    const auto distance = static_cast<int32_t>(target - (executable_ + offset + sizeof(int32_t)));
+    std::memcpy(writable_ + offset, &distance, sizeof distance);
+}
+
+const std::byte* CodeMemory::aimed_at(size_t offset) const {
+    int32_t distance = 0;
+    std::memcpy(&distance, writable_ + offset, sizeof distance);
+    return executable_ + offset + sizeof distance + distance;
 }
 
 CodeMemory::~CodeMemory() {

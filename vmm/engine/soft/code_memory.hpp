@@ -16,6 +16,14 @@ class CodeMemory {
     [[nodiscard]] std::byte* writable() const { return writable_; }
     [[nodiscard]] std::byte* executable() const { return executable_; }
     [[nodiscard]] size_t size() const { return size_; }
+    /// Whether this is an address where it is executed.
+    [[nodiscard]] bool executes(const std::byte* address) const {
+        return address >= executable_ && address < executable_ + size_;
+    }
+    /// Makes the 32-bit distance at `offset`, the end of an instruction, one to `target`, which executes() here.
+    void aim(size_t offset, const std::byte* target);
+    /// The target of aim() there.
+    [[nodiscard]] const std::byte* aimed_at(size_t offset) const;
 
   private:
     size_t size_;

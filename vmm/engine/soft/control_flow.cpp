@@ -139,6 +139,11 @@ const Insn* enter_interpreted(Cpu& cpu, Block* block, uint64_t rip) {
     return enter(cpu, block, rip);
 }
 
+const Insn* enter_by_link(Cpu& cpu, Block* block, uint64_t rip, Link* link) {
+    cpu.blocks->jit.join(*cpu.block, *link);
+    return enter(cpu, block, rip);
+}
+
 const Insn* follow_slow(Cpu& cpu, Link& link, uint64_t rip) {
     // With the slice over, or in single steps, the block is not looked for: that may fault, and it is not due yet.
     if (cpu.remaining <= 0 || cpu.attention.load(std::memory_order_relaxed)) return leave(cpu, rip);
@@ -148,7 +153,10 @@ const Insn* follow_slow(Cpu& cpu, Link& link, uint64_t rip) {
     if (!block) block = find_block(cpu, rip);
     if (!block) return leave(cpu, rip);
     // A stale block must not be written to.
-    if (block->page && !from->stale) link = {cpu.code_tag, rip, block};
+    if (block->page && !from->stale) {
+        cpu.blocks->jit.relink(*from, link, *block);
+        link = {cpu.code_tag, rip, block};
+    }
     return enter(cpu, block, rip);
 }
 

@@ -91,7 +91,7 @@ void fill_undefined(ZyanStatus status, uint16_t offset, Insn& out) {
 Block* fill_block(Block* block, const std::vector<Insn>& insns, uint8_t flavour, uint32_t bytes,
                   const std::byte* host) {
     block->count = static_cast<uint32_t>(insns.size());
-    block->bytes = bytes;
+    block->bytes = static_cast<uint16_t>(bytes);
     block->host = reinterpret_cast<const uint8_t*>(host);
     block->flavour = flavour;
     std::copy(insns.begin(), insns.end(), block->first());

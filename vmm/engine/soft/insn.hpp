@@ -68,6 +68,8 @@ struct Link {
 /// The way into a block for host code: what enter() does (handlers.hpp).
 using Entrance = const Insn* (*)(Cpu&, Block*, uint64_t rip);
 const Insn* enter_interpreted(Cpu& cpu, Block* block, uint64_t rip);
+/// The same by way of a link of the current block, which goes there directly from now on if both are host code.
+const Insn* enter_by_link(Cpu& cpu, Block* block, uint64_t rip, Link* link);
 
 /// Straight-line code: up to the first branch, the page's end or an instruction that changes how code is decoded. The
 /// instructions follow the header in memory. A guest's kernel runs through more blocks than the host's caches hold: so
@@ -78,12 +80,13 @@ struct Block {
     CodePage* second_page = nullptr;  // when its only instruction crosses a page
     Block* hash_next = nullptr;
     uint32_t count = 0;  // instructions
-    uint32_t bytes = 0;
-    uint32_t room = 0;  // for so many instructions
+    uint16_t bytes = 0;
+    uint8_t room = 0;  // for so many instructions
     uint8_t flavour = 0;
     bool stale = false;
     // While it is counted how often it runs (jit.hpp): how often yet, and the handler of its first instruction.
     uint32_t heat = 0;
+    uint32_t exits[2] = {};  // where the host code of each link goes on, for Jit::join(); 0: nowhere
     Handler interpreted = nullptr;
     Entrance entrance = enter_interpreted;
     Link links[2];

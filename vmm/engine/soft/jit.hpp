@@ -26,6 +26,12 @@ class Jit {
     void watch(Block& block);
     /// Makes the host code now, where there is something to gain; nothing when no memory is left for it.
     void compile(Block& block);
+    /// Host code that goes by a link of `from`, which is not stale, goes on in the link's block from now on, if that is
+    /// host code, too.
+    void join(Block& from, const Link& link);
+    /// Comes before a link of `from` is made to go to `to`, which may be in the memory of the one that it went to: host
+    /// code of that one is not gone to any more.
+    void relink(Block& from, const Link& link, const Block& to);
     /// Whether it is time for reset(). Two runs of the same guest come to it at the same moment.
     [[nodiscard]] bool is_full() const { return compiled_ >= most_instructions || out_of_memory_; }
     /// Forgets all host code. While no block that has some is left.
@@ -40,7 +46,7 @@ class Jit {
   private:
     static constexpr uint32_t most_instructions = 300'000;
     std::unique_ptr<CodeMemory> memory_;  // none before the first block
-    size_t used_ = 0;
+    size_t used_;
     uint32_t compiled_ = 0;  // instructions, of the blocks that it has code of
     bool out_of_memory_ = false;
 };

@@ -323,3 +323,23 @@ TEST_CASE("STI goes on with its block when no interrupt waits") {
     CHECK_FALSE(m.state().interrupt_shadow);
     CHECK(static_cast<soft::SoftVcpu&>(*m.vcpu).cpu().counters.block_lookups == 1);
 }
+
+TEST_CASE("host code that is made anew is not entered by the way into its predecessor") {
+    constexpr uint64_t code = 0x61000;
+    PagedLongMachine m;
+    m.code(code, {0x83, 0xC0, 0x00, 0xC3});  // add eax, 0; ret
+    CpuState s = PagedLongMachine::start(0);
+    s.gpr[RAX] = 0;
+    s.gpr[RCX] = 100;
+    s.gpr[RSI] = code;
+    // again: mov [rsi+2], cl; mov edx, 3; then three times: call code; dec edx; jnz there; dec ecx; jnz again
+    m.code(PagedLongMachine::code_at, {0x88, 0x4E, 0x02, 0xBA, 0x03, 0x00, 0x00, 0x00, 0xE8});
+    m.memory.store(Gpa{PagedLongMachine::code_at + 9}, static_cast<uint32_t>(code - PagedLongMachine::code_at - 13));
+    m.code(PagedLongMachine::code_at + 13, {0xFF, 0xCA, 0x75, 0xF7, 0xFF, 0xC9, 0x75, 0xEB, 0xF4});
+    REQUIRE(m.vcpu->set_state(s));
+    // The memory of blocks that are gone is used again between slices.
+    Stop stop = Stop::budget;
+    while (stop == Stop::budget) stop = m.run(10);
+    REQUIRE(stop == Stop::halted);
+    CHECK(m.state().gpr[RAX] == 3 * 100 * 101 / 2);
+}

@@ -73,15 +73,15 @@ void RowCompiler::emit() {
         a_.mov(x86::rsi, address_of(insn));
         a_.jmp(address_of(insn->handler));
     }
-    for (const SlowExit& slow : slow_exits_) {
-        a_.bind(slow.label);
-        if (slow.link < 0) {
-            a_.mov(x86::rsi, x86::rdx);
-            a_.jmp(address_of(&jump_slow));
-        } else {
-            a_.lea(x86::rsi, x86::ptr(x86::rax, link_offset(slow.link)));
-            a_.jmp(address_of(&follow_slow));
-        }
+    if (follow_slow_.isValid()) {
+        a_.bind(follow_slow_);
+        a_.mov(x86::rsi, x86::rcx);
+        a_.jmp(address_of(&follow_slow));
+    }
+    if (jump_slow_.isValid()) {
+        a_.bind(jump_slow_);
+        a_.mov(x86::rsi, x86::rdx);
+        a_.jmp(address_of(&jump_slow));
     }
     if (over_.isValid()) {
         a_.bind(over_);
@@ -222,9 +222,9 @@ uint64_t RowCompiler::rip_space() const {
     return code64_ ? std::numeric_limits<uint64_t>::max() : std::numeric_limits<uint32_t>::max();
 }
 
-asmjit::Label RowCompiler::slow_exit(int link) {
-    slow_exits_.push_back({a_.newLabel(), link});
-    return slow_exits_.back().label;
+const asmjit::Label& RowCompiler::exit_at(Label& label) {
+    if (!label.isValid()) label = a_.newLabel();
+    return label;
 }
 
 /// Within its page a branch leads to the same code, whatever address the page is mapped at.
@@ -236,25 +236,29 @@ bool RowCompiler::stays_on_page(uint64_t distance, uint64_t mask) const {
 
 void RowCompiler::follow(int link, uint64_t distance, uint64_t mask) {
     target(x86::rdx, distance, mask);
-    const Label slow = slow_exit(link);
-    const auto at_link = [link](size_t offset) {
-        return x86::qword_ptr(x86::rax, link_offset(link) + static_cast<int32_t>(offset));
-    };
-    a_.mov(x86::rax, field(offsetof(Cpu, block)));
-    a_.mov(x86::rcx, field(offsetof(Cpu, code_tag)));
+    const Label slow = exit_at(follow_slow_);
+    const auto in_link = [](size_t offset) { return x86::qword_ptr(x86::rcx, static_cast<int32_t>(offset)); };
+    a_.mov(x86::rcx, field(offsetof(Cpu, block)));
+    a_.mov(x86::rax, field(offsetof(Cpu, code_tag)));
+    a_.add(x86::rcx, link_offset(link));
     if (!stays_on_page(distance, mask)) {
-        a_.cmp(at_link(offsetof(Link, rip)), x86::rdx);
+        a_.cmp(in_link(offsetof(Link, rip)), x86::rdx);
         a_.jne(slow);
     }
-    a_.cmp(at_link(offsetof(Link, tag)), x86::rcx);
+    a_.cmp(in_link(offsetof(Link, tag)), x86::rax);
     a_.jne(slow);
-    a_.mov(x86::rsi, at_link(offsetof(Link, block)));
-    go_to_entrance();
+    a_.mov(x86::rsi, in_link(offsetof(Link, block)));
+    // A jump whose distance Jit::join() changes: so the host knows where it goes on before it has seen the block.
+    constexpr uint8_t jmp_rel32 = 0xE9;
+    a_.embedUInt8(jmp_rel32);
+    exits_.push_back({link, a_.newLabel()});
+    a_.bind(exits_.back().distance);
+    a_.embedUInt32(0);
 }
 
 void RowCompiler::jump() {
     static_assert(sizeof(JumpCacheEntry) == 32);
-    const Label slow = slow_exit(-1);
+    const Label slow = exit_at(jump_slow_);
     a_.mov(x86::rcx, x86::rdx);
     a_.shr(x86::rcx, 12);
     a_.xor_(x86::ecx, x86::edx);
@@ -272,10 +276,6 @@ void RowCompiler::jump() {
     a_.cmp(entry(offsetof(JumpCacheEntry, flavour), 1), block_.flavour);
     a_.jne(slow);
     a_.mov(x86::rsi, entry(offsetof(JumpCacheEntry, block), 8));
-    go_to_entrance();
-}
-
-void RowCompiler::go_to_entrance() {
     a_.jmp(x86::qword_ptr(x86::rsi, static_cast<int32_t>(offsetof(Block, entrance))));
 }
 

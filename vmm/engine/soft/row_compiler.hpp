@@ -20,6 +20,12 @@ class RowCompiler {
     void emit();
     /// Where the first one begins, behind the entrance.
     [[nodiscard]] const asmjit::Label& start() const { return start_; }
+    /// A jump by a link of the block, and where its 32-bit distance is, which is anything yet.
+    struct Exit {
+        int link;
+        asmjit::Label distance;
+    };
+    [[nodiscard]] const std::vector<Exit>& exits() const { return exits_; }
 
   private:
     using Label = asmjit::Label;
@@ -27,10 +33,6 @@ class RowCompiler {
     struct HandOver {
         Label label;
         uint32_t insn;
-    };
-    struct SlowExit {
-        Label label;
-        int link;  // -1: by the jump cache
     };
 
     // Flags. The host's are the guest's right after an instruction that sets them; Cpu::arith has them when somebody
@@ -90,14 +92,13 @@ class RowCompiler {
     /// `to` := `distance` from the start of the block, within `mask`.
     void target(const Gp& to, uint64_t distance, uint64_t mask);
     [[nodiscard]] uint64_t rip_space() const;
-    Label slow_exit(int link);
+    /// `label`, made when need be.
+    const Label& exit_at(Label& label);
     [[nodiscard]] bool stays_on_page(uint64_t distance, uint64_t mask) const;
     /// To `distance` from the start of the block, within `mask`, by a link of the block (handlers.hpp: follow).
     void follow(int link, uint64_t distance, uint64_t mask);
     /// To RDX by the jump cache (handlers.hpp: jump).
     void jump();
-    /// Into the block in RSI at RDX.
-    void go_to_entrance();
     /// The Entrance of the block: Block in RSI, address in RDX.
     void emit_entrance();
     void go_to_handler(const Insn* insn);
@@ -120,7 +121,8 @@ class RowCompiler {
     uint32_t n_ = 0;           // the instruction
     bool host_flags_ = false;  // the host's arithmetic flags are the guest's
     std::vector<HandOver> hand_overs_;
-    std::vector<SlowExit> slow_exits_;
+    std::vector<Exit> exits_;
+    Label follow_slow_, jump_slow_;
     Label start_, over_, leave_;
 };
 
