@@ -21,18 +21,28 @@ bool is_high_byte(uint8_t slot_number) {
     return slot_number % 8 != 0;
 }
 
+/// What a PUSH of the compiler's moves, and the size of the addresses that it branches to: in 64-bit code and, without
+/// checks of segments, in 32-bit code; else 0.
+unsigned stack_slot(uint8_t flavour) {
+    switch (flavour & Flavour::code_size_mask) {
+        case 2: return 8;
+        case 1: return flavour & Flavour::flat ? 4 : 0;
+        default: return 0;
+    }
+}
+
 /// Whether the compiler makes host code of the instruction.
-bool is_compiled(const Insn& i, const Operation& o, bool code64) {
+bool is_compiled(const Insn& i, const Operation& o, uint8_t flavour) {
     switch (o.kind) {
         case Kind::none: return false;
         case Kind::push:
         case Kind::pop:
         case Kind::call:
-        case Kind::ret: return code64;
+        case Kind::ret: return o.size == stack_slot(flavour);
         case Kind::jmp_indirect:
         case Kind::call_indirect:
             // CALL RSP pushes below what it goes to.
-            if (!code64 || (o.form == Form::r && i.dst / 8 == RSP)) return false;
+            if (o.size != stack_slot(flavour) || (o.form == Form::r && i.dst / 8 == RSP)) return false;
             break;
         default: break;
     }
@@ -65,12 +75,11 @@ BlockCompiler::BlockCompiler(Block& block, uint32_t shortest_row) : block_(block
 BlockCompiler::~BlockCompiler() = default;
 
 bool BlockCompiler::run() {
-    const bool code64 = (block_.flavour & Flavour::code_size_mask) == 2;
     std::vector<Operation> operations(block_.count + 1);
     for (uint32_t n = 0; n <= block_.count; ++n) {
         const Insn& insn = block_.first()[n];
         operations[n] = operation_of(insn.handler);
-        if (!is_compiled(insn, operations[n], code64)) operations[n] = {};
+        if (!is_compiled(insn, operations[n], block_.flavour)) operations[n] = {};
     }
     uint32_t n = 0;
     while (n <= block_.count) {

@@ -51,9 +51,9 @@ struct Insn {
 /// How a block was decoded; blocks of different flavours never mix.
 struct Flavour {
     static constexpr uint8_t code_size_mask = 3;  // 0: 16 bits, 1: 32, 2: 64
-    static constexpr uint8_t flat = 4;            // data segments need no checks
-    static constexpr uint8_t user = 8;            // CPL 3
-    static constexpr uint8_t single = 16;         // one instruction only
+    static constexpr uint8_t flat = 4;     // data segments need no checks, and the stack of 32-bit code has 32 bits
+    static constexpr uint8_t user = 8;     // CPL 3
+    static constexpr uint8_t single = 16;  // one instruction only
 };
 
 struct Block;

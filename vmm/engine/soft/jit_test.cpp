@@ -173,6 +173,42 @@ TEST_CASE("host code does what the interpreter does") {
     CHECK(compiled > 1000);
 }
 
+TEST_CASE("the stack and the branches of 32-bit code are host code, too") {
+    constexpr uint64_t code = PagedLongMachine::code_at, data = PagedLongMachine::data_at;
+    const auto run = [](uint32_t threshold, uint64_t stack_base) {
+        PagedLongMachine m;
+        m.jit().threshold = threshold;
+        // again: push eax; push 12345678h; push -1; pop edx; pop esi; pop edi; push esp; pop ebp; call f; call [ebx]
+        m.code(code, {0x50, 0x68, 0x78, 0x56, 0x34, 0x12, 0x6A, 0xFF, 0x5A, 0x5E,
+                      0x5F, 0x54, 0x5D, 0xE8, 0x1E, 0x00, 0x00, 0x00, 0xFF, 0x13});
+        // mov esi, f; call esi; push eax; call g; mov esi, end; jmp esi; hlt; hlt
+        m.code(code + 0x14, {0xBE, 0x30, 0x00, 0x02, 0x00, 0xFF, 0xD6, 0x50, 0xE8, 0x17, 0x00,
+                             0x00, 0x00, 0xBE, 0x2A, 0x00, 0x02, 0x00, 0xFF, 0xE6, 0xF4, 0xF4});
+        // end: dec ecx; jnz again; hlt
+        m.code(code + 0x2A, {0x49, 0x75, 0xD3, 0xF4});
+        m.code(code + 0x30, {0x83, 0xC0, 0x07, 0xC3});        // f: add eax, 7; ret
+        m.code(code + 0x38, {0x01, 0xD0, 0xC2, 0x04, 0x00});  // g: add eax, edx; ret 4
+        m.memory.store(Gpa{data}, static_cast<uint32_t>(code + 0x30));
+        CpuState s = PagedLongMachine::start(0);
+        s.cs.long_mode = false;
+        s.cs.default_big = true;
+        s.ss.base = stack_base;
+        s.gpr[RSP] = PagedLongMachine::stack_top - stack_base;
+        s.gpr[RAX] = 0;
+        s.gpr[RCX] = 50;
+        REQUIRE(m.vcpu->set_state(s));
+        REQUIRE(m.run() == Stop::halted);
+        CHECK(m.state().rip == code + 0x2E);
+        CHECK(m.state().gpr[RAX] == 50 * 20);
+        CHECK(m.state().gpr[RSP] == s.gpr[RSP]);
+        CHECK(m.memory.load<uint32_t>(Gpa{PagedLongMachine::stack_top - 8}) == code + 0x21);
+        CHECK((m.jit().blocks > 0) == (threshold > 0));
+        return m.state().gpr;
+    };
+    CHECK(run(1, 0) == run(0, 0));
+    CHECK(run(1, 0x1000) == run(0, 0x1000));
+}
+
 TEST_CASE("a run in slices of any length comes to the same as one") {
     const std::vector<uint8_t> code = Programs(7).make(30, 3);
     for (const uint64_t slice : {1, 2, 3, 7, 20}) {

@@ -26,15 +26,7 @@ class Table {
         add(simple<nop>, {Kind::nop});
         add(jmp_direct, {Kind::jmp});
         add(end_of_block, {Kind::end_of_block});
-        add(call_direct_handler(8), {Kind::call, Form::ri, 8});
-        add(ret_handler(8), {Kind::ret, Form::ri, 8});
-        for (const Form form : {Form::r, Form::m}) {
-            add(jmp_indirect_handler(form, 8), {Kind::jmp_indirect, form, 8});
-            add(call_indirect_handler(form, 8), {Kind::call_indirect, form, 8});
-        }
-        add(push_handler(Form::r, 8), {Kind::push, Form::r, 8});
-        add(push_handler(Form::ri, 8), {Kind::push, Form::ri, 8});
-        add(pop_handler(Form::r, 8), {Kind::pop, Form::r, 8});
+        for (const uint8_t size : {uint8_t{4}, uint8_t{8}}) add_stack(size);
     }
     [[nodiscard]] Operation find(Handler handler) const {
         const auto found = operations_.find(handler);
@@ -44,6 +36,18 @@ class Table {
   private:
     void add(Handler handler, Operation operation) {
         if (handler) operations_.emplace(handler, operation);
+    }
+
+    void add_stack(uint8_t size) {
+        add(call_direct_handler(size), {Kind::call, Form::ri, size});
+        add(ret_handler(size), {Kind::ret, Form::ri, size});
+        for (const Form form : {Form::r, Form::m}) {
+            add(jmp_indirect_handler(form, size), {Kind::jmp_indirect, form, size});
+            add(call_indirect_handler(form, size), {Kind::call_indirect, form, size});
+        }
+        add(push_handler(Form::r, size), {Kind::push, Form::r, size});
+        add(push_handler(Form::ri, size), {Kind::push, Form::ri, size});
+        add(pop_handler(Form::r, size), {Kind::pop, Form::r, size});
     }
 
     void add_sized(uint8_t size) {

@@ -196,9 +196,13 @@ void RowCompiler::translate(unsigned size, Access access) {
 
 void RowCompiler::operand(const Insn& i, unsigned size, Access access) {
     effective_address(i, x86::rdx);
-    if (!code64_ || i.seg == FS || i.seg == GS) a_.add(x86::rdx, field(offsetof(Cpu, seg_base) + 8 * i.seg));
-    if (!code64_) a_.mov(x86::edx, x86::edx);
+    add_segment(i.seg);
     translate(size, access);
+}
+
+void RowCompiler::add_segment(uint8_t seg) {
+    if (!code64_ || seg == FS || seg == GS) a_.add(x86::rdx, field(offsetof(Cpu, seg_base) + size_t{8} * seg));
+    if (!code64_) a_.mov(x86::edx, x86::edx);
 }
 
 // Ways out of the block.
@@ -310,6 +314,7 @@ void RowCompiler::jcc(const Insn& i, const Operation& o) {
 }
 
 void RowCompiler::check_canonical() {
+    if (!code64_) return;
     a_.mov(x86::rcx, x86::rdx);
     a_.shl(x86::rcx, 16);
     a_.sar(x86::rcx, 16);
@@ -318,11 +323,11 @@ void RowCompiler::check_canonical() {
 }
 
 void RowCompiler::push_return(const Insn& i) {
-    a_.lea(x86::rdx, x86::ptr(registers_.read(RSP), -8));
-    translate(8, Access::write);
+    const auto size = static_cast<unsigned>(slot_size());
+    stack_place(-slot_size(), Access::write);
     target(x86::rax, i.offset + i.length, rip_space());
-    a_.mov(at(x86::rdx, 8), x86::rax);
-    move_stack(-8);
+    a_.mov(at(x86::rdx, size), sized(x86::rax, size));
+    move_stack(-slot_size());
 }
 
 void RowCompiler::call(const Insn& i) {
@@ -333,10 +338,10 @@ void RowCompiler::call(const Insn& i) {
 
 void RowCompiler::indirect(const Insn& i, const Operation& o) {
     if (o.form == Form::m) {
-        operand(i, 8, Access::read);
-        a_.mov(x86::rdx, at(x86::rdx, 8));
+        operand(i, o.size, Access::read);
+        a_.mov(sized(x86::rdx, o.size), at(x86::rdx, o.size));
     } else {
-        a_.mov(x86::rdx, registers_.read(i.dst / 8));
+        a_.mov(sized(x86::rdx, o.size), sized(registers_.read(i.dst / 8), o.size));
     }
     check_canonical();
     if (o.kind == Kind::call_indirect) {
@@ -349,11 +354,11 @@ void RowCompiler::indirect(const Insn& i, const Operation& o) {
 }
 
 void RowCompiler::ret(const Insn& i) {
-    a_.mov(x86::rdx, registers_.read(RSP));
-    translate(8, Access::read);
-    a_.mov(x86::rdx, at(x86::rdx, 8));
+    const auto size = static_cast<unsigned>(slot_size());
+    stack_place(0, Access::read);
+    a_.mov(sized(x86::rdx, size), at(x86::rdx, size));
     check_canonical();
-    move_stack(static_cast<int32_t>(8 + i.imm));
+    move_stack(slot_size() + static_cast<int32_t>(i.imm));
     jump();
 }
 
@@ -372,7 +377,7 @@ void RowCompiler::instruction(const Insn& i, const Operation& o) {
         case Kind::setcc: setcc(i, o); break;
         case Kind::bswap: bswap(i, o); break;
         case Kind::push: push(i, o); break;
-        case Kind::pop: pop(i); break;
+        case Kind::pop: pop(i, o); break;
         case Kind::imul: imul(i, o); break;
         case Kind::bit: bit(i, o); break;
         case Kind::jcc: jcc(i, o); break;

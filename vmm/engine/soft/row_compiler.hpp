@@ -56,6 +56,8 @@ class RowCompiler {
     void effective_address(const Insn& i, const Gp& target);
     /// RDX := the host address of what RDX is the linear address of; destroys RAX, RCX and the host's flags.
     void translate(unsigned size, Access access);
+    /// Makes of the offset in RDX the linear address.
+    void add_segment(uint8_t seg);
     /// RDX := the host address of the memory operand, as translate().
     void operand(const Insn& i, unsigned size, Access access);
 
@@ -83,7 +85,11 @@ class RowCompiler {
     /// BT and its like change CF alone.
     void bit(const Insn& i, const Operation& o);
     void push(const Insn& i, const Operation& o);
-    void pop(const Insn& i);
+    void pop(const Insn& i, const Operation& o);
+    /// Bytes that a PUSH or a CALL of this code moves.
+    [[nodiscard]] int32_t slot_size() const { return code64_ ? 8 : 4; }
+    /// RDX := the host address of a slot `distance` bytes above the top of the stack, as translate().
+    void stack_place(int32_t distance, Access access);
     void move_stack(int32_t bytes);
 
     // Ways out of the block.

@@ -257,32 +257,36 @@ void RowCompiler::bit(const Insn& i, const Operation& o) {
 }
 
 void RowCompiler::push(const Insn& i, const Operation& o) {
-    const Gp rsp = registers_.read(RSP);
     const Gp value = o.form == Form::r ? registers_.read(i.dst / 8) : Gp();
-    a_.lea(x86::rdx, x86::ptr(rsp, -8));
-    translate(8, Access::write);
+    stack_place(-slot_size(), Access::write);
     if (o.form == Form::r) {
-        a_.mov(at(x86::rdx, 8), value);
-    } else if (fits(static_cast<int64_t>(i.imm))) {
-        a_.mov(at(x86::rdx, 8), static_cast<int64_t>(i.imm));
+        a_.mov(at(x86::rdx, o.size), sized(value, o.size));
+    } else if (fits(immediate(i, o.size))) {
+        a_.mov(at(x86::rdx, o.size), immediate(i, o.size));
     } else {
         a_.mov(x86::rax, i.imm);
-        a_.mov(at(x86::rdx, 8), x86::rax);
+        a_.mov(at(x86::rdx, o.size), x86::rax);
     }
-    move_stack(-8);
+    move_stack(-slot_size());
 }
 
-void RowCompiler::pop(const Insn& i) {
-    a_.mov(x86::rdx, registers_.read(RSP));
-    translate(8, Access::read);
-    move_stack(8);
-    a_.mov(registers_.write(i.dst / 8), at(x86::rdx, 8));
+void RowCompiler::pop(const Insn& i, const Operation& o) {
+    stack_place(0, Access::read);
+    move_stack(slot_size());
+    a_.mov(sized(registers_.write(i.dst / 8), o.size), at(x86::rdx, o.size));
     registers_.store(i.dst / 8);
+}
+
+void RowCompiler::stack_place(int32_t distance, Access access) {
+    const Gp rsp = registers_.read(RSP);
+    a_.lea(sized(x86::rdx, static_cast<unsigned>(slot_size())), x86::ptr(rsp, distance));
+    add_segment(SS);
+    translate(static_cast<unsigned>(slot_size()), access);
 }
 
 void RowCompiler::move_stack(int32_t bytes) {
     const Gp rsp = registers_.read(RSP);
-    a_.lea(rsp, x86::ptr(rsp, bytes));
+    a_.lea(sized(rsp, static_cast<unsigned>(slot_size())), x86::ptr(rsp, bytes));
     registers_.store(RSP);
 }
 

@@ -79,7 +79,7 @@ void update_mode(Cpu& cpu) {
         flat = flat && bounds.low == 0 && bounds.read_high == ~uint64_t{0} &&
                (s == CS || bounds.write_high == ~uint64_t{0});
     }
-    if (flat) flavour |= Flavour::flat;
+    if (flat && (flavour != 1 || cpu.seg[SS].default_big)) flavour |= Flavour::flat;
     if (cpu.cpl == 3) flavour |= Flavour::user;
     cpu.flavour = flavour;
 
