@@ -92,7 +92,8 @@ bool BlockCompiler::run() {
             if (ends_block(operations[end++].kind)) break;
         }
         const bool is_last = ends_block(operations[end - 1].kind);
-        if (end - n >= shortest_row_ || is_last) {
+        // A branch is worth it; the way on behind an instruction that leaves the block is never taken.
+        if (end - n >= shortest_row_ || (is_last && operations[end - 1].kind != Kind::end_of_block)) {
             if (!output_) {
                 output_ = std::make_unique<Output>();
                 output_->code.init(asmjit::Environment::host());

@@ -60,7 +60,9 @@ struct Block;
 
 /// Where a direct branch went last time.
 struct Link {
-    uint64_t tag = 0;  // Cpu::code_tag when it was made
+    /// Cpu::code_tag when it was made; at first one that 64-bit code, whose segment starts at 0, never has: host code
+    /// does not ask for the address within a page.
+    uint64_t tag = ~uint64_t{0};
     uint64_t rip = 0;
     Block* block = nullptr;
 };

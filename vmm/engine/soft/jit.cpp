@@ -91,7 +91,7 @@ void Jit::compile(Block& block) {
 void Jit::join(Block& from, const Link& link) {
     const uint32_t exit = from.exits[&link - from.links];
     const auto* const to = reinterpret_cast<const std::byte*>(link.block->entrance);
-    if (exit != 0 && !from.stale && memory_->executes(to)) memory_->aim(exit, to);
+    if (exit != 0 && memory_->executes(to)) memory_->aim(exit, to);
 }
 
 void Jit::relink(Block& from, const Link& link, const Block& to) {

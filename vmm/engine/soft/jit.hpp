@@ -26,8 +26,8 @@ class Jit {
     void watch(Block& block);
     /// Makes the host code now, where there is something to gain; nothing when no memory is left for it.
     void compile(Block& block);
-    /// Host code that goes by a link of `from`, which is not stale, goes on in the link's block from now on, if that is
-    /// host code, too.
+    /// Host code that goes by a link of `from` goes straight on in the link's block from now on, if that is host code,
+    /// too.
     void join(Block& from, const Link& link);
     /// Comes before a link of `from` is made to go to `to`, which may be in the memory of the one that it went to: host
     /// code of that one is not gone to any more.
